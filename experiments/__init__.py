@@ -1,0 +1,1 @@
+"""Suites, the main job and benchmarks: what is run, recorded and judged."""

@@ -1,0 +1,1 @@
+"""Pictures and the report: data in, matplotlib Figure out."""

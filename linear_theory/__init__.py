@@ -1,0 +1,1 @@
+"""Learning dynamics of Siamese networks without negatives in linear networks: flows, exact results, phase diagrams."""
