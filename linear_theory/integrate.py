@@ -1,67 +1,327 @@
-"""Fixed-step Runge–Kutta (preliminary; same signature to come, faster inside)."""
+"""One integrator for one trajectory and for millions: fixed-step Runge–Kutta of order 6, fused, with a stated error.
 
+Every element of the batch is integrated with n and with 2n equal steps; where the two disagree by more than the
+tolerance allows, and only there, n is doubled again. The comparison spans the whole time interval, so it sees what a
+local error estimate cannot: the amplification of early errors near a separatrix. It also pays for one order more
+(Richardson extrapolation). The same step runs on Python floats (one system), eager torch (a few) and in a loop that
+the compiler has fused (many), on CPU and CUDA.
+"""
+
+import functools
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.integrate import DOP853
+from torch._higher_order_ops.while_loop import while_loop
+
+from linear_theory.hyperparameters import Hyperparameters
+
+# Butcher's seven-stage method of order 6. Its nodes are whole sixths, so that an exact decay costs four products a
+# step; at tolerances from 1e-6 to 1e-10 it needs fewer operations than orders 4 and 8 (Dormand–Prince).
+METHOD = "Butcher's Runge–Kutta of order 6, fixed step, extrapolated"
+_ORDER = 6
+_STAGES = (
+    (),
+    (1 / 3,),
+    (0, 2 / 3),
+    (1 / 12, 1 / 3, -1 / 12),
+    (-1 / 16, 9 / 8, -3 / 16, -3 / 8),
+    (0, 9 / 8, -3 / 8, -3 / 4, 1 / 2),
+    (9 / 44, -9 / 11, 63 / 44, 18 / 11, 0, -16 / 11),
+    (11 / 120, 0, 27 / 40, 27 / 40, -4 / 15, -4 / 15, 11 / 120),  # the step itself
+)
+_SIXTHS = (0, 2, 4, 2, 3, 3, 6, 6)
+
+_FIRST_STEPS = 32
+_EARLY = (1 / 16, 1 / 4)  # the first sixteenth of the time gets a quarter of the steps: transients come early
+_MOST_STEPS = 2**22
+_BLOCK = 2**16  # elements in one run of the loop: bounds the memory
+_WORTH_COMPILING = 2**12  # with fewer elements compiling costs more than it saves
 
 
 @dataclass(frozen=True)
 class Solution:
+    """Where every element of the batch went, and how well that is known.
+
+    `state` has the type of the initial state; with several output times each field has a leading axis for them.
+    """
+
     state: Any
+    error: np.ndarray
+    """Estimated error of each element: largest over fields and times; absolute below one, relative above."""
     worst_error: float
-    steps: int
+    steps: np.ndarray
+    """Steps of each element's last run."""
+    resolved: np.ndarray
+    """False where the tolerance was not met within the most steps allowed, or the solution left the finite numbers."""
+    method: str
+    tolerance: float
+    seconds: float
 
 
-def _tensors(record):
+def integrate(
+    flow: Callable,
+    state,
+    *args,
+    t,
+    tolerance: float = 1e-9,
+    event_dims: int = 0,
+    decays: Mapping[str, Any] | None = None,
+    most_steps: int = _MOST_STEPS,
+    compiled: bool | None = None,
+    device: str = "cpu",
+) -> Solution:
+    """Integrate state′ = flow(state, *args) from time 0 to `t`, a number or a 1-D array of rising times.
+
+    Args:
+        flow: pure function (state, *args) → derivative, a NamedTuple of the state's type, in plain operators.
+        state: NamedTuple of numbers or arrays; fields, and arrays among the args, broadcast against each other.
+        args: records (NamedTuple, Hyperparameters, arrays, numbers) handed to the flow, constant in time.
+        t: output time or times; only these are kept.
+        tolerance: largest estimated error of any element, absolute below one and relative above.
+        event_dims: trailing dimensions that belong to one system: 0 for modes, 2 for matrices.
+        decays: fields known to decay exactly as e^{−rate·t}: advanced by that factor, whatever the flow says of them.
+        most_steps: an element that would need more is returned as it is, `resolved` false.
+        compiled: fuse with torch.compile (None: where the batch is worth it and a C++ compiler is found).
+        device: torch device that integrates; results come back as NumPy arrays.
+
+    Raises ValueError for NaN or falling times, a NaN initial state, or shapes that do not broadcast.
+    """
+    began = time.perf_counter()
+    times = _checked_times(t)
+    decays = decays or {}
+    batch, y, leaves, rates = _arrange(state, args, decays, event_dims, device)
+    size = math.prod(batch)
+    spec = (type(state), _map_leaves(lambda _: _SLOT, args), tuple(decays))
+    if compiled is None:
+        compiled = size >= _WORTH_COMPILING and event_dims == 0
+    loop = _compiled(flow, spec) if compiled and _compiler_found() else functools.partial(_loop, flow, spec)
+
+    kept = [v.new_empty((len(times), size, *v.shape[1:])) for v in y]
+    error, steps = np.full(size, np.inf), np.zeros(size, dtype=np.int64)
+    with torch.inference_mode():
+        todo, n = torch.arange(size, device=device), _FIRST_STEPS
+        coarse = _run(loop, y, leaves, rates, todo, times, n, event_dims)
+        before = torch.full((size,), math.inf, device=device)
+        while len(todo):
+            n *= 2
+            fine = _run(loop, y, leaves, rates, todo, times, n, event_dims)
+            gap = _distance(fine, coarse)
+            index = todo.cpu().numpy()
+            error[index], steps[index] = gap.cpu().numpy(), n
+            for whole, f, c in zip(kept, fine, coarse):
+                whole[:, todo] = f + (f - c) / (2**_ORDER - 1)
+            rounding = (gap < 1e-7) & (gap > before / 4)  # doubling no longer helps: only rounding is left
+            again = ~(gap <= tolerance) & ~rounding & (2 * n <= most_steps)
+            todo, before, coarse = todo[again], gap[again], [f[:, again] for f in fine]
+
+    fields = [v.reshape(len(times), *batch, *v.shape[2:]).cpu().numpy() for v in kept]
+    return Solution(
+        state=type(state)(*(v if np.ndim(t) else v[0] for v in fields)),
+        error=error.reshape(batch),
+        worst_error=float(error.max(initial=0.0)),
+        steps=steps.reshape(batch),
+        resolved=(error <= tolerance).reshape(batch),
+        method=METHOD,
+        tolerance=tolerance,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _checked_times(t) -> np.ndarray:
+    times = np.atleast_1d(np.asarray(t, dtype=float))
+    if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(times < 0) or np.any(np.diff(times) <= 0):
+        raise ValueError("t must be finite, at least 0 and, if there are several, rising")
+    return times
+
+
+# Leaves: every number or array inside the args; batched ones as (size, *event) tensors, shared ones as they are.
+
+_SLOT = "leaf"
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float, np.ndarray, np.generic, torch.Tensor)) and not isinstance(value, bool)
+
+
+def _map_leaves(function, record, is_leaf=_is_number):
+    """`record` with `function` applied to its leaves, in a fixed order; what is neither leaf nor record stays."""
+    if is_leaf(record):
+        return function(record)
+    if isinstance(record, Hyperparameters):
+        return record.map(function)
     if isinstance(record, tuple):
-        return type(record)(*map(_tensors, record))
-    if hasattr(record, "map"):
-        return record.map(_tensors)
-    return record if isinstance(record, (str, type(None))) or not np.ndim(record) else torch.as_tensor(record, dtype=torch.float64)
+        mapped = [_map_leaves(function, v, is_leaf) for v in record]
+        return type(record)(*mapped) if hasattr(record, "_fields") else tuple(mapped)
+    return record
 
 
-def _run(flow, y, args, t, n):
-    h = t / n
-    make = type(y)
-    A, B = DOP853.A, DOP853.B
-    for _ in range(n):
-        ks = []
-        for i in range(12):
-            stage = make(*(v + h * sum(float(A[i, j]) * k[m] for j, k in enumerate(ks) if A[i, j]) if i else v for m, v in enumerate(y)))
-            ks.append(flow(stage, *args))
-        y = make(*(v + h * sum(float(B[j]) * k[m] for j, k in enumerate(ks) if B[j]) for m, v in enumerate(y)))
+def _arrange(state, args, decays, event_dims, device):
+    """Batch shape; fields, leaves of the args and decay rates as tensors with the batch dimensions made one."""
+
+    def tensor(value):
+        value = value if isinstance(value, torch.Tensor) else np.array(value, dtype=float)
+        return torch.as_tensor(value, dtype=torch.float64, device=device)
+
+    fields = [tensor(v) for v in state]
+    if any(bool(v.isnan().any()) for v in fields):
+        raise ValueError("the initial state holds NaN; give numbers")
+    leaves: list = []
+    _map_leaves(lambda v: leaves.append(tensor(v)), args)
+    rates = [tensor(rate) for rate in decays.values()]
+    shapes = [tuple(v.shape[: v.ndim - event_dims]) for v in [*fields, *leaves, *rates] if v.ndim > event_dims]
+    try:
+        batch = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"shapes {', '.join(map(str, shapes))} do not broadcast together") from None
+
+    def flat(v):
+        event = v.shape[v.ndim - event_dims :] if event_dims else ()
+        return v.expand(*batch, *event).reshape(math.prod(batch), *event).contiguous()
+
+    def flat_if_batched(v):
+        return flat(v) if v.ndim > event_dims else v
+
+    return batch, [flat(v) for v in fields], [flat_if_batched(v) for v in leaves], [flat_if_batched(v) for v in rates]
+
+
+# Runs: every output time with a given number of steps.
+
+
+def _run(loop, y, leaves, rates, todo, times, n, event_dims):
+    """States at `times` with about n steps in all: a list of (len(times), len(todo), *event), block by block."""
+    segments = _segments(times, n)
+    blocks = []
+    for start in range(0, len(todo), _BLOCK):
+        chosen = todo[start : start + _BLOCK]
+        whole = len(chosen) == len(y[0])
+        picked = [[v if whole or v.ndim <= event_dims else v[chosen] for v in values] for values in (y, leaves, rates)]
+        blocks.append(_trace(loop, *picked, segments))
+    return [torch.cat(parts, dim=1) for parts in zip(*blocks)]
+
+
+def _segments(times, n):
+    """(step, number of steps, whether an output follows) from each breakpoint to the next, in order."""
+    end = max(times[-1], np.finfo(float).tiny)
+    breaks = np.union1d(times, [_EARLY[0] * end])
+    progress = np.interp(breaks / end, [0.0, _EARLY[0], 1.0], [0.0, _EARLY[1], 1.0])
+    # Rounded up before doubling, so that a run with 2n steps halves every step of the run with n.
+    counts = np.ceil(_FIRST_STEPS * np.diff(progress, prepend=0.0) - 1e-9).astype(int) * (n // _FIRST_STEPS)
+    gaps = np.diff(breaks, prepend=0.0)
+    return [(gap / max(count, 1), int(count), at in times) for gap, count, at in zip(gaps, counts, breaks)]
+
+
+def _trace(loop, y, leaves, rates, segments):
+    """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
+    like, lone = y[0], y[0].shape == (1,)
+    if lone:
+        y, leaves = [v.item() for v in y], [v.item() for v in leaves]
+    outputs = []
+    for h, count, keep in segments:
+        sixth = [torch.exp(rate * (-h / 6)) for rate in rates]
+        if lone:
+            y = loop(y, h, leaves, [v.item() for v in sixth], count)
+        else:
+            y = loop(y, like.new_tensor(h), leaves, [v.expand_as(like) for v in sixth], torch.tensor(count))
+        if keep:
+            outputs.append([like.new_tensor([v]) for v in y] if lone else y)
+    return [torch.stack(values) for values in zip(*outputs)]
+
+
+def _distance(fine, coarse):
+    """Largest |fine − coarse| over times, fields and event dimensions, relative above one; NaN counts as infinite."""
+    gaps = []
+    for f, c in zip(fine, coarse):
+        gap = ((f - c).abs() / f.abs().clamp(min=1.0)).nan_to_num(nan=math.inf, posinf=math.inf)
+        gaps.append(gap.movedim(1, 0).flatten(1).amax(1))
+    return torch.stack(gaps).amax(0)
+
+
+# The loop over steps, and its fusing.
+
+
+def _loop(flow, spec, y, h, leaves, sixth, count):
+    """`count` steps of length h, one after the other."""
+    step = _stepper(flow, spec, h, leaves, sixth)
+    for _ in range(int(count)):
+        y = step(y)
     return y
 
 
-def integrate(flow, state, *args, t, tolerance=1e-8, event_dims=0):
-    """Integrate state′ = flow(state, *args) from time 0 to `t` (a number, or a 1-D array of increasing times).
+def _stepper(flow, spec, h, leaves, sixth):
+    """The step y → y(t + h) on plain sequences: the state's fields, the args' leaves, each decay over h/6."""
+    kind, template, decaying = spec
+    rest = iter(leaves)
+    args = _map_leaves(lambda _: next(rest), template, is_leaf=lambda v: v is _SLOT)
 
-    `state`: a NamedTuple of arrays that broadcast against each other and the hyperparameters. Returns a Solution whose
-    `state` is of the same type; for an array of times every field gets a leading axis of that length.
-    """
-    times = np.atleast_1d(np.asarray(t, float))
-    make = type(state)
-    y = make(*(torch.as_tensor(v, dtype=torch.float64) for v in state))
-    zero = sum((0 * k for k in flow(y, *map(_tensors, args))), start=torch.zeros(())) if not event_dims else 0.0
-    y = make(*(v + zero for v in y))
-    args = tuple(map(_tensors, args))
-    out, worst, total, now = [], 0.0, 0, 0.0
-    for end in times:
-        n = max(1, int(np.ceil((end - now) / 2)))
-        if end > now:
-            coarse = _run(flow, y, args, end - now, n)
-            while True:
-                n *= 2
-                fine = _run(flow, y, args, end - now, n)
-                error = max(float((f - c).abs().max()) for f, c in zip(fine, coarse))
-                if error / 15 <= tolerance or n > 10**5:
-                    break
-                coarse = fine
-            y, worst, total = fine, max(worst, error / 15), total + n
-        now = end
-        out.append(y)
-    stacked = make(*(torch.stack(v).numpy() for v in zip(*out)))
-    return Solution(stacked if np.ndim(t) else make(*(v[0] for v in stacked)), worst, total)
+    def step(y):
+        powers = [_powers(g) for g in sixth]  # here, so that a fused step keeps them in registers
+        exact = [powers[decaying.index(name)] if name in decaying else None for name in kind._fields]
+        slopes: list = []
+        for weights, sixths in zip(_STAGES, _SIXTHS):
+            stage = [
+                _combine(v, weights, [k[m] for k in slopes]) if decay is None else v * decay[sixths]
+                for m, (v, decay) in enumerate(zip(y, exact))
+            ]
+            if len(slopes) < len(_STAGES) - 1:
+                slopes.append([h * slope for slope in flow(kind(*stage), *args)])
+        return stage
+
+    return step
+
+
+def _powers(g):
+    """The factors of an exact decay at the stages' nodes, in sixths of a step."""
+    square, cube = g * g, g * g * g
+    return {0: 1.0, 2: square, 3: cube, 4: square * square, 6: cube * cube}
+
+
+def _combine(v, weights, changes):
+    for weight, change in zip(weights, changes):
+        if weight:
+            v = v + weight * change
+    return v
+
+
+@functools.lru_cache
+def _compiled(flow, spec):
+    """`_loop` fused for this flow, the loop included; the elements are a dynamic dimension: one kernel for any size."""
+
+    def loop(y, h, leaves, sixth, count):
+        step = _stepper(flow, spec, h, leaves, sixth)
+
+        def again(left, *y):
+            return left > 0
+
+        def body(left, *y):
+            return (left - 1, *(v.clone() for v in step(y)))
+
+        return while_loop(again, body, (count, *y))[1:]
+
+    options = {"cpp.enable_floating_point_contract_flag": "fast"}  # let a·b + c be one instruction
+    fused = torch.compile(loop, fullgraph=True, options=options)
+
+    def call(y, h, leaves, sixth, count):
+        for v in (*y, *leaves, *sixth):
+            if v.ndim:
+                torch._dynamo.maybe_mark_dynamic(v, 0)
+        return fused(tuple(y), h, tuple(leaves), tuple(sixth), count)
+
+    return call
+
+
+@functools.cache
+def _compiler_found() -> bool:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as reason:
+        warnings.warn(f"no C++ compiler, so integration is not fused and some 20 times slower: {reason}", stacklevel=3)
+        return False
+    return True

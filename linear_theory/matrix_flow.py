@@ -42,12 +42,21 @@ class Switches:
     target: Literal["shared", "ema", "proportional"] = "shared"
     """Where the target's weights come from: W itself, the EMA state W_a, or τ W with a fixed τ (A1)."""
     stop_gradient: Literal["target", "none", "mirrored"] = "target"
-    """Which branch receives no gradient: the target, neither (Theorem 2), or the online one."""
+    """Which features receive no gradient: the target's, neither (Theorem 2), or the online ones (before W_p, which
+    learns all the same: J = ½E‖W_p sg(f₁) − f₂‖²)."""
     predictor: Literal["learned", "symmetrised", "fixed"] | Callable = "learned"
     """Learned by gradient, learned by the symmetric part of its gradient (A3), fixed (identity: absent), or set:
     a function W_p = f(F) of the correlation matrix, such as those of `linear_theory.predictors`."""
 
     def __post_init__(self):
+        for name, choices in (
+            ("target", ("shared", "ema", "proportional")),
+            ("stop_gradient", ("target", "none", "mirrored")),
+            ("predictor", ("learned", "symmetrised", "fixed")),
+        ):
+            value = getattr(self, name)
+            if value not in choices and not (name == "predictor" and callable(value)):
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
         if self.stop_gradient != "target" and self.target != "shared":
             raise ValueError(f"stop_gradient={self.stop_gradient!r} needs target='shared', not {self.target!r}")
 

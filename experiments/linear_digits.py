@@ -1,0 +1,210 @@
+"""The main job on real images: prediction by Lemma 1 against measurement on scikit-learn's digits, and its data file.
+
+`digits_comparison` has the two sides of the comparison, `digits_images` what is drawn as images.
+"""
+
+import platform
+import time
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+import linear_theory.alignment
+import linear_theory.hyperparameters
+import linear_theory.integrate
+import linear_theory.linear_siamese
+import linear_theory.matrix_flow
+import linear_theory.views
+from experiments import digits_comparison, digits_views
+from experiments.digits_comparison import LEADING, VARIANTS, Setting, agreement, measure, measured, predict, start
+from experiments.digits_images import image_variables, recovered
+from experiments.digits_views import digit_views
+from experiments.run_store import RunStore, Unit, write_whole
+from linear_theory.door import Command, dumps
+from linear_theory.matrix_flow import Correlations
+
+BAR = 0.05
+ENGINE = "h5netcdf"
+KEPT = "Finished pieces of work, taken up again by the next run of the same command. They may be deleted.\n"
+MODULES = (
+    digits_comparison,
+    digits_views,
+    linear_theory.alignment,
+    linear_theory.hyperparameters,
+    linear_theory.integrate,
+    linear_theory.linear_siamese,
+    linear_theory.matrix_flow,
+    linear_theory.views,
+)
+
+
+@dataclass(frozen=True)
+class LinearDigits(Setting, Command):
+    """Hold Lemma 1, with X and X′ measured, against a linear Siamese network trained on scikit-learn's digits."""
+
+    seeds: int = 3
+    """Networks trained for each variant, each with its own start and its own views."""
+    out: Path = Path("out/linear_digits")
+    """Folder for the data file, the summary and what is finished already."""
+    json: bool = False
+
+    def run(self) -> dict:
+        """Measure, integrate, train and compare; what is finished in `out` already is not done again.
+
+        Returns the summary. Raises ValueError for a setting out of range, OSError where `out` cannot be written.
+        """
+        began = time.perf_counter()
+        setting = Setting(**{field.name: getattr(self, field.name) for field in fields(Setting)}).validate()
+        if self.seeds < 1:
+            raise ValueError(f"seeds is {self.seeds}; it must be at least 1")
+        store = RunStore(self.out / "finished", MODULES, ("numpy", "scikit-learn", "scipy", "torch"))
+        store.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(store.folder / "README.txt", lambda draft: draft.write_text(KEPT, encoding="utf-8"))
+        dataset, summary = compare(setting, self.seeds, store)
+        paths = {"data": str(self.out / "linear_digits.nc"), "summary": str(self.out / "linear_digits.json")}
+        summary = {**summary, **paths, "seconds": time.perf_counter() - began}
+        write_whole(Path(paths["data"]), lambda draft: dataset.to_netcdf(draft, engine=ENGINE))
+        write_whole(Path(paths["summary"]), lambda draft: draft.write_text(dumps(summary) + "\n", encoding="utf-8"))
+        return summary
+
+    def text(self, result: dict) -> str:
+        """The agreement, one line a variant, and where the data are."""
+        width = max(map(len, VARIANTS))
+        lines = [
+            f"{name:{width}}  {said(found['relative_gap'])} of the mode at that moment, "
+            f"{said(found['gap_over_peak'])} of its largest value"
+            for name, found in result["agreement"].items()
+        ]
+        head = f"Largest gap of the leading {LEADING} modes to Lemma 1, median and worst of {self.seeds} seeds:"
+        return "\n".join([head, *lines, f"data: {result['data']}", f"summary: {result['summary']}"])
+
+
+def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, dict]:
+    """(data of the comparison with its origin as attributes, summary), from `store` where finished there already."""
+    digits, every_seed = digit_views(), [*range(seeds)]
+    views = Unit("correlations", {"views": setting.views}, lambda advance: measured(setting, digits)._asdict())
+    [found], fresh = store.finish([views], "measuring X and X′")
+    data = Correlations(**found)
+
+    def config(switches, of):
+        return {**asdict(setting), "switches": asdict(switches), "seeds": of}
+
+    flows, fresh_flows = store.finish(
+        [
+            Unit(
+                f"flow-{slug(name)}",
+                config(switches, every_seed),
+                lambda advance, switches=switches: predict(setting, data, switches, every_seed),
+            )
+            for name, switches in VARIANTS.items()
+        ],
+        "integrating Lemma 1",
+    )
+    runs, fresh_runs = store.finish(
+        [
+            Unit(
+                f"sgd-{slug(name)}-seed-{seed}",
+                config(switches, [seed]),
+                partial(measure, setting, digits, data, switches, seed),
+            )
+            for name, switches in VARIANTS.items()
+            for seed in every_seed
+        ],
+        "training on the digits",
+    )
+    flow = {name: np.stack([f[name] for f in flows]) for name in ("s", "alignment", "W")}
+    sgd = {
+        name: np.stack([r[name] for r in runs]).reshape(len(VARIANTS), seeds, *runs[0][name].shape)
+        for name in ("s", "alignment", "W", "diverged", "seconds")
+    }
+    sgd |= {name: np.moveaxis(sgd[name], 1, 2) for name in ("s", "alignment")}  # (variant, time, seed, mode)
+    gaps = [agreement(f, s) for f, s in zip(flow["s"], sgd["s"])]
+    gaps = {name: np.stack([gap[name] for gap in gaps]) for name in gaps[0]}
+
+    over_time, weights = ("variant", "time", "seed", "mode"), ("variant", "seed", "feature", "pixel")
+    dataset = xr.Dataset(
+        {
+            "s_flow": (over_time, flow["s"]),
+            "s_sgd": (over_time, sgd["s"]),
+            "alignment_flow": (over_time, flow["alignment"]),
+            "alignment_sgd": (over_time, sgd["alignment"]),
+            "W_flow": (weights, flow["W"]),
+            "W_sgd": (weights, sgd["W"]),
+            "diverged": (("variant", "seed"), sgd["diverged"].astype(np.int8)),
+            **{name: (("variant", "seed"), gap) for name, gap in gaps.items()},
+            "X": (("pixel", "pixel_"), data.X),
+            "Xp": (("pixel", "pixel_"), data.Xp),
+            **image_variables(flow["W"][0], sgd["W"][0], digits, data),
+        },
+        {"variant": [*VARIANTS], "time": flows[0]["times"], "seed": every_seed, "mode": np.arange(1, setting.n2 + 1)},
+        origin(setting, seeds, store, digits, flows, sgd),
+    )
+    summary = {
+        "agreement": {name: {kind: per_seed(gap[i]) for kind, gap in gaps.items()} for i, name in enumerate(VARIANTS)},
+        "leading_modes": LEADING,
+        "bar": BAR,
+        "diverged_runs": int(sgd["diverged"].sum()),
+        **{f"error_of_{name}": error for name, error in measurement_errors(data, digits.enumerated()).items()},
+        "variance_recovered_by_leading_modes": recovery(setting, data, sgd, seeds),
+        **dataset.attrs,
+        "computed": fresh + fresh_flows + fresh_runs,
+    }
+    return dataset, summary
+
+
+def per_seed(gaps: np.ndarray) -> dict:
+    """The gap of each seed, their median and worst, and whether the worst is within the bar; NaN if one diverged."""
+    return {
+        "seeds": gaps,
+        "median": np.median(gaps),
+        "worst": np.max(gaps),
+        "within_bar": bool(np.max(gaps) <= BAR),
+    }
+
+
+def said(gap: dict) -> str:
+    """'median, worst' of a gap in per cent."""
+    return "diverged" if np.isnan(gap["worst"]) else f"{gap['median']:6.1%}, {gap['worst']:5.1%}"
+
+
+def measurement_errors(data: Correlations, exact: Correlations) -> dict[str, float]:
+    """‖measured − exact‖_F/‖exact‖_F of X and X′."""
+    return {name: np.linalg.norm(m - e) / np.linalg.norm(e) for name, m, e in zip(data._fields, data, exact)}
+
+
+def recovery(setting: Setting, data: Correlations, sgd: dict, seeds: int) -> dict[str, float]:
+    """Share of the images' variance that a view's leading modes tell, before and after training, the median seed."""
+    before = start(setting, range(seeds), VARIANTS["stop-gradient, predictor"]).W
+    alive = [W for W in sgd["W"][0] if np.isfinite(W).all()]
+    return {
+        when: float(np.median([recovered(W, data, LEADING) for W in encoders])) if len(encoders) else float("nan")
+        for when, encoders in (("before", before), ("after", alive))
+    }
+
+
+def origin(setting: Setting, seeds: int, store: RunStore, digits, flows, sgd) -> dict:
+    """Where the numbers come from, as attributes of the data file."""
+    h, training = setting.hyperparameters, setting.training
+    return {
+        "title": "Lemma 1 against a linear Siamese network trained by SGD on scikit-learn's digits",
+        **asdict(setting),
+        "seeds": seeds,
+        "alpha_p": h.alpha_p,
+        "momentum": training.momentum,
+        "steps": training.steps,
+        "images": digits.images,
+        "augmentation": f"shifts of up to 1 pixel with zero fill, mean view removed, pixel noise {digits.noise:g}",
+        "flow_worst_error": max(float(flow["worst_error"]) for flow in flows),
+        "training_seconds": float(sgd["seconds"].sum()),
+        "hardware": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "origin": dumps(store.origin({})),
+    }
+
+
+def slug(name: str) -> str:
+    """A variant's name as part of a file name."""
+    return name.replace(", ", "-").replace(" ", "-")

@@ -1,0 +1,271 @@
+"""Pictures of the theory and of the experiments: `python -m figures list | make | all | phase`."""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from figures import data, phase, style, tian2021, tian2021_networks
+from linear_theory.door import Command, main
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Data that an experiment leaves in a file: `path` under the results' folder, and the command that makes it."""
+
+    path: str
+    made_by: str
+    read: Callable[[Path], xr.Dataset] = data.read
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a figure is: where its data come from, how it is drawn, and what its caption says."""
+
+    compute: Callable[[], xr.Dataset] | Recorded
+    draw: Callable[[xr.Dataset], Figure]
+    title: str
+    source: str
+    text: str
+
+
+TIAN = "Tian, Chen & Ganguli 2021 (arXiv 2102.06810), Figure"
+
+FIGURES = {
+    "tian-fig3": Picture(
+        tian2021.compute_fig3,
+        tian2021.draw_fig3,
+        "Phase portraits of one mode",
+        f"{TIAN} 3",
+        """Flow of the predictor's eigenvalue p and the features' eigenvalue s (Eq. 11-12) for four weight decays.
+        Thin lines with arrows: trajectories. Dashed: the invariant parabola. Shaded: the initial states that collapse,
+        bounded by the true separatrix, the stable manifold of the saddle, which the paper does not draw: off the
+        parabola the basin is not p < p-. Without weight decay whole lines are fixed (s = 0 is unstable where drawn
+        hollow) and collapse means s -> 0 with p at rest anywhere. Above the critical weight decay all states collapse.
+
+        The paper does not state sigma^2; here it is 0.1. The panel eta = 0.1 is added, since at 0.01 the saddle lies
+        so near the collapsed state that it needs the inset.""",
+    ),
+    "tian-fig4": Picture(
+        tian2021.compute_fig4,
+        tian2021.draw_fig4,
+        "Speed of p on the invariant parabola",
+        f"{TIAN} 4",
+        """dp/dt on the parabola s = p^2/alpha_p (Eq. 16) without weight decay, at half the critical weight decay and
+        above it. Triangles show where p moves. Without weight decay the collapsed state repels from above and attracts
+        from below; any weight decay makes it stable; above the critical one nothing else is left.""",
+    ),
+    "tian-fig5": Picture(
+        tian2021.compute_fig5,
+        tian2021.draw_fig5,
+        "Weight decay and EMA rate in time",
+        f"{TIAN} 5",
+        """One mode with a dynamic target ratio (Eq. 11-13), started on the parabola with tau(0) = 0. Columns: the
+        eigenvalue K of the alignment operator, p, s and tau. Above: five weight decays; below: five EMA rates. Weight
+        decay keeps K away from negative values and, too strong, collapses the mode; a slow target does the first as
+        well but delays growth. While a mode collapses tau exceeds 1: W shrinks faster than its average forgets, and
+        tau tends to beta/(beta - eta).
+
+        The paper's unit map: learning rate 0.01 and EMA momentum 0.996 give beta = 0.4, and a weight decay of 0.0004
+        that multiplies the weights outright (w -= 0.0004 w) gives eta = 0.04. PyTorch's coupled weight_decay=4e-4
+        (w -= lr 0.0004 w) is eta = 4e-4, a hundred times less: unless decay was decoupled, eta = 0.04 is not what the
+        paper's networks were trained with. p(0) and sigma^2 are not stated in the paper; here they are 0.1 and 0.1.""",
+    ),
+    "tian-fig7": Picture(
+        tian2021_networks.compute_fig7,
+        tian2021_networks.draw_fig7,
+        "Is the target proportional to the online network (assumption A1)?",
+        f"{TIAN} 7",
+        """Cosine of W_a and W (Frobenius inner product) under Lemma 1 with an EMA target, W_a(0) = 0, X = I and
+        X' = sigma^2 I. Lines: mean over 10 initialisations; bands: their range. A1 holds exactly at 1.
+
+        The paper gives sigma = 0.03 without saying of what. Upper row: the augmentation's standard deviation, with
+        initial weights of variance 1/n. Lower row: the initial weights' standard deviation, with sigma^2 = 0.1.""",
+    ),
+    "tian-fig8": Picture(
+        tian2021_networks.compute_fig8,
+        tian2021_networks.draw_fig8,
+        "Does a free predictor become symmetric (assumption A3)?",
+        f"{TIAN} 8",
+        """Frobenius norms of the symmetric and the skew part of W_p under Eq. 62, not symmetrised, with
+        F = W_p^T W_p (Theorem 1's balance at alpha_p = 1) and a fixed tau. Lines: mean over 10 initialisations with
+        weights of variance 1/n; bands: their range. The skew part (logarithmic axis, mean only: single runs spread
+        over decades) falls throughout in all of them; so does the symmetric part where tau is too small for the weight
+        decay.""",
+    ),
+    "tian-fig9": Picture(
+        tian2021_networks.compute_fig9,
+        tian2021_networks.draw_fig9,
+        "Do the eigenspaces of F and W_p align (Theorem 3)?",
+        f"{TIAN} 9",
+        """Misalignment of F and W_p under the symmetrised flow (Eq. 7-8) at fixed tau: the norm of their commutator,
+        which Theorem 3 bounds, and the same divided by the norms of F and W_p. Lines: geometric mean over 10
+        initialisations; bands: their range. Logarithmic axis, cut at 1e-7.
+
+        The absolute norm shoots up for small eta and large tau, because F and W_p grow; the mean of the scale-free one
+        falls throughout, though not in every single run. Where everything collapses (largest eta, smallest tau) the
+        absolute norm vanishes although the eigenspaces do not align: the scale-free one stays.""",
+    ),
+    "tian-fig10": Picture(
+        tian2021.compute_fig10,
+        tian2021.draw_fig10,
+        "One-dimensional network: why the predictor matters",
+        f"{TIAN} 10",
+        """Fields of the scalar network (Eq. 104-106), no weight decay, lambda_s = 1, lambda_d = 1/2. Left: predictor
+        against encoder with the target held at 1; a curve of stable fixed points. Middle: predictor tied to the
+        encoder; from w > 0 all reach (1/2, 1/2), from w <= 0 all collapse. Right: no predictor; all collapse.""",
+    ),
+}
+"""Every figure: a new one is one entry here."""
+
+
+def picture_files(name: str, out: Path, results: Path, pdf: bool, say: Callable[[str], None]) -> Path | None:
+    """Bring the picture `name` under `out` up to date; returns its path, or None where its experiment has not run."""
+    one, target = FIGURES[name], out / f"{name}.png"
+    if isinstance(one.compute, Recorded):
+        source = results / one.compute.path
+        if not source.exists():
+            return None
+        dataset, why = one.compute.read(source), None
+    else:
+        source = out / "data" / f"{name}.nc"
+        dataset, why = data.cached(source, one.compute)
+    if why:
+        say(f"{name}: computed, because {why}")
+    targets = [target, target.with_suffix(".txt"), *([target.with_suffix(".pdf")] if pdf else [])]
+    if not _newer(targets, [source, *Path(__file__).parent.glob("*.py")]):
+        shown = {**dataset.attrs, **{k: v.values for k, v in dataset.coords.items()}}
+        text = style.caption(
+            f"{name}: {one.title}",
+            one.text,
+            source=one.source,
+            parameters=shown,
+            reproduce=f"python -m figures make {name}",
+        )
+        style.save(one.draw(dataset), target, text, pdf=pdf)
+    return target
+
+
+def _newer(targets: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Whether every target exists and is newer than every source."""
+    return all(t.is_file() for t in targets) and min(t.stat().st_mtime_ns for t in targets) > max(
+        s.stat().st_mtime_ns for s in sources
+    )
+
+
+def _how(name: str) -> str:
+    made_by = FIGURES[name].compute.made_by
+    return f"{name} needs an experiment's data; make them with `{made_by}`"
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """Name every figure."""
+
+    json: bool = False
+
+    def run(self) -> dict:
+        return {name: {"title": one.title, "source": one.source} for name, one in FIGURES.items()}
+
+    def text(self, result: dict) -> str:
+        width = max(map(len, result))
+        return "\n".join(f"{name:{width}}  {row['title']}  [{row['source']}]" for name, row in result.items())
+
+
+@dataclass(frozen=True)
+class Make(Command):
+    """Make one figure."""
+
+    name: tyro.conf.Positional[str]
+    """A name that `list` prints."""
+    out: Path = Path("out/figures")
+    """Folder for the pictures; the data behind them go to its folder data/."""
+    results: Path = Path("out")
+    """Folder where the experiments have left their results."""
+    pdf: bool = False
+    """Write a PDF beside the PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        if self.name not in FIGURES:
+            raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+        path = picture_files(self.name, self.out, self.results, self.pdf, _say)
+        if path is None:
+            raise ValueError(_how(self.name))
+        return {self.name: str(path)}
+
+
+@dataclass(frozen=True)
+class All(Command):
+    """Make every figure whose data can be computed or have been recorded."""
+
+    out: Path = Path("out/figures")
+    """Folder for the pictures; the data behind them go to its folder data/."""
+    results: Path = Path("out")
+    """Folder where the experiments have left their results."""
+    pdf: bool = False
+    """Write a PDF beside each PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+        done = {}
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=len(FIGURES))
+            for name in FIGURES:
+                progress.update(task, description=name)
+                done[name] = picture_files(name, self.out, self.results, self.pdf, progress.console.print)
+                progress.advance(task)
+        return {name: path if path is None else str(path) for name, path in done.items()}
+
+    def text(self, result: dict) -> str:
+        return "\n".join(f"{name}: {path}" if path else _how(name) for name, path in result.items())
+
+
+@dataclass(frozen=True)
+class Phase(Command):
+    """Draw a phase diagram that `python -m linear_theory phase` has written."""
+
+    file: tyro.conf.Positional[Path]
+    """The NetCDF file."""
+    out: Annotated[Path, tyro.conf.arg(metavar="PICTURE.png")]
+    """The picture; its caption is written beside it."""
+    variable: str | None = None
+    """What the second panel shows; by default the time to converge, where the file has it."""
+    pdf: bool = False
+    """Write a PDF beside the PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        dataset = data.read(self.file)
+        text = style.caption(
+            f"Phase diagram of {self.file.name}",
+            "Left: the fate of every point of the grid. Line: the boundary, analytic or numeric as the legend says."
+            " Right, where drawn: the variable named at its colour bar; grey where it has no value.",
+            source="linear_theory, simulated",
+            parameters={
+                **dataset.attrs,
+                **{name: dataset[name].values for name in dataset.dims if name in dataset.coords},
+            },
+            reproduce=f"python -m figures phase {self.file} --out {self.out}"
+            + (f" --variable {self.variable}" if self.variable else ""),
+        )
+        paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
+        return {self.file.stem: str(paths[0])}
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+COMMANDS = {"list": List, "make": Make, "all": All, "phase": Phase}
+
+if __name__ == "__main__":
+    sys.exit(main("figures", __doc__, COMMANDS))
