@@ -56,7 +56,7 @@ def fixed_points(h: Hyperparameters) -> FixedPoints:
 
     Raises ValueError (from `validate`) for hyperparameters out of range.
     """
-    h = h.validate()
+    h = h.replace(beta=None).validate()  # an EMA has the same fixed points at τ = 1
     shape = np.broadcast_shapes(*(np.shape(v) for v in (h.sigma2, h.eta, h.tau, h.alpha_p, h.predictor_decay, h.x)))
     h = h.map(lambda value: np.broadcast_to(value, shape))
     d2 = discriminant(h)
@@ -88,7 +88,7 @@ def _eigenvalues(p, d, ratio, h: Hyperparameters):
     square = (trace + 4 * h.eta) ** 2 + 16 * h.eta**2 * (ratio - 1)
     root = np.sqrt(square.astype(complex)) if np.any(square < 0) else np.sqrt(square)
     fast = (trace - root) / 2
-    slow = np.divide(determinant, fast, out=np.zeros_like(fast), where=fast != 0)
+    slow = np.divide(determinant, fast, out=np.zeros_like(fast), where=(fast != 0) & ~np.isnan(fast))
     slow = np.where(np.isnan(fast), np.nan, slow)
     return np.sort(np.stack([fast, slow], axis=-1), axis=-1) + 0.0  # no negative zeros
 

@@ -99,18 +99,20 @@ def integrate(
     size = math.prod(batch)
     spec = (type(state), _map_leaves(lambda _: _SLOT, args), tuple(decays))
     if compiled is None:
-        compiled = size >= _WORTH_COMPILING and event_dims == 0
+        compiled = worth_compiling(size) and event_dims == 0
+    lone = size == 1 and event_dims == 0 and not compiled
     loop = _compiled(flow, spec) if compiled and _compiler_found() else functools.partial(_loop, flow, spec)
+    run = functools.partial(_run, functools.partial(_trace, loop, lone), y, leaves, rates, times, event_dims)
 
     kept = [v.new_empty((len(times), size, *v.shape[1:])) for v in y]
     error, steps = np.full(size, np.inf), np.zeros(size, dtype=np.int64)
     with torch.inference_mode():
         todo, n = torch.arange(size, device=device), _FIRST_STEPS
-        coarse = _run(loop, y, leaves, rates, todo, times, n, event_dims)
+        coarse = run(todo, n)
         before = torch.full((size,), math.inf, device=device)
         while len(todo):
             n *= 2
-            fine = _run(loop, y, leaves, rates, todo, times, n, event_dims)
+            fine = run(todo, n)
             gap = _distance(fine, coarse)
             index = todo.cpu().numpy()
             error[index], steps[index] = gap.cpu().numpy(), n
@@ -131,6 +133,11 @@ def integrate(
         tolerance=tolerance,
         seconds=time.perf_counter() - began,
     )
+
+
+def worth_compiling(size: int) -> bool:
+    """Whether a batch of so many systems repays the seconds that the compiler takes."""
+    return size >= _WORTH_COMPILING
 
 
 def _checked_times(t) -> np.ndarray:
@@ -193,7 +200,7 @@ def _arrange(state, args, decays, event_dims, device):
 # Runs: every output time with a given number of steps.
 
 
-def _run(loop, y, leaves, rates, todo, times, n, event_dims):
+def _run(trace, y, leaves, rates, times, event_dims, todo, n):
     """States at `times` with about n steps in all: a list of (len(times), len(todo), *event), block by block."""
     segments = _segments(times, n)
     blocks = []
@@ -201,7 +208,7 @@ def _run(loop, y, leaves, rates, todo, times, n, event_dims):
         chosen = todo[start : start + _BLOCK]
         whole = len(chosen) == len(y[0])
         picked = [[v if whole or v.ndim <= event_dims else v[chosen] for v in values] for values in (y, leaves, rates)]
-        blocks.append(_trace(loop, *picked, segments))
+        blocks.append(trace(*picked, segments))
     return [torch.cat(parts, dim=1) for parts in zip(*blocks)]
 
 
@@ -213,12 +220,12 @@ def _segments(times, n):
     # Rounded up before doubling, so that a run with 2n steps halves every step of the run with n.
     counts = np.ceil(_FIRST_STEPS * np.diff(progress, prepend=0.0) - 1e-9).astype(int) * (n // _FIRST_STEPS)
     gaps = np.diff(breaks, prepend=0.0)
-    return [(gap / max(count, 1), int(count), at in times) for gap, count, at in zip(gaps, counts, breaks)]
+    return [(float(gap / max(count, 1)), int(count), at in times) for gap, count, at in zip(gaps, counts, breaks)]
 
 
-def _trace(loop, y, leaves, rates, segments):
+def _trace(loop, lone, y, leaves, rates, segments):
     """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
-    like, lone = y[0], y[0].shape == (1,)
+    like = y[0]
     if lone:
         y, leaves = [v.item() for v in y], [v.item() for v in leaves]
     outputs = []
@@ -307,6 +314,9 @@ def _compiled(flow, spec):
     fused = torch.compile(loop, fullgraph=True, options=options)
 
     def call(y, h, leaves, sixth, count):
+        if len(y[0]) == 1:  # a size of one would be compiled apart
+            y, leaves, sixth = ([v.repeat(2) if v.ndim else v for v in values] for values in (y, leaves, sixth))
+            return [v[:1] for v in call(y, h, leaves, sixth, count)]
         for v in (*y, *leaves, *sixth):
             if v.ndim:
                 torch._dynamo.maybe_mark_dynamic(v, 0)

@@ -83,3 +83,28 @@ def mode_of(state: BalancedMode, h: Hyperparameters) -> Mode:
 def balanced_mode_flow(state: BalancedMode, h: Hyperparameters) -> BalancedMode:
     """Eq. 11 with s eliminated by Eq. 14 (needs η_p = η): one equation fewer to integrate."""
     return BalancedMode(mode_flow(mode_of(state, h), h).p, -2 * h.eta * state.c)
+
+
+class Scales(NamedTuple):
+    """Units in which a mode problem has σ² = 0, τ = α_p = x = 1: p = p·p̂, s = s·ŝ, t = time·t̂."""
+
+    p: Any
+    s: Any
+    time: Any
+
+
+def scales(h: Hyperparameters) -> Scales:
+    """The units τ/a, xτ²/(α_p a²) and a/(xτ²) in which all mode flows are one, with η̂ = η·time the only parameter.
+
+    With an EMA (h.beta given) τ is a state and the units are those of τ = 1; η̂_p and β̂ scale like η̂.
+    """
+    tau = h.tau if h.beta is None else 1
+    p, square = tau / h.a, tau * tau
+    return Scales(p, h.x * square / (h.alpha_p * h.a * h.a), h.a / (h.x * square))
+
+
+def scaled(h: Hyperparameters) -> Hyperparameters:
+    """The hyperparameters of the scaled problem: η̂, η̂_p, β̂ in units of 1/time; everything else is 1 (σ̂²: 0)."""
+    time = scales(h).time
+    beta = None if h.beta is None else h.beta * time
+    return Hyperparameters(sigma2=0.0, eta=h.eta * time, eta_p=h.predictor_decay * time, beta=beta)

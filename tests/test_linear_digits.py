@@ -40,7 +40,7 @@ from linear_theory.matrix_flow import Correlations, Network, Switches
 from linear_theory.views import exact_views
 
 ROOT = Path(__file__).parents[1]
-TINY = {"lr": 0.1, "batch": 8, "t_end": 2.0, "n2": 4, "views": 3, "seeds": 2}
+TINY = {"lr": 0.05, "batch": 8, "t_end": 1.0, "n2": 4, "views": 3, "seeds": 2}
 FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
 
 
@@ -301,7 +301,7 @@ def test_divergence_is_data(tmp_path, capsys):
         assert (found["relative_gap"]["worst"] is None) == diverged
         assert not found["relative_gap"]["within_bar"]
     for draw in (pictures.draw_modes, pictures.draw_alignment, pictures.draw_images):
-        draw(data).savefig(tmp_path / "lost.png")
+        draw(data).savefig(tmp_path / "lost.png", dpi=20)
     assert main("experiments", "", COMMANDS, arguments) == 0
     assert "diverged" in capsys.readouterr().out
 

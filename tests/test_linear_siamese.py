@@ -55,7 +55,7 @@ def tensors(record):
 
 
 def flow(state, data, h, switches, times):
-    return integrate(network_flow, state, data, h, switches, t=times, tolerance=1e-10, event_dims=2).state
+    return integrate(network_flow, state, data, h, switches, t=times, event_dims=2).state
 
 
 def gap(run, reference, fields=("Wp", "W", "Wa")):
@@ -124,23 +124,22 @@ def test_objective_is_its_definition():
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_gap_to_the_flow_is_linear_in_the_learning_rate(switches):
     data, state = problem(1)
-    gaps = []
+    gaps, reference = [], flow(state, data, H, switches, np.arange(5.0))
     for lr in (0.04, 0.02, 0.01):
         training = Training(lr=lr, steps=round(4 / lr), batch=1, record_every=round(1 / lr))
-        run = train(exact_views(data), state, H, switches, training)
-        gaps.append(gap(run, flow(state, data, H, switches, run.times)))
-    assert gaps[-1] > 1e-6
+        gaps.append(gap(train(exact_views(data), state, H, switches, training), reference))
+    assert gaps[-1] > 1e-5  # far above the error of the flow
     np.testing.assert_allclose([gaps[0] / gaps[1], gaps[1] / gaps[2]], 2, atol=0.12)
 
 
 @pytest.mark.parametrize("switches", [Switches(), Switches(stop_gradient="none"), Switches(target="ema")], ids=str)
 def test_gap_from_sampling_is_the_root_of_learning_rate_over_batch(switches):
     data, state = problem(2)
+    reference = flow(state, data, H, switches, np.arange(5) / 2)
 
     def sampled(lr, batch):
         training = Training(lr=lr, steps=round(2 / lr), batch=batch, record_every=round(0.5 / lr))
-        run = train(gaussian_views(data), state, H, switches, training, seeds=range(48))
-        return gap(run, flow(state, data, H, switches, run.times), ("W",))
+        return gap(train(gaussian_views(data), state, H, switches, training, seeds=range(32)), reference, ("W",))
 
     coarse, wide, slow = sampled(0.02, 8), sampled(0.02, 32), sampled(0.005, 8)
     assert 1.6 < coarse / wide < 2.5
