@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from figures import data, phase, style, tian2021, tian2021_networks
+from figures import data, linear_digits, phase, style, talks, tian2021, tian2021_networks
 from linear_theory.door import Command, main
 
 
@@ -37,6 +37,9 @@ class Picture:
 
 
 TIAN = "Tian, Chen & Ganguli 2021 (arXiv 2102.06810), Figure"
+THEORY = "computed here; theory of Tian, Chen & Ganguli 2021 (arXiv 2102.06810)"
+DIGITS = "scikit-learn's digits; Lemma 1 of Tian, Chen & Ganguli 2021 (arXiv 2102.06810)"
+LINEAR_DIGITS = Recorded("linear_digits/linear_digits.nc", "python -m experiments linear-digits")
 
 FIGURES = {
     "tian-fig3": Picture(
@@ -122,6 +125,79 @@ FIGURES = {
         against encoder with the target held at 1; a curve of stable fixed points. Middle: predictor tied to the
         encoder; from w > 0 all reach (1/2, 1/2), from w <= 0 all collapse. Right: no predictor; all collapse.""",
     ),
+    "linear-digits-modes": Picture(
+        LINEAR_DIGITS,
+        linear_digits.draw_modes,
+        "Lemma 1 against a linear network trained on digits",
+        DIGITS,
+        """The leading eigenvalues of F = W X W^T while a linear Siamese network is trained by SGD on augmented images.
+        Lines: Lemma 1, integrated with the X and X' measured under these augmentations; nothing is fitted. Markers:
+        the network, one shape a seed. One panel each for the four ways to have or not have stop-gradient and predictor;
+        logarithmic axes where a mode spans more than two decades. Only with both do the modes live.
+
+        The gap is the worst over all times, the leading three modes and all seeds, relative to the mode at that moment
+        and (in brackets) to its largest value.""",
+    ),
+    "linear-digits-alignment": Picture(
+        LINEAR_DIGITS,
+        linear_digits.draw_alignment,
+        "Does the predictor align on digits?",
+        DIGITS,
+        """cos(u_j, W_p u_j) of the leading eigenvectors u_j of F over time, for the two networks that have a predictor.
+        Lines: Lemma 1. Markers: the network trained by SGD, one shape a seed. The predictor starts neither symmetric
+        nor aligned with F; at 1 the eigenvector of F is one of the predictor as well.""",
+    ),
+    "linear-digits-images": Picture(
+        LINEAR_DIGITS,
+        linear_digits.draw_images,
+        "What the leading modes see",
+        DIGITS,
+        """The network with stop-gradient and predictor after training, first seed. Above: how an image changes with a
+        mode (Lemma 1 and SGD on one scale of colour), and the leading right singular vectors of W, the filters through
+        which it looks. Below: digits, two views of each, the mean over all views, and what a linear regression recovers
+        of that mean from the leading modes of the first view. Shifts and noise differ between the views; the modes keep
+        what the views share.""",
+    ),
+    "talk-decay-augmentation": Picture(
+        talks.compute_decay_augmentation,
+        talks.draw_decay_augmentation,
+        "How much weight decay do augmentations leave room for?",
+        f"{THEORY}, Eq. 11-12 and 16",
+        """The fate of one mode at fixed tau, started at p0 on the invariant parabola, for every weight decay and
+        augmentation strength. Colours: simulated. Solid: theory, eta = x p0 (tau - (1 + sigma^2) p0), where the start
+        lies on the unstable fixed point p-. Dotted: the critical weight decay tau^2 x/(4(1 + sigma^2)), which the first
+        line meets as a tangent; between the two the same hyperparameters keep a mode that starts with a larger p0.
+
+        Right: time until p and the square root of s stay within 1 % of their limit (of tau/a). It diverges at the
+        border, where the start rests on the unstable fixed point, most widely at the critical weight decay.""",
+    ),
+    "talk-ema-decay": Picture(
+        talks.compute_ema_decay,
+        talks.draw_ema_decay,
+        "A slow target lowers the weight decay that a mode survives",
+        f"{THEORY}, Eq. 11-13",
+        """The fate of one mode whose target starts at zero, tau(0) = 0, and follows the online network at the rate beta
+        ((1 - momentum)/learning rate). Colours: simulated. Dashed: the border between
+        simulated fates, from a scan finer than the picture's. Dotted: that of the same start with tau = 1 throughout,
+        which a fast target tends to.
+
+        While tau is small nothing holds p and s up against the decay; the slower the target, the longer. Right: time
+        until p and the square root of s stay within 1 % of their limit.""",
+    ),
+    "talk-directpred-spectrum": Picture(
+        talks.compute_directpred_spectrum,
+        talks.draw_directpred_spectrum,
+        "Which modes does DirectPred's epsilon bring to life?",
+        f"{THEORY}, Eq. 12 and 18",
+        """W_p is set from the features' spectrum: p = sqrt(q) + epsilon q_max with q = (1 + sigma^2) s. A leading mode
+        of input variance 1 lives; all others start near zero, and the picture says which of them, by their input
+        variance x, grow. Modes meet in q_max alone, so any spectrum may be read off the horizontal axis. Colours:
+        simulated; alive is a tenfold growth, collapsed a tenfold decay of sqrt(s), undecided (under the line) neither.
+        Line: theory, epsilon q_max = p- below and p+ above, p- and p+ being those of the mode itself and q_max that of
+        the settled leading mode. Below x = 4 eta (1 + sigma^2)/tau^2, where the two branches meet, no epsilon helps.
+
+        Right: s of the mode at the end. Epsilon pays for every mode it wakes: all features shrink with it.""",
+    ),
 }
 """Every figure: a new one is one entry here."""
 
@@ -142,12 +218,14 @@ def picture_files(name: str, out: Path, results: Path, pdf: bool, say: Callable[
     targets = [target, target.with_suffix(".txt"), *([target.with_suffix(".pdf")] if pdf else [])]
     if not _newer(targets, [source, *Path(__file__).parent.glob("*.py")]):
         shown = {**dataset.attrs, **{k: v.values for k, v in dataset.coords.items()}}
+        shown.pop("origin", None)  # digests of the code, for the machine
+        before = f"{one.compute.made_by}; " if isinstance(one.compute, Recorded) else ""
         text = style.caption(
             f"{name}: {one.title}",
             one.text,
             source=one.source,
             parameters=shown,
-            reproduce=f"python -m figures make {name}",
+            reproduce=f"{before}python -m figures make {name}",
         )
         style.save(one.draw(dataset), target, text, pdf=pdf)
     return target

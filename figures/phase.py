@@ -42,7 +42,8 @@ def draw_phase(dataset: xr.Dataset, variable: str | None = None) -> Figure:
         line = _draw_boundary(axis, dataset, dataset[name].dims)
         if name == "fate":
             _draw_fate_legend(axis, dataset[name], line)
-    held = [style.setting(k, v) for k, v in dataset.attrs.items() if k in style.SYMBOLS and np.ndim(v) == 0]
+    numbers = {k: v for k, v in dataset.attrs.items() if np.ndim(v) == 0 and not isinstance(v, str)}
+    held = [style.setting(k, v) for k, v in numbers.items() if k in style.SYMBOLS]
     figure.suptitle(",  ".join(held), x=0.01, ha="left", fontsize=10.5)
     return figure
 

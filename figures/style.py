@@ -65,6 +65,7 @@ LABELS = {
     "eta_p": r"predictor weight decay $\eta_p$",
     "sigma2": r"augmentation strength $\sigma^2$",
     "tau": r"target ratio $\tau$",
+    "tau0": r"initial target ratio $\tau(0)$",
     "alpha_p": r"predictor rate $\alpha_p$",
     "beta": r"EMA rate $\beta$",
     "x": r"input variance $x$",

@@ -6,12 +6,12 @@ such a dataset into a picture. All dynamics are `linear_theory`'s flows; here ar
 
 import numpy as np
 import xarray as xr
-from linear_theory.basin import critical_s0
 from matplotlib.figure import Figure
 
 from figures import style
 from figures.data import record
 from linear_theory.alignment import alignment_operator_mode
+from linear_theory.basin import critical_s0
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import integrate
@@ -24,6 +24,7 @@ from linear_theory.mode_flow import (
     parabola_flow,
     scalar_network_flow,
 )
+from linear_theory.nonisotropic import Online, predictorless_flow, tied_flow
 
 DEFAULTS = Hyperparameters()
 
@@ -219,8 +220,7 @@ def compute_fig10(lambda_s=1.0, lambda_d=0.5, alpha_p=1.0, beta=1.0, span=(-1.5,
     h = Hyperparameters(sigma2=lambda_s / lambda_d - 1, eta=0.0, alpha_p=alpha_p, beta=beta, x=lambda_d)
     across, up = np.meshgrid(np.linspace(*span), np.linspace(*span))
     free = scalar_network_flow(ScalarNetwork(up, across, 1.0), h)
-    tied = scalar_network_flow(ScalarNetwork(across, across, up), h)
-    absent = scalar_network_flow(ScalarNetwork(1.0, across, up), h)
+    tied, absent = tied_flow(Online(across, up), h), predictorless_flow(Online(across, up), h)
     fields = {"free": (free.w, free.wp), "tied": (tied.w, tied.wa), "absent": (absent.w, absent.wa)}
     return record(
         {

@@ -8,42 +8,32 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+from scipy.integrate import solve_ivp
 
-from linear_theory.fixed_points import fixed_points
+from linear_theory.fixed_points import RestPoints, discriminant, rest_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate
-from linear_theory.mode_flow import Mode, balance
+from linear_theory.mode_flow import Mode, balance, scaled, scales
 
 _START = 1e-7  # where on the manifold's tangent to leave the saddle, in units of p₋: the error is its square
 
 
-class Border(NamedTuple):
-    """A point of the saddle's stable manifold: d = p − p₋ and y = ln(s/s₋)."""
-
-    d: Any
-    y: Any
-
-
 class Saddle(NamedTuple):
-    """p₋, α_p s₋, p₊ − p₋, and the logarithm by which |d| grows over the path."""
+    """p₋, α_p s₋ and p₊ − p₋."""
 
     p_minus: Any
     strength: Any
     gap: Any
-    length: Any
 
 
-def border_flow(state: Border, saddle: Saddle, h: Hyperparameters) -> Border:
-    """dy/du along the manifold, u the share of `length` by which ln|d| has grown: Eq. 11–12 about (p₋, s₋), divided.
+def border_slope(d, y, saddle: Saddle, h: Hyperparameters):
+    """dy/dd along the saddle's stable manifold, with d = p − p₋ and y = ln(s/s₋): Eq. 12 over Eq. 11 about (p₋, s₋).
 
     s′/s = 2ax d(p₊ − p₋ − d) and p′ = η_p p₋(e^y − 1) − a α_p s₋ d e^y − η_p d: no difference of near-equal numbers.
     """
-    d, y = state
-    lift = torch.expm1(y) if isinstance(y, torch.Tensor) else math.expm1(y)
+    lift = math.expm1(min(y, 700.0))  # a trial step of the integrator may overshoot
     growth = 2 * h.a * h.x * d * (saddle.gap - d)
     speed = h.predictor_decay * (saddle.p_minus * lift - d) - h.a * saddle.strength * d * (1 + lift)
-    return Border(saddle.length * d, saddle.length * d * growth / speed)
+    return growth / speed
 
 
 def saddle_slope(saddle: Saddle, h: Hyperparameters):
@@ -68,48 +58,61 @@ def outcome_without_decay(state: Mode, h: Hyperparameters) -> Mode:
     return Mode(p + 0.0, np.where(alive, s_star, 0.0))
 
 
-def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-10) -> np.ndarray:
+def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
     """The s0 above which a mode that starts at p0 survives and below which it collapses; broadcasts.
 
     At η > 0 the stable manifold of (p₋, s₋), followed outward in ln s, so that the tiny values near p₊ keep their
-    digits (relative error about `tolerance`); at η = η_p = 0 in closed form; infinite above η_c. η_p ≠ η is fine, but
-    where just one of them is 0 the saddle is no point and the border unknown here: NaN.
+    digits: one stiff integration for each distinct (η, η_p) in scaled units, however many p0 it serves. At η = η_p = 0
+    in closed form; infinite above η_c; NaN where just one of η and η_p is 0 (no saddle point then). The limit η → 0 is
+    singular: past p0 = τ/a the border falls from x(p0² − (τ/a)²)/α_p at η = 0 to x(p0² − (2τ/a)²)/α_p for any η > 0,
+    however small, because p then decays first and s grows again.
 
-    Raises ValueError for NaN, for hyperparameters out of range, and for an EMA (beta), whose border has another
-    dimension.
+    tolerance: relative, of s0. Raises ValueError for NaN, for hyperparameters out of range, and for an EMA (beta),
+    whose border has another dimension.
     """
     if h.beta is not None:
         raise ValueError("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
     h = h.validate()
     p0 = np.asarray(p0, dtype=float)
-    if np.isnan(p0).any():
-        raise ValueError("p0 is NaN; give numbers")
-    points = fixed_points(h)
-    shape = np.broadcast_shapes(p0.shape, points.p_minus.shape)
-    h = h.map(lambda v: np.broadcast_to(v, shape))
-    p0, p_minus, p_plus, s_minus = (
-        np.broadcast_to(v, shape) for v in (p0, points.p_minus, points.p_plus, points.s_minus)
-    )
-    result = np.where((h.eta > 0) == (h.predictor_decay > 0), np.inf, np.nan)
+    if not np.isfinite(p0).all():
+        raise ValueError("p0 is NaN or infinite; give finite numbers")
+    unit, hat = scales(h), scaled(h)
+    p0, eta, eta_p, unit_s = np.broadcast_arrays(p0 / unit.p, hat.eta, hat.eta_p, unit.s)
 
-    still = (h.eta == 0) & (h.predictor_decay == 0)
-    p_star = h.tau / h.a
-    lost = np.where(p0 < 0, p0**2, np.maximum(p0**2 - p_star**2, 0.0))
-    result[still] = (h.x / h.alpha_p * lost)[still]
+    lost = np.where(p0 < 0, p0**2, np.maximum(p0**2 - 1, 0.0))
+    result = np.where((eta == 0) & (eta_p == 0), lost, np.where((eta > 0) == (eta_p > 0), np.inf, np.nan))
+    bent = (eta > 0) & (eta_p > 0) & (discriminant(scaled(h)) >= 0)
+    pairs, which = np.unique(np.stack([eta[bent], eta_p[bent]], axis=-1), axis=0, return_inverse=True)
+    found = np.empty(which.size)
+    order = np.argsort(which.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(which.ravel(), minlength=len(pairs)))
+    for pair, members in zip(pairs, np.split(order, ends[:-1]) if len(pairs) else []):
+        found[members] = _border(p0[bent][members], Hyperparameters(0.0, pair[0], eta_p=pair[1]), tolerance)
+    result[bent] = found
+    return result * unit_s
 
-    bent = (h.eta > 0) & (h.predictor_decay > 0) & np.isfinite(p_minus)
-    result[bent] = s_minus[bent]
-    away = np.where(bent, np.abs(p0 - p_minus) / np.where(bent, p_minus, 1.0), 0.0)
-    far = away > _START
-    if far.any():
-        theory = h.map(lambda v: v[far])
-        start = np.sign(p0 - p_minus)[far] * _START * p_minus[far]
-        strength = theory.alpha_p * s_minus[far]
-        saddle = Saddle(p_minus[far], strength, (p_plus - p_minus)[far], np.log(away[far] / _START))
-        begin = Border(start, saddle_slope(saddle, theory) * start)
-        end = integrate(border_flow, begin, saddle, theory, t=1.0, tolerance=tolerance, decays={"d": -saddle.length})
-        result[far] = s_minus[far] * np.exp(end.state.y)
-    return result
+
+def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
+    """s on the manifold at every p0, for one set of hyperparameters: outward from the saddle on either side."""
+    rest = RestPoints(*map(float, rest_points(h)))
+    saddle = Saddle(rest.p_minus, h.alpha_p * rest.s_minus, rest.p_plus - rest.p_minus)
+    d = p0 - rest.p_minus
+    y = saddle_slope(saddle, h) * d  # the tangent: enough as near as `_START`
+    for side in (-1.0, 1.0):
+        away = np.flatnonzero(side * d > _START * rest.p_minus)
+        if not away.size:
+            continue
+        start = side * _START * rest.p_minus
+        u, inverse = np.unique(np.log(d[away] / start), return_inverse=True)
+
+        def slope(u, y, start=start):
+            here = start * math.exp(u)
+            return [here * border_slope(here, float(y[0]), saddle, h)]
+
+        begin = [saddle_slope(saddle, h) * start]
+        path = solve_ivp(slope, (0.0, u[-1]), begin, "LSODA", t_eval=u, rtol=tolerance, atol=tolerance)
+        y[away] = path.y[0][inverse.ravel()] if path.success else np.nan
+    return rest.s_minus * np.exp(y)
 
 
 def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:

@@ -10,12 +10,17 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Union
 
 import numpy as np
 import tyro
+
+BAD_INPUT, INTERRUPTED, NO_READER = 2, 130, 141  # the last two are a shell's 128 + SIGINT and 128 + SIGPIPE
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 
 
 class Command:
@@ -31,71 +36,116 @@ class Command:
 
 
 def main(program: str, description: str, commands: dict[str, type[Command]], argv: list[str] | None = None) -> int:
-    """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status."""
-    kinds = tuple(Annotated[c, tyro.conf.subcommand(name, prefix_name=False)] for name, c in commands.items())
-    # tyro wants a union; two arms at the least, so a lone command is named twice.
-    union = Union[kinds if len(kinds) > 1 else kinds * 2]  # noqa: UP007
+    """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status.
+
+    0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer (`… | head`). The name of a lone
+    command may be left out.
+    """
     try:
-        command = _parse(union, program, description, sys.argv[1:] if argv is None else argv)
-        refuse_nan(command)
-        result = command.run()
+        command = _parse(program, description, commands, sys.argv[1:] if argv is None else argv)
+        print(_answer(command) if command else "", end="", flush=True)
+    except BrokenPipeError:
+        _drop_output()
+        return NO_READER
     except (ValueError, OSError) as error:
+        _drop_output()
         print(f"error: {_sentence(error)}", file=sys.stderr)
-        return 2
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    print(dumps(result) if command.json else command.text(result))
+        return INTERRUPTED
     return 0
 
 
-def _parse(union, program, description, argv):
+def _answer(command: Command) -> str:
+    """What the command has to say, with the newline at its end."""
+    refuse_nan(command)
+    with contextlib.redirect_stdout(sys.stderr):  # whatever else is printed on the way must not join the answer
+        result = command.run()
+    return (dumps(result) if command.json else command.text(result)) + "\n"
+
+
+def _drop_output() -> None:
+    """Forget what is still to be printed: Python would otherwise try again as it leaves, and complain."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(program: str, description: str, commands: dict[str, type[Command]], argv: list[str]) -> Command | None:
+    """The command that `argv` stands for; None where tyro has printed the help that was asked for."""
+    kinds = tuple(Annotated[c, tyro.conf.subcommand(name, prefix_name=False)] for name, c in commands.items())
+    kind = Union[kinds]  # noqa: UP007
+    if len(commands) == 1:  # a union of one is no union, and would have no name to be called by
+        [(name, kind)] = commands.items()
+        argv = argv[1:] if argv[:1] == [name] else argv
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                union,
-                prog=f"python -m {program}",
-                description=description,
-                args=argv,
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-            )
+            return tyro.cli(kind, prog=f"python -m {program}", description=description, args=argv, config=CONFIG)
     except SystemExit as leave:
         if leave.code in (0, None):
-            raise
-        # tyro draws a box of several lines around its complaint; ours is one sentence.
-        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │╭╮╰╯─") for line in complaint.getvalue().splitlines()]
-        words = [line for line in lines if line and line not in ("Parsing error", "Unrecognized options")]
-        words = words[: next((i for i, w in enumerate(words) if w.startswith(("For full helptext", "Full helptext"))), None)]
-        raise ValueError(" ".join(words) or "the arguments could not be read") from None
+            return None
+        classes = [c.__name__ for c in commands.values()]
+        raise ValueError(_from_box(complaint.getvalue(), classes) or "the arguments could not be read") from None
+
+
+def _from_box(box: str, classes: list[str]) -> str:
+    """tyro's complaint, a titled box with sections, as one sentence: what is wrong and what would be right."""
+    title, *lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines() or [""]
+    inside = "\n".join(re.sub(r"^[│ ] |\s*│?$", "", line) for line in lines)  # where UTF-8 is missing, it has no border
+    first, *more = [s for s in re.split(r"^[ ╰]?[─-]{3,}╯?$", inside, flags=re.MULTILINE) if s.strip()] or [""]
+    first = _one_line(first.split("Got errors:")[0])  # tyro's own account of every type it has tried
+    first = re.sub(r"\.? \(required\)(?= |$)", ",", first).rstrip(",.")
+    # An error raised by a dataclass itself names its field; where tyro met it is of no use to the reader.
+    first = re.sub(rf"^Error parsing (?:{'|'.join(map(re.escape, classes))}|[a-z_][\w.-]*): ", "", first)
+    if "Missing subcommand" in title:
+        first = f"Missing subcommand: {first[:1].lower()}{first[1:]}"
+    hints = (_one_line(re.sub(r"^ {5,}.*$", "", part, flags=re.MULTILINE)) for part in more)  # without their help texts
+    return "; ".join([first, *(h for h in hints if h and not re.match("Argument helptext|For full|Full help", h))])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    return _one_line(str(error))
 
 
 def refuse_nan(command) -> None:
-    """Raise ValueError naming the first field, at any depth, that holds NaN."""
+    """Raise ValueError naming the first field, at any depth, that holds NaN.
+
+    Infinity passes: whether it makes sense (an end time may be infinite) is for the command to say.
+    """
     for field in dataclasses.fields(command):
-        value = getattr(command, field.name)
-        if dataclasses.is_dataclass(value):
-            refuse_nan(value)
-        elif any(isinstance(v, float) and math.isnan(v) for v in (value if isinstance(value, tuple) else (value,))):
+        if _holds_nan(getattr(command, field.name)):
             raise ValueError(f"{field.name.replace('_', '-')} is NaN; give a number")
 
 
+def _holds_nan(value) -> bool:
+    if dataclasses.is_dataclass(value):
+        refuse_nan(value)  # names the field inside
+        return False
+    if isinstance(value, Mapping):
+        return any(map(_holds_nan, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+        return any(map(_holds_nan, value))
+    return isinstance(value, (float, complex, np.inexact)) and value != value
+
+
 def plain(value):
-    """`value` with NumPy turned into Python, complex numbers into {re, im}, and NaN or infinity into None."""
+    """`value` with arrays turned into lists, complex numbers into {re, im}, and NaN or infinity into None."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy's arrays and scalars, torch's tensors
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, complex):
         return {"re": plain(value.real), "im": plain(value.imag)}
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Simulated fates: every mode is integrated until it is deep inside the basin of one attractor, and then until it is near.
+"""Simulated fates: every mode is integrated until it is deep inside one attractor's basin, and then until it is near.
 
 Time is infinite here: no horizon is chosen, only a budget. All problems are integrated in scaled units (`mode_flow.
 scales`), so that one budget, one tolerance and one notion of nearness serve every parameter. Windows of time double in
@@ -13,28 +13,19 @@ import numpy as np
 
 from linear_theory.alignment import alignment_operator_mode
 from linear_theory.basin import outcome_without_decay
-from linear_theory.fixed_points import fixed_points
+from linear_theory.fixed_points import rest_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate, worth_compiling
-from linear_theory.mode_flow import (
-    BalancedMode,
-    EmaMode,
-    Mode,
-    balance,
-    balanced_mode_flow,
-    ema_mode_flow,
-    mode_flow,
-    mode_of,
-    scaled,
-    scales,
-)
+from linear_theory.integrate import worth_compiling
+from linear_theory.mode_flow import EmaMode, Mode, balance, scaled, scales
+from linear_theory.trajectory import check_start, solve, trajectory
 
 FATES = ("alive", "collapsed", "undecided", "diverged")
 ALIVE, COLLAPSED, UNDECIDED, DIVERGED = range(4)
 BUDGET = 12_775.0  # nine doubling windows from 25, in units of a/(xτ²)
 NEAR = 0.01  # 'converged': within this share of τ/a of the limit, in p and in √(α_p s/x)
-_WINDOW, _OUTPUTS = 25.0, 16
-_CHUNK = 2**16
+_WINDOW, _OUTPUTS = 25.0, 8
+_CHUNK = 2**15  # modes in one call of the integrator
+_BATCH = 2**17  # modes followed together: bounds the memory
 
 
 @dataclass(frozen=True)
@@ -69,28 +60,67 @@ def simulate(
     Raises ValueError for NaN, s < 0 or hyperparameters out of range.
     """
     h = h.validate()
-    if (h.beta is not None) != isinstance(start, EmaMode):
-        raise ValueError("a moving target needs beta and an EmaMode to start from, a fixed one neither")
-    fields = [np.asarray(v, dtype=float) for v in start]
-    if any(np.isnan(v).any() for v in fields) or np.any(fields[1] < 0):
-        raise ValueError("the initial p or s is NaN or s is negative; s must be at least 0")
+    fields = check_start(start, h)
     given = [v for v in vars(h).values() if v is not None]
     shape = np.broadcast_shapes(*(v.shape for v in [*fields, *given]))
 
     def flat(v):
         return np.broadcast_to(v, shape).reshape(-1)
 
-    fields, h, size = [flat(v) for v in fields], h.map(flat), int(np.prod(shape))
-    solve = functools.partial(integrate, tolerance=tolerance, compiled=worth_compiling(size))
-    parts = []
-    for first in range(0, max(size, 1), _CHUNK):
+    def flat_if_varied(v):  # what all modes share stays a number: it costs no memory and is fused as a constant
+        return flat(v) if v.ndim else v
+
+    size = int(np.prod(shape))
+    integrate = functools.partial(solve, tolerance=tolerance, compiled=worth_compiling(size))
+    fields, h, parts = [flat(v) for v in fields], h.map(flat_if_varied), []
+    for first in range(0, max(size, 1), _BATCH):
+        part = slice(first, first + _BATCH)
+
+        def report(share, first=first):
+            if progress:
+                progress(min(1.0, (first + share * _BATCH) / max(size, 1)))
+
+        parts.append(_follow(type(start)(*(v[part] for v in fields)), _rows(h, part), budget, integrate, report))
+    return Fates(*(np.concatenate(field).reshape(shape) for field in zip(*parts)))
+
+
+def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float = 1e-7, progress=None) -> Fates:
+    """Every mode at the time t_end: its state, its fate if that is already certain, and when it came near its limit.
+
+    Arguments and errors as in `simulate`; `p` and `s` are the state at t_end, not the limit.
+    """
+    h = h.validate()
+    fields = check_start(start, h)
+    shape = np.broadcast_shapes(*(v.shape for v in [*fields, *(v for v in vars(h).values() if v is not None)]))
+    size, parts = int(np.prod(shape)), []
+    fields = [np.broadcast_to(v, shape).reshape(-1) for v in fields]
+    h = h.map(lambda v: np.broadcast_to(v, shape).reshape(-1) if v.ndim else v)
+    times = np.linspace(0, t_end, 17)[1:] if t_end > 0 else np.zeros(1)
+    for first in range(0, size, _CHUNK):
         part = slice(first, first + _CHUNK)
-        parts.append(
-            _follow(type(start)(*(v[part] for v in fields)), h.map(lambda v, part=part: v[part]), budget, solve)
-        )
+        begin, here = type(start)(*(v[part] for v in fields)), _rows(h, part)
+        compiled = worth_compiling(size)
+        found = trajectory(begin, here, times, tolerance=tolerance, compiled=compiled)
+        parts.append(list(vars(judge(begin, found.state, times[:, None], here, found.error)).values()))
         if progress:
-            progress(min(1.0, (first + _CHUNK) / max(size, 1)))
-    return Fates(*(np.concatenate([getattr(p, name) for p in parts]).reshape(shape) for name in Fates.__annotations__))
+            progress(min(1.0, (first + _CHUNK) / size))
+    return Fates(*(np.concatenate(field).reshape(shape) for field in zip(*parts)))
+
+
+def judge(start, path, times, h: Hyperparameters, error=0.0) -> Fates:
+    """`Fates` read off a path whose fields are (times, modes), from `start`; times: (times, 1) or (times, modes)."""
+    unit, hat = scales(h), scaled(h)
+    begin, seen = (type(start)(v[0] / unit.p, v[1] / unit.s, *v[2:]) for v in (start, path))
+    end = type(start)(*(v[-1] for v in seen))
+    fate = np.broadcast_to(decide(end, hat), begin.p.shape).copy()
+    limits = _limits(begin, hat)
+    clock = np.broadcast_to(np.vstack([np.zeros((1, times.shape[1])), times]), (len(times) + 1, begin.p.size))
+    track = [np.vstack([_distance(begin, at)[None], _distance(seen, at)]) for at in limits]
+    crossed = np.stack([_last_crossing(d, clock, np.zeros(begin.p.size)) for d in track])
+    time = np.where(fate == COLLAPSED, crossed[1], crossed[0])
+    arrived = _arrived(fate, np.stack([d[-1] for d in track]))
+    K = np.fmin(_operator(begin, h, unit), _operator(seen, h, unit).min(axis=0))
+    return Fates(fate, path[0][-1], path[1][-1], np.where(arrived, time, np.nan), K, np.broadcast_to(error, fate.shape))
 
 
 def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
@@ -103,11 +133,11 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
     """
     p, s = state[:2]
     eta, eta_p = hat.eta, hat.predictor_decay
-    points = fixed_points(hat.replace(beta=None))
+    points = rest_points(hat)
     missing = np.isnan(points.p_minus)
     p_minus = np.where(missing, 0.25, points.p_minus)
     s_minus = np.where(missing, 1 / 16, points.s_minus)
-    ratio = np.divide(eta_p, eta, out=np.ones_like(eta), where=eta > 0)
+    ratio = np.divide(eta_p, eta, out=np.ones(np.shape(eta + eta_p)), where=eta > 0)
     c = balance(Mode(p, s), hat)
 
     if isinstance(state, EmaMode):
@@ -129,7 +159,7 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
 
 def _limits(start, hat: Hyperparameters):
     """The two possible limits of every mode in scaled units: ((p, s) if alive, (p, s) if collapsed)."""
-    points = fixed_points(hat.replace(beta=None))
+    points = rest_points(hat)
     still = (hat.eta == 0) & (hat.predictor_decay == 0)
     rest = outcome_without_decay(Mode(start.p, start.s), hat)
     growing = (hat.eta == 0) & ~still  # s grows without bound and draws p to τ/a
@@ -142,76 +172,61 @@ def _limits(start, hat: Hyperparameters):
     return alive, Mode(collapsed_p, np.zeros_like(start.s))
 
 
-def _follow(start, h: Hyperparameters, budget, solve) -> Fates:
-    """One chunk, flat: windows of doubling length until every mode has arrived or the budget is spent."""
-    unit, hat = scales(h), scaled(h)
-    state = type(start)(start.p / unit.p, start.s / unit.s, *start[2:])
+def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.ndarray]:
+    """The fields of `Fates` for flat arrays: windows of doubling length until all arrived or the budget is spent."""
+    kind, unit, hat = type(start), scales(h), scaled(h)
+    state = kind(start.p / unit.p, start.s / unit.s, *start[2:])
     limits = _limits(state, hat)
-    size = state.p.size
-    fate = decide(state, hat)
-    lowest_K = _operator(state, h, unit)
-    error = np.zeros(size)
-    crossed = np.zeros((2, size))  # when the mode last came near each limit
+    fate, lowest_K, error = decide(state, hat), _operator(state, h, unit), np.zeros(state.p.size)
     distance = np.stack([_distance(state, limit) for limit in limits])
-    last = Mode(state.p.copy(), state.s.copy())
-    todo = np.flatnonzero(~_arrived(fate, distance))
-    fields = [v[todo] for v in state]
+    crossed = np.zeros_like(distance)  # when the mode last came near each limit
+    last = np.stack(state)
     now, window = 0.0, _WINDOW
+    todo = np.flatnonzero(~_arrived(fate, distance))
     while len(todo) and now < budget * (1 - 1e-9):
-        here = hat.map(lambda v, todo=todo: v[todo] if np.ndim(v) else v)
-        times = np.linspace(0, window, _OUTPUTS + 1)[1:]
-        path, gap = _path(solve, type(start)(*fields), here, times)
-        end = type(start)(*(v[-1] for v in path))
-        error[todo] += gap
-        fate[todo] = np.where(fate[todo] == UNDECIDED, decide(end, here), fate[todo])
-        lowest_K[todo] = np.fmin(lowest_K[todo], np.min(_operator(path, h.map(lambda v: v[todo]), unit, todo), axis=0))
-        for k, limit in enumerate(limits):
-            track = np.vstack([distance[k, todo], _distance(path, Mode(limit.p[todo], limit.s[todo]))])
-            crossed[k, todo] = _last_crossing(track, np.concatenate([[0.0], times]) + now, crossed[k, todo])
-            distance[k, todo] = track[-1]
-        last.p[todo], last.s[todo] = end.p, end.s
-        go_on = ~_arrived(fate[todo], distance[:, todo]) & np.isfinite(end.p)
-        todo, fields = todo[go_on], [v[go_on] for v in end]
+        times = np.linspace(0, window, _OUTPUTS + 1)
+        for first in range(0, len(todo), _CHUNK):
+            part = todo[first : first + _CHUNK]
+            here, theory = _rows(hat, part), _rows(h, part)
+            found = integrate(kind(*last[:, part]), here, times[1:])
+            path = found.state
+            last[:, part] = end = [v[-1] for v in path]
+            error[part] += found.error
+            fate[part] = np.where(fate[part] == UNDECIDED, decide(kind(*end), here), fate[part])
+            lowest_K[part] = np.fmin(lowest_K[part], _operator(path, theory, scales(theory)).min(axis=0))
+            for k, limit in enumerate(limits):
+                track = np.vstack([distance[k, part], _distance(path, Mode(limit.p[part], limit.s[part]))])
+                crossed[k, part] = _last_crossing(track, times + now, crossed[k, part])
+                distance[k, part] = track[-1]
+        todo = todo[~_arrived(fate[todo], distance[:, todo]) & np.isfinite(last[0, todo])]
         now, window = now + window, 2 * window
+        progress(1 - len(todo) / state.p.size)
+    progress(1.0)
 
-    decided = fate <= COLLAPSED
-    pick = np.where(fate == COLLAPSED, 1, 0)[None]
-    limit_p, limit_s, time = (
-        np.take_along_axis(np.stack(pair), pick, 0)[0]
-        for pair in ((limits[0].p, limits[1].p), (limits[0].s, limits[1].s), crossed)
-    )
-    arrived = _arrived(fate, distance)
-    known = decided & np.isfinite(limit_p)
-    return Fates(
-        fate=fate,
-        p=np.where(known, limit_p, last.p) * unit.p,
-        s=np.where(known & np.isfinite(limit_s), limit_s, last.s) * unit.s,
-        time_to_converge=np.where(arrived, time, np.nan) * unit.time,
-        lowest_K=lowest_K,
-        error=error,
-    )
+    def of_fate(alive, collapsed):
+        return np.where(fate == COLLAPSED, collapsed, alive)
 
-
-def _path(solve, state, hat: Hyperparameters, times):
-    """Path at `times`, fields (times, modes), and the estimated error; one equation fewer where the balance allows."""
-    if isinstance(state, EmaMode):
-        done = solve(ema_mode_flow, state, hat, t=times)
-        return done.state, done.error
-    if np.array_equal(hat.eta, hat.eta_p):
-        begin = BalancedMode(state.p, balance(state, hat))
-        hat = hat.replace(eta_p=None)
-        done = solve(balanced_mode_flow, begin, hat, t=times, decays={"c": 2 * hat.eta})
-        path = mode_of(done.state, hat)
-        return Mode(path.p, np.maximum(path.s, 0.0)), done.error
-    done = solve(mode_flow, state, hat, t=times)
-    return done.state, done.error
+    p, s, time = (of_fate(*pair) for pair in (*zip(*limits), crossed))
+    decided = fate != UNDECIDED
+    return [
+        fate,
+        np.where(decided & np.isfinite(p), p, last[0]) * unit.p,
+        np.where(decided & np.isfinite(s), s, last[1]) * unit.s,
+        np.where(_arrived(fate, distance), time, np.nan) * unit.time,
+        lowest_K,
+        error,
+    ]
 
 
-def _operator(state, h: Hyperparameters, unit, chosen=slice(None)):
+def _rows(h: Hyperparameters, chosen) -> Hyperparameters:
+    return h.map(lambda v: v[chosen] if np.ndim(v) else v)
+
+
+def _operator(state, h: Hyperparameters, unit):
     """K on the mode, in the units of h; NaN with an EMA, whose τ is no constant of Theorem 3."""
     if h.beta is not None:
         return np.full(np.shape(state[0]), np.nan)
-    return alignment_operator_mode(Mode(state.p * unit.p[chosen], state.s * unit.s[chosen]), h)
+    return alignment_operator_mode(Mode(state.p * unit.p, state.s * unit.s), h)
 
 
 def _distance(state, limit: Mode):
@@ -229,12 +244,14 @@ def _arrived(fate, distance):
 def _last_crossing(distance, times, before):
     """When `distance` (times, modes) last fell to NEAR: log-linear between outputs; `before` if it was never above."""
     far = distance > NEAR
-    index = np.where(far.any(axis=0), len(times) - 1 - np.argmax(far[::-1], axis=0), -1)
-    inner = np.clip(index, 0, len(times) - 2)
+    last = len(distance) - 1
+    index = np.where(far.any(axis=0), last - np.argmax(far[::-1], axis=0), -1)
+    inner = np.clip(index, 0, last - 1)
     column = np.arange(distance.shape[1])
     d0, d1 = distance[inner, column], distance[inner + 1, column]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.log(d0 / NEAR) / np.log(d0 / np.maximum(d1, 1e-300))
     share = np.where(np.isfinite(share), np.clip(share, 0, 1), 1.0)
-    crossing = times[inner] + share * (times[inner + 1] - times[inner])
-    return np.where(index < 0, before, np.where(index == len(times) - 1, np.inf, crossing))
+    times = np.broadcast_to(times.reshape(len(times), -1), distance.shape)
+    crossing = times[inner, column] + share * (times[inner + 1, column] - times[inner, column])
+    return np.where(index < 0, before, np.where(index == last, np.inf, crossing))

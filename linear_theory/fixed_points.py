@@ -5,6 +5,7 @@ double-double arithmetic: what is derived from it is then right to rounding howe
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,15 @@ from linear_theory.hyperparameters import Hyperparameters
 
 REGIMES = ("no_weight_decay", "bistable", "critical", "collapse_only")
 _CRITICAL_WIDTH = 4 * np.finfo(float).eps  # η this near η_c (relative) is η_c as typed in decimals
+
+
+class RestPoints(NamedTuple):
+    """p± and s± of `mode_flow` at fixed τ: arrays of the hyperparameters' shape; NaN where they do not exist."""
+
+    p_plus: np.ndarray
+    s_plus: np.ndarray
+    p_minus: np.ndarray
+    s_minus: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,38 +57,48 @@ def discriminant(h: Hyperparameters) -> np.ndarray:
     return np.where(np.abs(difference) <= _CRITICAL_WIDTH * tau2x[0], 0.0, difference / h.x)
 
 
-def fixed_points(h: Hyperparameters) -> FixedPoints:
-    """p± = (τ ± √(τ² − 4ηa/x))/(2a), s± = η_p x p±²/(α_p η), and the collapsed state (0, 0); section 4.
+def rest_points(h: Hyperparameters) -> RestPoints:
+    """p± = (τ ± √(τ² − 4ηa/x))/(2a) and s± = η_p x p±²/(α_p η); section 4. Values are not checked.
 
     At η = η_p = 0 every (τ/a, s) is fixed; the one on the parabola is returned, and p₋ = 0. At η = 0 < η_p nothing but
-    the collapsed state is fixed. The Jacobian's eigenvalues follow from its trace −r x τ p and determinant ±2 r x p η d,
-    with r = η_p/η and d the discriminant's root; for r = 1 they are −2η and −(x τ p − 2η).
+    the collapsed state is fixed.
+    """
+    d, ratio = _gap(h)
+    p_plus = (h.tau + d) / (2 * h.a)
+    p_minus = np.minimum(2 * h.eta / (h.x * (h.tau + d)), p_plus)  # at η_c rounding must not part or cross them
+    strength = ratio * h.x / h.alpha_p
+    return RestPoints(p_plus, strength * p_plus**2, p_minus, strength * p_minus**2)
+
+
+def fixed_points(h: Hyperparameters) -> FixedPoints:
+    """`rest_points` and the collapsed state (0, 0), with their stability and regime.
+
+    The Jacobian's eigenvalues follow from its trace −r x τ p and determinant ±2 r x p η d, with r = η_p/η and d the
+    discriminant's root; for r = 1 they are −2η and −(x τ p − 2η).
 
     Raises ValueError (from `validate`) for hyperparameters out of range.
     """
-    h = h.replace(beta=None).validate()  # an EMA has the same fixed points at τ = 1
-    shape = np.broadcast_shapes(*(np.shape(v) for v in (h.sigma2, h.eta, h.tau, h.alpha_p, h.predictor_decay, h.x)))
+    h = h.validate()
+    h = h if h.beta is None else h.replace(beta=None, tau=np.float64(1))  # an EMA rests at τ = 1
+    shape = np.broadcast_shapes(*(np.shape(v) for v in vars(h).values() if v is not None))
     h = h.map(lambda value: np.broadcast_to(value, shape))
-    d2 = discriminant(h)
-    exists = (d2 >= 0) & ((h.eta > 0) | (h.predictor_decay == 0))
-    d = np.sqrt(np.where(exists, d2, np.nan))
-    ratio = np.divide(h.predictor_decay, h.eta, out=np.ones(shape), where=h.eta > 0)
-
-    p_plus = (h.tau + d) / (2 * h.a)
-    p_minus = 2 * h.eta / (h.x * (h.tau + d))
-    regime = np.select([h.eta == 0, d2 > 0, d2 == 0], REGIMES[:3], REGIMES[3])
-    decay = np.stack([-h.predictor_decay, -2 * h.eta], axis=-1)
+    d2, (d, ratio), rest = discriminant(h), _gap(h), rest_points(h)
     return FixedPoints(
-        p_plus=p_plus,
-        s_plus=ratio * h.x * p_plus**2 / h.alpha_p,
-        p_minus=p_minus,
-        s_minus=ratio * h.x * p_minus**2 / h.alpha_p,
+        *rest,
         critical_eta=np.broadcast_to(critical_eta(h), shape),
-        regime=regime,
-        eigenvalues_plus=_eigenvalues(p_plus, d, ratio, h),
-        eigenvalues_minus=_eigenvalues(p_minus, -d, ratio, h),
-        eigenvalues_zero=np.sort(decay, axis=-1) + 0.0,
+        regime=np.select([h.eta == 0, d2 > 0, d2 == 0], REGIMES[:3], REGIMES[3]),
+        eigenvalues_plus=_eigenvalues(rest.p_plus, d, ratio, h),
+        eigenvalues_minus=_eigenvalues(rest.p_minus, -d, ratio, h),
+        eigenvalues_zero=np.sort(np.stack([-h.predictor_decay, -2 * h.eta], axis=-1), axis=-1) + 0.0,
     )
+
+
+def _gap(h: Hyperparameters):
+    """The discriminant's root, NaN where p± do not exist, and r = η_p/η (1 at η = 0)."""
+    d2, eta_p = discriminant(h), np.asarray(h.predictor_decay)
+    d = np.sqrt(np.where((d2 >= 0) & ((h.eta > 0) | (eta_p == 0)), d2, np.nan))
+    whole = np.ones(np.broadcast_shapes(np.shape(h.eta), eta_p.shape))
+    return d, np.divide(eta_p, h.eta, out=whole, where=np.asarray(h.eta) > 0)
 
 
 def _eigenvalues(p, d, ratio, h: Hyperparameters):

@@ -72,6 +72,7 @@ def integrate(
     tolerance: float = 1e-9,
     event_dims: int = 0,
     decays: Mapping[str, Any] | None = None,
+    duration=1.0,
     most_steps: int = _MOST_STEPS,
     compiled: bool | None = None,
     device: str = "cpu",
@@ -81,11 +82,13 @@ def integrate(
     Args:
         flow: pure function (state, *args) → derivative, a NamedTuple of the state's type, in plain operators.
         state: NamedTuple of numbers or arrays; fields, and arrays among the args, broadcast against each other.
-        args: records (NamedTuple, Hyperparameters, arrays, numbers) handed to the flow, constant in time.
-        t: output time or times; only these are kept.
+        args: records (NamedTuple, Hyperparameters, arrays, numbers) handed to the flow, constant in time. Python ints
+            in them are constants of the problem, which a fused flow is specialised for.
+        t: output time or times, of which only these are kept, in units of `duration`.
         tolerance: largest estimated error of any element, absolute below one and relative above.
         event_dims: trailing dimensions that belong to one system: 0 for modes, 2 for matrices.
         decays: fields known to decay exactly as e^{−rate·t}: advanced by that factor, whatever the flow says of them.
+        duration: unit of time, a number or an array that broadcasts against the fields: each element's own clock.
         most_steps: an element that would need more is returned as it is, `resolved` false.
         compiled: fuse with torch.compile (None: where the batch is worth it and a C++ compiler is found).
         device: torch device that integrates; results come back as NumPy arrays.
@@ -95,18 +98,18 @@ def integrate(
     began = time.perf_counter()
     times = _checked_times(t)
     decays = decays or {}
-    batch, y, leaves, rates = _arrange(state, args, decays, event_dims, device)
+    batch, y, leaves, rates, (unit,) = _arrange(state, args, decays.values(), [duration], event_dims, device)
     size = math.prod(batch)
     spec = (type(state), _map_leaves(lambda _: _SLOT, args), tuple(decays))
     if compiled is None:
         compiled = worth_compiling(size) and event_dims == 0
     lone = size == 1 and event_dims == 0 and not compiled
     loop = _compiled(flow, spec) if compiled and _compiler_found() else functools.partial(_loop, flow, spec)
-    run = functools.partial(_run, functools.partial(_trace, loop, lone), y, leaves, rates, times, event_dims)
+    run = functools.partial(_run, functools.partial(_trace, loop, lone), (y, leaves, rates, [unit]), times, event_dims)
 
     kept = [v.new_empty((len(times), size, *v.shape[1:])) for v in y]
     error, steps = np.full(size, np.inf), np.zeros(size, dtype=np.int64)
-    with torch.inference_mode():
+    with torch.no_grad():
         todo, n = torch.arange(size, device=device), _FIRST_STEPS
         coarse = run(todo, n)
         before = torch.full((size,), math.inf, device=device)
@@ -117,7 +120,11 @@ def integrate(
             index = todo.cpu().numpy()
             error[index], steps[index] = gap.cpu().numpy(), n
             for whole, f, c in zip(kept, fine, coarse):
-                whole[:, todo] = f + (f - c) / (2**_ORDER - 1)
+                extrapolated = f.add(f - c, alpha=1 / (2**_ORDER - 1))
+                if len(todo) == size:
+                    whole.copy_(extrapolated)
+                else:
+                    whole[:, todo] = extrapolated
             rounding = (gap < 1e-7) & (gap > before / 4)  # doubling no longer helps: only rounding is left
             again = ~(gap <= tolerance) & ~rounding & (2 * n <= most_steps)
             todo, before, coarse = todo[again], gap[again], [f[:, again] for f in fine]
@@ -153,7 +160,7 @@ _SLOT = "leaf"
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (int, float, np.ndarray, np.generic, torch.Tensor)) and not isinstance(value, bool)
+    return isinstance(value, (float, np.ndarray, np.generic, torch.Tensor))
 
 
 def _map_leaves(function, record, is_leaf=_is_number):
@@ -168,8 +175,8 @@ def _map_leaves(function, record, is_leaf=_is_number):
     return record
 
 
-def _arrange(state, args, decays, event_dims, device):
-    """Batch shape; fields, leaves of the args and decay rates as tensors with the batch dimensions made one."""
+def _arrange(state, args, rates, units, event_dims, device):
+    """Batch shape; fields, leaves of the args, rates and units of time as tensors, the batch dimensions made one."""
 
     def tensor(value):
         value = value if isinstance(value, torch.Tensor) else np.array(value, dtype=float)
@@ -180,8 +187,9 @@ def _arrange(state, args, decays, event_dims, device):
         raise ValueError("the initial state holds NaN; give numbers")
     leaves: list = []
     _map_leaves(lambda v: leaves.append(tensor(v)), args)
-    rates = [tensor(rate) for rate in decays.values()]
-    shapes = [tuple(v.shape[: v.ndim - event_dims]) for v in [*fields, *leaves, *rates] if v.ndim > event_dims]
+    rates, units = [tensor(v) for v in rates], [tensor(v) for v in units]
+    everything = [*fields, *leaves, *rates, *units]
+    shapes = [tuple(v.shape[: v.ndim - event_dims]) for v in everything if v.ndim > event_dims]
     try:
         batch = np.broadcast_shapes(*shapes)
     except ValueError:
@@ -194,22 +202,22 @@ def _arrange(state, args, decays, event_dims, device):
     def flat_if_batched(v):
         return flat(v) if v.ndim > event_dims else v
 
-    return batch, [flat(v) for v in fields], [flat_if_batched(v) for v in leaves], [flat_if_batched(v) for v in rates]
+    return batch, [flat(v) for v in fields], *([flat_if_batched(v) for v in vs] for vs in (leaves, rates, units))
 
 
 # Runs: every output time with a given number of steps.
 
 
-def _run(trace, y, leaves, rates, times, event_dims, todo, n):
+def _run(trace, batched, times, event_dims, todo, n):
     """States at `times` with about n steps in all: a list of (len(times), len(todo), *event), block by block."""
     segments = _segments(times, n)
     blocks = []
     for start in range(0, len(todo), _BLOCK):
         chosen = todo[start : start + _BLOCK]
-        whole = len(chosen) == len(y[0])
-        picked = [[v if whole or v.ndim <= event_dims else v[chosen] for v in values] for values in (y, leaves, rates)]
+        whole = len(chosen) == len(batched[0][0])
+        picked = [[v if whole or v.ndim <= event_dims else v[chosen] for v in values] for values in batched]
         blocks.append(trace(*picked, segments))
-    return [torch.cat(parts, dim=1) for parts in zip(*blocks)]
+    return blocks[0] if len(blocks) == 1 else [torch.cat(parts, dim=1) for parts in zip(*blocks)]
 
 
 def _segments(times, n):
@@ -223,18 +231,19 @@ def _segments(times, n):
     return [(float(gap / max(count, 1)), int(count), at in times) for gap, count, at in zip(gaps, counts, breaks)]
 
 
-def _trace(loop, lone, y, leaves, rates, segments):
+def _trace(loop, lone, y, leaves, rates, unit, segments):
     """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
     like = y[0]
+    outputs = []
     if lone:
         y, leaves = [v.item() for v in y], [v.item() for v in leaves]
-    outputs = []
     for h, count, keep in segments:
-        sixth = [torch.exp(rate * (-h / 6)) for rate in rates]
+        width = h * unit[0]
+        sixth = [torch.exp(rate * width / -6) for rate in rates]
         if lone:
-            y = loop(y, h, leaves, [v.item() for v in sixth], count)
+            y = loop(y, width.item(), leaves, [v.item() for v in sixth], count)
         else:
-            y = loop(y, like.new_tensor(h), leaves, [v.expand_as(like) for v in sixth], torch.tensor(count))
+            y = loop(y, width, leaves, [v.expand_as(like) for v in sixth], torch.tensor(count))
         if keep:
             outputs.append([like.new_tensor([v]) for v in y] if lone else y)
     return [torch.stack(values) for values in zip(*outputs)]
@@ -244,7 +253,7 @@ def _distance(fine, coarse):
     """Largest |fine − coarse| over times, fields and event dimensions, relative above one; NaN counts as infinite."""
     gaps = []
     for f, c in zip(fine, coarse):
-        gap = ((f - c).abs() / f.abs().clamp(min=1.0)).nan_to_num(nan=math.inf, posinf=math.inf)
+        gap = (f - c).abs_().div_(f.abs().clamp_(min=1.0)).nan_to_num_(nan=math.inf, posinf=math.inf)
         gaps.append(gap.movedim(1, 0).flatten(1).amax(1))
     return torch.stack(gaps).amax(0)
 
@@ -306,7 +315,7 @@ def _compiled(flow, spec):
             return left > 0
 
         def body(left, *y):
-            return (left - 1, *(v.clone() for v in step(y)))
+            return (left - 1, *step(y))
 
         return while_loop(again, body, (count, *y))[1:]
 
@@ -315,9 +324,9 @@ def _compiled(flow, spec):
 
     def call(y, h, leaves, sixth, count):
         if len(y[0]) == 1:  # a size of one would be compiled apart
-            y, leaves, sixth = ([v.repeat(2) if v.ndim else v for v in values] for values in (y, leaves, sixth))
+            (h,), y, leaves, sixth = ([v.repeat(2) if v.ndim else v for v in vs] for vs in ([h], y, leaves, sixth))
             return [v[:1] for v in call(y, h, leaves, sixth, count)]
-        for v in (*y, *leaves, *sixth):
+        for v in (*y, h, *leaves, *sixth):
             if v.ndim:
                 torch._dynamo.maybe_mark_dynamic(v, 0)
         return fused(tuple(y), h, tuple(leaves), tuple(sixth), count)

@@ -107,4 +107,4 @@ def scaled(h: Hyperparameters) -> Hyperparameters:
     """The hyperparameters of the scaled problem: η̂, η̂_p, β̂ in units of 1/time; everything else is 1 (σ̂²: 0)."""
     time = scales(h).time
     beta = None if h.beta is None else h.beta * time
-    return Hyperparameters(sigma2=0.0, eta=h.eta * time, eta_p=h.predictor_decay * time, beta=beta)
+    return Hyperparameters(0, h.eta * time, 1, 1, beta, h.predictor_decay * time, 1)

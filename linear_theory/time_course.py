@@ -15,6 +15,7 @@ from linear_theory.fixed_points import discriminant
 from linear_theory.hyperparameters import Hyperparameters
 
 REACHED, ASYMPTOTIC, NEVER = "reached", "asymptotic", "never"
+_LATEST = 700.0  # in units of `_approach`: e^{−u} is then at the end of the floats, and p as good as at its limit
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
@@ -48,7 +49,7 @@ def time_between(p_start, p_end, h: Hyperparameters) -> Passage:
     Needs τ fixed and η_p = η. Relative error 1e-9 where η is off η_c and both ends are off p± by 1e-6 (relative);
     nearer, that of an ulp of the input.
 
-    Raises ValueError for NaN or hyperparameters out of range.
+    Raises ValueError for NaN, infinities or hyperparameters out of range.
     """
     start, end, h = _prepare(h, p_start, p_end)
     cubic = _cubic(h)
@@ -65,7 +66,7 @@ def time_between(p_start, p_end, h: Hyperparameters) -> Passage:
 def position(p_start, t, h: Hyperparameters) -> np.ndarray:
     """p(t) on the parabola from `p_start`: the inverse of `time_between`; every argument broadcasts.
 
-    Raises ValueError for t < 0, NaN or hyperparameters out of range.
+    Raises ValueError for t < 0, NaN, infinities (see `limit`) or hyperparameters out of range.
     """
     start, t, h = _prepare(h, p_start, t)
     if np.any(t < 0):
@@ -76,8 +77,7 @@ def position(p_start, t, h: Hyperparameters) -> np.ndarray:
     result = start.copy()
     if moving.any():
         args = (start[moving], final[moving], (t * h.x)[moving], *(v[moving] for v in cubic))
-        # u = 700 puts e^{−u} at the end of the floats: no trajectory that is still distinct from its limit is later.
-        bracket = (np.zeros(args[0].shape), np.full(args[0].shape, 700.0))
+        bracket = (np.zeros(args[0].shape), np.full(args[0].shape, _LATEST))
         found = elementwise.find_root(
             _lateness, bracket, args=args, tolerances={"xrtol": 1e-15, "xatol": 0, "frtol": 0, "fatol": 0}
         )
@@ -93,7 +93,7 @@ def _approach(u, start, final):
 def _lateness(u, start, final, t, *cubic):
     """(t(p) − t)/(t(p) + t) at p = `_approach(u)`: −1 at the start, 1 at the limit, 0 at the sought p."""
     p = _approach(u, start, final)
-    arrived, unmoved = p == final, p == start
+    arrived, unmoved = (p == final) | (u == _LATEST), p == start
     inner = np.where(arrived | unmoved, (start + final) / 2, p)
     inner = np.where(inner == 0, start, inner)
     time = np.where(unmoved, 0.0, _integral(start, inner, _Cubic(*cubic)))
@@ -109,8 +109,8 @@ def _prepare(h: Hyperparameters, *values):
     if np.any(h.predictor_decay != h.eta):
         raise ValueError("eta_p differs from eta; the parabola is invariant only where they are equal")
     values = [np.asarray(v, dtype=float) for v in values]
-    if any(np.isnan(v).any() for v in values):
-        raise ValueError("p or t is NaN; give numbers")
+    if not all(np.isfinite(v).all() for v in values):
+        raise ValueError("p or t is NaN or infinite; give finite numbers")
     fields = [h.sigma2, h.eta, h.tau, h.alpha_p, h.x]
     shape = np.broadcast_shapes(*(np.shape(v) for v in values + fields))
     h = h.map(lambda v: np.broadcast_to(v, shape))
@@ -129,7 +129,7 @@ def _limit(p, cubic: _Cubic):
 
 def _integral(start, end, cubic: _Cubic):
     """∫ w dw/Q from w = 1/start to 1/end, which lie on one side of every root and of 0. All arrays of one shape."""
-    modulus = np.sqrt(np.divide(cubic.a, cubic.e, out=np.full_like(cubic.a, np.inf), where=cubic.e > 0))
+    modulus = np.sqrt(np.divide(cubic.a, cubic.e, out=np.full_like(cubic.a, np.inf), where=cubic.d2 < 0))
     radius = np.where(cubic.d2 >= 0, 1 / cubic.p_plus, modulus) / 2
     w0, w1 = 1 / start, 1 / end
 
@@ -161,7 +161,7 @@ def _log_ratio(end, start, change):
 def _partial_fractions(p0, p1, c: _Cubic):
     """[w₋ ln((w₋ − w₁)/(w₋ − w₀)) − w₊ ln((w₁ − w₊)/(w₀ − w₊))]/d with w± = 1/p±; finite as p₋ → 0 (η → 0)."""
     with np.errstate(all="ignore"):
-        change = (p0 - p1) / (p0 * p1)
+        change = (p0 - p1) / p0 / p1
         growth = -change * c.p_minus * p0 / (p0 - c.p_minus)
         slope = np.where(growth == 0, 1.0, np.log1p(growth) / np.where(growth == 0, 1.0, growth))
         first = -change * p0 / (p0 - c.p_minus) * slope
@@ -173,7 +173,7 @@ def _partial_fractions(p0, p1, c: _Cubic):
 def _through_critical(p0, p1, c: _Cubic):
     """ln(Q₁/Q₀)/(2e) + (τ/2e)∫dw/Q; the last is atanh below and atan above η_c, one smooth function through it."""
     with np.errstate(all="ignore"):
-        change = (p0 - p1) / (p0 * p1)
+        change = (p0 - p1) / p0 / p1
         plus = [(c.p_plus - p) / (p * c.p_plus) for p in (p0, p1)]
         minus = [(c.p_minus - p) / (p * c.p_minus) for p in (p0, p1)]
         one, other = minus[1] * plus[0], plus[1] * minus[0]

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from scipy.integrate import solve_ivp
 
 import figures.__main__ as door
-from figures import data, phase, style, tian2021, tian2021_networks
+from figures import data, phase, style, talks, tian2021, tian2021_networks
 from linear_theory.door import main
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
@@ -30,6 +30,15 @@ SMALL = {
     "tian-fig8": functools.partial(tian2021_networks.compute_fig8, n=4, runs=3, t=(0, 20, 6)),
     "tian-fig9": functools.partial(tian2021_networks.compute_fig9, n=4, runs=3, t=(0, 40, 6)),
     "tian-fig10": functools.partial(tian2021.compute_fig10, span=(-1.5, 1.5, 21)),
+    "talk-decay-augmentation": functools.partial(
+        talks.compute_decay_augmentation, 0.3, sigma2=(0.0, 2.3, 14), eta=(0.01, 0.26, 13)
+    ),
+    "talk-ema-decay": functools.partial(
+        talks.compute_ema_decay, beta=(0.03, 1.0, 12), eta=(0.04, 0.25, 11), scan=(9, 43)
+    ),
+    "talk-directpred-spectrum": functools.partial(
+        talks.compute_directpred_spectrum, x=(0.05, 1.0, 14), epsilon=(0.02, 50.0, 15), t=1000.0
+    ),
 }
 
 
@@ -197,6 +206,65 @@ def test_fig10_shading_is_what_happens():
     assert d.alive == pytest.approx(0.5)
     np.testing.assert_allclose(end.w[w > 0], 0.5, atol=1e-6)
     assert np.all(np.abs(end.w[w < 0]) < 0.02) and np.all(end.w[w < 0] <= 0)
+
+
+@pytest.mark.parametrize("p0, sigma2", [(0.15, 0.0), (0.15, 1.9), (0.45, 0.0), (0.45, 3.0), (1.4, 0.5)])
+def test_border_eta_is_where_p0_meets_p_minus(p0, sigma2):
+    h = Hyperparameters(sigma2=sigma2, tau=0.9, x=1.3)
+    border = talks.border_eta(p0, h)
+    below, above = (fixed_points(h.replace(eta=border * factor)).p_minus for factor in (1 - 1e-6, 1 + 1e-6))
+    assert below < p0 and not p0 > above  # NaN above the critical weight decay
+
+
+def test_talk_decay_augmentation_fates_are_those_of_theory(small):
+    d = small("talk-decay-augmentation")
+    p_minus = fixed_points(Hyperparameters(eta=d.eta.values[:, None], sigma2=d.sigma2.values)).p_minus
+    decided = (d.fate < 2).values
+    np.testing.assert_array_equal((d.fate == 0).values[decided], (d.attrs["p0"] > p_minus)[decided])
+    line = np.interp(d.sigma2, d.boundary_sigma2, d.boundary_eta)
+    np.testing.assert_array_equal((d.fate == 0).values[decided], (d.eta.values[:, None] < line)[decided])
+    assert decided.mean() > 0.99 and 0.2 < float((d.fate == 0).mean()) < 0.8
+    tangent = d.boundary_eta == d.critical_eta
+    assert tangent.any() and (d.boundary_eta <= d.critical_eta).all() and not tangent.all()
+
+
+def test_talk_ema_border_divides_the_fates_of_the_scalar_network(small):
+    d = small("talk-ema-decay")
+    line = np.interp(np.log(d.beta), np.log(d.boundary_beta), d.boundary_eta)
+    below = d.eta.values[:, None] - line
+    clear = (np.abs(below) > d.attrs["boundary_width"]) & (d.fate < 2).values
+    np.testing.assert_array_equal((d.fate == 0).values[clear], (below < 0)[clear])
+    assert clear.mean() > 0.9 and np.all(np.diff(d.boundary_eta) > 0)
+    assert float(d.boundary_eta.max()) < d.attrs["fixed_target"] and "tau" not in d.attrs
+    for k, side in itertools.product((0, 4, 8), (-1, 1)):
+        eta, beta = float(d.boundary_eta[k]) + side * d.attrs["boundary_width"], float(d.boundary_beta[k])
+        h = Hyperparameters(eta=eta, beta=beta)
+        end = solve_ivp(
+            lambda _, y, h=h: np.array(scalar_network_flow(ScalarNetwork(*y), h)),
+            (0, 1500), [0.3, 0.3, 0.0], method="DOP853", rtol=1e-9, atol=1e-12,
+        ).y[:, -1]  # fmt: skip
+        assert end[0] == pytest.approx(0.0 if side > 0 else float(fixed_points(h.replace(beta=None)).p_plus), abs=1e-3)
+
+
+def test_talk_directpred_fates_limits_and_line(small):
+    """The settled leading mode from a quadratic, and what grows beside it from the sign of x p(1 − a p) − η at ε q."""
+    d, h = small("talk-directpred-spectrum"), Hyperparameters()
+    p_top = float(fixed_points(h).p_plus)
+
+    def growth(epsilon, x):
+        root = np.array([np.roots([e, 1, -p_top]).max() for e in np.ravel(epsilon)]).reshape(np.shape(epsilon))
+        p = epsilon * root**2
+        return p, x * p * (1 - h.a * p) - h.eta
+
+    p, rate = growth(d.epsilon.values[:, None], d.x.values)
+    decided = (d.fate < 2).values
+    np.testing.assert_array_equal((d.fate == 0).values[decided], (rate > 0)[decided])
+    assert decided.mean() > 0.9 and np.all(np.abs(rate)[~decided] < 0.004)
+    edge = np.isfinite(d.boundary_epsilon.values)
+    np.testing.assert_allclose(growth(d.boundary_epsilon.values[edge], d.boundary_x.values[edge])[1], 0, atol=1e-9)
+    own = np.broadcast_to(fixed_points(h.replace(x=d.x.values)).p_plus, rate.shape)
+    settled = rate > 0.03
+    np.testing.assert_allclose(d.s.values[settled], ((own - p)[settled] ** 2) / h.a, rtol=1e-4, atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------- what is drawn, and how

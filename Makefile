@@ -1,0 +1,57 @@
+# The two commands of the house are `make reproduce` and `make test`; both need nothing but Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet -c constraints.txt
+ARGS ?=
+
+# Two cores are enough for the suite; more than eight workers only load torch once more each. One thread for each
+# worker, so that the compiled kernels of two workers do not fight for the same cores.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+# Another environment that is active in the caller's shell must not leak into this one.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test test-slow bench lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: $(VENV)/.installed  ## make .venv and install into it; done once (PYTHON=… picks the interpreter)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: PYTHON=…")'
+	@echo "installing into $(VENV) (some minutes the first time)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench-installed: $(VENV)/.installed
+	@echo "installing the benchmark's peers into $(VENV)" >&2
+	@$(PIP) -e '.[bench]'
+# torchtyping's own pin asks for typeguard 2, tyro for typeguard 4; both run with 4.
+	@$(PIP) --no-deps torchode torchtyping
+	@touch $@
+
+reproduce: install  ## run the main job on real images and draw every figure
+	@$(RUN) -m experiments linear-digits
+	@$(RUN) -m figures all
+	@echo "The pictures are in $(CURDIR)/out/figures, each with its caption beside it (.txt)."
+
+test: lint  ## lint, then run the suite without the slow tests
+	@$(PYTEST)
+
+test-slow: install  ## run the suite with the slow tests
+	@$(PYTEST) -m ""
+
+bench: $(VENV)/.bench-installed  ## time the integrator against other ODE engines (ARGS=--json for one JSON object)
+	@$(RUN) -m experiments.benchmarks.ode $(ARGS)
+
+lint: install  ## check style and format with ruff
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+clean:  ## remove what was computed and cached; .venv stays
+	rm -rf out build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,63 @@
+"""Trajectories of modes at stated times, in the user's units: scaled, balanced where that holds, and integrated."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.integrate import Solution, integrate
+from linear_theory.mode_flow import (
+    BalancedMode,
+    EmaMode,
+    Mode,
+    balance,
+    balanced_mode_flow,
+    ema_mode_flow,
+    mode_flow,
+    mode_of,
+    scaled,
+    scales,
+)
+
+
+def trajectory(start: Mode | EmaMode, h: Hyperparameters, t, tolerance: float = 1e-9, **options) -> Solution:
+    """The mode at time(s) `t` from `start`: fields and hyperparameters broadcast; see `integrate` for t and options.
+
+    With `h.beta` the start is an EmaMode and its τ moves; else a Mode and τ is fixed. Errors are in scaled units: of p
+    over τ/a and of s over its unit (absolute below one, relative above).
+
+    Raises ValueError for NaN, s < 0, hyperparameters out of range, or a start that does not go with beta.
+    """
+    h = h.validate()
+    fields = check_start(start, h)
+    unit, hat = scales(h), scaled(h)
+    state = type(start)(fields[0] / unit.p, fields[1] / unit.s, *fields[2:])
+    solution = solve(state, hat, t, duration=1 / unit.time, tolerance=tolerance, **options)
+    p, s, *rest = solution.state
+    return replace(solution, state=type(start)(p * unit.p, s * unit.s, *rest))
+
+
+def check_start(start: Mode | EmaMode, h: Hyperparameters) -> list[np.ndarray]:
+    """The fields of a start as float64 arrays; ValueError for NaN, s < 0, or a kind that does not go with h.beta."""
+    if (h.beta is not None) != isinstance(start, EmaMode):
+        raise ValueError("a moving target needs both beta and an EmaMode to start from, a fixed one neither")
+    fields = [np.asarray(v, dtype=float) for v in start]
+    for name, v in zip(start._fields, fields):
+        if not np.isfinite(v).all():
+            raise ValueError(f"the initial {name} is not a finite number; give one")
+    if np.any(fields[1] < 0):
+        raise ValueError(f"the initial s is {fields[1].min():g}; an eigenvalue of W X Wᵀ is at least 0")
+    return fields
+
+
+def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution:
+    """`integrate` for a problem in scaled units (see `scales`); one equation fewer where η_p = η and τ is fixed."""
+    if isinstance(state, EmaMode):
+        return integrate(ema_mode_flow, state, hat, t=t, **options)
+    if not np.array_equal(hat.eta, hat.eta_p):
+        return integrate(mode_flow, state, hat, t=t, **options)
+    hat = hat.replace(eta_p=None)
+    begin = BalancedMode(state.p, balance(state, hat))
+    solution = integrate(balanced_mode_flow, begin, hat, t=t, decays={"c": 2 * hat.eta}, **options)
+    p, s = mode_of(solution.state, hat)
+    return replace(solution, state=Mode(p, np.maximum(s, 0.0)))
