@@ -35,7 +35,8 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 	@touch $@
 
 reproduce: install  ## run the main job on real images and draw every figure
-	@$(RUN) -m experiments linear-digits
+# One thread: the network is small, and threads that wait for each other at every product slow it several times.
+	@OMP_NUM_THREADS=1 $(RUN) -m experiments linear-digits
 	@$(RUN) -m figures all
 	@echo "The pictures are in $(CURDIR)/out/figures, each with its caption beside it (.txt)."
 

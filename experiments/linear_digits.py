@@ -23,12 +23,12 @@ from experiments import digits_comparison, digits_views
 from experiments.digits_comparison import LEADING, VARIANTS, Setting, agreement, measure, measured, predict, start
 from experiments.digits_images import image_variables, recovered
 from experiments.digits_views import digit_views
-from experiments.run_store import RunStore, Unit, write_whole
+from experiments.run_store import RunStore, Unit
 from linear_theory.door import Command, dumps
+from linear_theory.files import replace_file, write_netcdf
 from linear_theory.matrix_flow import Correlations
 
 BAR = 0.05
-ENGINE = "h5netcdf"
 KEPT = "Finished pieces of work, taken up again by the next run of the same command. They may be deleted.\n"
 MODULES = (
     digits_comparison,
@@ -63,12 +63,12 @@ class LinearDigits(Setting, Command):
             raise ValueError(f"seeds is {self.seeds}; it must be at least 1")
         store = RunStore(self.out / "finished", MODULES, ("numpy", "scikit-learn", "scipy", "torch"))
         store.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(store.folder / "README.txt", lambda draft: draft.write_text(KEPT, encoding="utf-8"))
+        replace_file(store.folder / "README.txt", lambda draft: draft.write_text(KEPT, encoding="utf-8"))
         dataset, summary = compare(setting, self.seeds, store)
         paths = {"data": str(self.out / "linear_digits.nc"), "summary": str(self.out / "linear_digits.json")}
         summary = {**summary, **paths, "seconds": time.perf_counter() - began}
-        write_whole(Path(paths["data"]), lambda draft: dataset.to_netcdf(draft, engine=ENGINE))
-        write_whole(Path(paths["summary"]), lambda draft: draft.write_text(dumps(summary) + "\n", encoding="utf-8"))
+        write_netcdf(dataset, Path(paths["data"]))
+        replace_file(Path(paths["summary"]), lambda draft: draft.write_text(dumps(summary) + "\n", encoding="utf-8"))
         return summary
 
     def text(self, result: dict) -> str:

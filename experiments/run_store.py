@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from linear_theory.files import replace_file
 
 Arrays = dict[str, np.ndarray]
 
@@ -65,7 +66,7 @@ class RunStore:
         """Write the unit's arrays. Raises OSError where the folder cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         origin = json.dumps(self.origin(unit.config))
-        write_whole(self._path(unit), lambda draft: np.savez_compressed(draft, origin=origin, **arrays))
+        replace_file(self._path(unit), lambda draft: np.savez_compressed(draft, origin=origin, **arrays))
 
     def why(self, unit: Unit) -> str | None:
         """What differs from the nearest result kept under the same label; None where there is none."""
@@ -102,13 +103,3 @@ class RunStore:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write(draft)` on a draft beside `path` with the same suffix, then put it in place: never half a file."""
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

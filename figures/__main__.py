@@ -133,7 +133,7 @@ FIGURES = {
         """The leading eigenvalues of F = W X W^T while a linear Siamese network is trained by SGD on augmented images.
         Lines: Lemma 1, integrated with the X and X' measured under these augmentations; nothing is fitted. Markers:
         the network, one shape a seed. One panel each for the four ways to have or not have stop-gradient and predictor;
-        logarithmic axes where a mode spans more than two decades. Only with both do the modes live.
+        logarithmic axes where a mode spans more than two decades.
 
         The gap is the worst over all times, the leading three modes and all seeds, relative to the mode at that moment
         and (in brackets) to its largest value.""",

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from figures.style import replace_file
+from linear_theory.files import ENGINE, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
 
 ROOT = Path(__file__).resolve().parents[1]
 WINGS = ("linear_theory", "deep", "experiments", "figures")
 ONLY_DRAW = ("figures.style", "figures.phase")
-ENGINE = "h5netcdf"
 NUMERICS = ("numpy", "scipy", "torch")
 
 
@@ -41,7 +40,7 @@ def read(path: Path) -> xr.Dataset:
 def write(dataset: xr.Dataset, path: Path) -> None:
     """Write a NetCDF file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda draft: dataset.to_netcdf(draft, engine=ENGINE))
+    write_netcdf(dataset, path)
 
 
 def cached(path: Path, compute: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, str | None]:

@@ -5,7 +5,6 @@ lines that stand for an ordered parameter take steps of viridis, fields take civ
 fates of a trajectory have the same colour in every picture. Figures are made without pyplot, so nothing is global.
 """
 
-import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
+from linear_theory.files import replace_file
 
 OKABE_ITO = {
     "blue": "#0072B2",
@@ -158,13 +159,3 @@ def save(figure: Figure, path: str | Path, text: str, *, pdf: bool = False) -> l
             replace_file(target, lambda draft: figure.savefig(draft, metadata=blank))  # noqa: B023
     replace_file(path.with_suffix(".txt"), lambda draft: draft.write_text(text, encoding="utf-8"))
     return [*pictures, path.with_suffix(".txt")]
-
-
-def replace_file(path: Path, write) -> None:
-    """Call `write(draft)` on a draft beside `path`, then put it in place; a failure leaves `path` as it was."""
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Three computed phase diagrams for a talk: each `compute_…` gives a dataset that `figures.phase.draw_phase` can draw.
 
 Every cell is integrated and judged by where it went. The line over it comes from another route: a closed form where
-there is one (then the two can disagree, and would be seen to), a bisection on the simulated fate where there is none.
+there is one (then the two can disagree, and would be seen to), a finer scan of simulated fates where there is none.
 """
 
 import numpy as np
@@ -78,7 +78,7 @@ def compute_ema_decay(p0=0.3, h=DEFAULTS, beta=(0.01, 3.0, 200), eta=(0.002, 0.2
     """
     problem = Problem(h, Start(p0, tau0=0.0))
     diagram = phase_diagram(make_axis("beta", *beta, log=True), make_axis("eta", *eta), problem)
-    del diagram.attrs["tau"]  # τ moves
+    diagram.attrs.pop("tau", None)  # τ moves
 
     def fate(beta, eta):
         found = problem.follow({"beta": beta, "eta": eta}).fate

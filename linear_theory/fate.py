@@ -182,7 +182,7 @@ def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.n
     crossed = np.zeros_like(distance)  # when the mode last came near each limit
     last = np.stack(state)
     now, window = 0.0, _WINDOW
-    todo = np.flatnonzero(~_arrived(fate, distance))
+    todo = np.flatnonzero(~_finished(fate, distance))
     while len(todo) and now < budget * (1 - 1e-9):
         times = np.linspace(0, window, _OUTPUTS + 1)
         for first in range(0, len(todo), _CHUNK):
@@ -198,7 +198,7 @@ def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.n
                 track = np.vstack([distance[k, part], _distance(path, Mode(limit.p[part], limit.s[part]))])
                 crossed[k, part] = _last_crossing(track, times + now, crossed[k, part])
                 distance[k, part] = track[-1]
-        todo = todo[~_arrived(fate[todo], distance[:, todo]) & np.isfinite(last[0, todo])]
+        todo = todo[~_finished(fate[todo], distance[:, todo]) & np.isfinite(last[0, todo])]
         now, window = now + window, 2 * window
         progress(1 - len(todo) / state.p.size)
     progress(1.0)
@@ -239,6 +239,11 @@ def _distance(state, limit: Mode):
 def _arrived(fate, distance):
     near = distance <= NEAR
     return np.select([fate == ALIVE, fate == COLLAPSED], near, False)
+
+
+def _finished(fate, distance):
+    """Arrived, or certain to survive without a limit (s grows for ever at η = 0 < η_p): nothing more to see."""
+    return _arrived(fate, distance) | ((fate == ALIVE) & np.isinf(distance[0]))
 
 
 def _last_crossing(distance, times, before):

@@ -5,8 +5,10 @@ Time is counted so that the encoder moves with rate one: a gradient step of lear
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Annotated
 
 import numpy as np
+import tyro
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Hyperparameters:
     """β: rate of the EMA target, per unit of time; None keeps τ fixed."""
     eta_p: float | None = None
     """η_p: weight decay of the predictor; None takes η."""
-    x: float = 1.0
+    x: Annotated[float, tyro.conf.arg(name="variance")] = 1.0
     """x: variance of this mode of the input (1: the isotropic case)."""
 
     @property

@@ -197,7 +197,7 @@ def _arrange(state, args, rates, units, event_dims, device):
 
     def flat(v):
         event = v.shape[v.ndim - event_dims :] if event_dims else ()
-        return v.expand(*batch, *event).reshape(math.prod(batch), *event).contiguous()
+        return v.expand((*batch, *event)).reshape((math.prod(batch), *event)).contiguous()
 
     def flat_if_batched(v):
         return flat(v) if v.ndim > event_dims else v

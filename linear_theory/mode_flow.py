@@ -44,9 +44,7 @@ def ema_mode_flow(state: EmaMode, h: Hyperparameters) -> EmaMode:
     p, s, tau = state
     pull = tau - h.a * p
     growth = h.x * p * pull - h.eta
-    return EmaMode(
-        h.alpha_p * s * pull - h.predictor_decay * p, 2 * s * growth, h.beta * (1 - tau) - tau * growth
-    )
+    return EmaMode(h.alpha_p * s * pull - h.predictor_decay * p, 2 * s * growth, h.beta * (1 - tau) - tau * growth)
 
 
 def scalar_network_flow(state: ScalarNetwork, h: Hyperparameters) -> ScalarNetwork:

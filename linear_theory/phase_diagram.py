@@ -94,9 +94,7 @@ class Problem:
 
     def follow(self, point: dict, progress=None, x=None) -> Fates:
         """Fates at `point`, a dict axis name → array; the arrays broadcast. x: another input variance than h.x."""
-        theory = {name: v for name, v in point.items() if name in THEORY}
-        h = self.h.replace(**theory)
-        h = (h if x is None else h.replace(x=x, sigma2=h.sigma2 / x)).validate()
+        h = self._theory(point, x)
         p0 = np.asarray(point.get("p0", self.start.p0), dtype=float)
         s0 = point.get("s0", self.start.s0)
         s0 = h.x / h.alpha_p * p0**2 if s0 is None else np.asarray(s0, dtype=float)
@@ -108,9 +106,13 @@ class Problem:
             return at_time(begin, h, self.t_end, self.tolerance, progress)
         return simulate(begin, h, self.budget, self.tolerance, progress)
 
-    def survives(self, point: dict) -> np.ndarray:
-        """Whether s(∞) > 0 at `point` by the exact theory of a fixed τ: the side of the separatrix."""
+    def _theory(self, point: dict, x) -> Hyperparameters:
         h = self.h.replace(**{name: v for name, v in point.items() if name in THEORY})
+        return (h if x is None else h.replace(x=x, sigma2=h.sigma2 / x)).validate()
+
+    def survives(self, point: dict, x=None) -> np.ndarray:
+        """Whether s(∞) > 0 at `point` by the exact theory of a fixed τ: the side of the separatrix."""
+        h = self._theory(point, x)
         p0, s0 = point.get("p0", self.start.p0), point.get("s0", self.start.s0)
         if s0 is None and h.eta_p is None:
             return limit(p0, h) > 0
@@ -163,7 +165,7 @@ def phase_diagram(
 
 
 def check(x: Axis, y: Axis, problem: Problem) -> None:
-    """Raise ValueError, in one sentence and before any computing, for axes that do not fit the problem or each other."""
+    """Raise ValueError, before any computing, for axes that do not fit the problem or each other."""
     if x.name == y.name:
         raise ValueError(f"both axes are {x.name}; choose two different ones")
     names = {x.name, y.name}
@@ -287,6 +289,8 @@ def _origin(problem: Problem, names, spectrum, worst_error, began) -> dict:
     start = {k: v for k, v in vars(problem.start).items() if k not in names and v is not None}
     if problem.h.beta is None and "beta" not in names:
         start.pop("tau0", None)
+    else:
+        held.pop("tau", None)  # it moves
     if "s0" not in names and problem.start.s0 is None:
         start["s0"] = "x p0^2 / alpha_p"
     descent = {k: v for k, v in vars(problem.descent).items() if k not in names} if problem.descent else {}
@@ -306,6 +310,6 @@ def _origin(problem: Problem, names, spectrum, worst_error, began) -> dict:
         "method": "gradient descent" if descent or "lr" in names else METHOD,
         "seconds": time.perf_counter() - began,
         "version": release,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }

@@ -31,9 +31,10 @@ from experiments.digits_comparison import (
 from experiments.digits_images import decoder, patterns, recovered, same_sign, singular_directions, upright
 from experiments.digits_views import digit_views
 from experiments.linear_digits import LinearDigits
-from experiments.run_store import RunStore, Unit, write_whole
+from experiments.run_store import RunStore, Unit
 from figures import linear_digits as pictures
 from linear_theory.door import main
+from linear_theory.files import ENGINE, replace_file
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.linear_siamese import Training, train
 from linear_theory.matrix_flow import Correlations, Network, Switches
@@ -222,7 +223,7 @@ def test_signs_and_singular_directions():
 
 def test_the_summary_holds_the_agreement_and_the_file_holds_the_data(tiny):
     out, summary = tiny
-    data = xr.load_dataset(summary["data"], engine=linear_digits.ENGINE)
+    data = xr.load_dataset(summary["data"], engine=ENGINE)
     assert dict(data.sizes) | {"variant": 4, "seed": 2, "mode": 4, "time": 21} == dict(data.sizes)
     assert list(data.variant.values) == list(VARIANTS)
     for i, found in enumerate(summary["agreement"].values()):
@@ -240,7 +241,7 @@ def test_the_summary_holds_the_agreement_and_the_file_holds_the_data(tiny):
 
 
 def test_final_weights_and_recorded_modes_belong_together(tiny):
-    data = xr.load_dataset(tiny[1]["data"], engine=linear_digits.ENGINE)
+    data = xr.load_dataset(tiny[1]["data"], engine=ENGINE)
     for kind in ("flow", "sgd"):
         W = data[f"W_{kind}"].values
         s = np.linalg.eigvalsh(W @ data.X.values @ W.mT)[..., ::-1]
@@ -295,7 +296,7 @@ def test_divergence_is_data(tmp_path, capsys):
     assert main("experiments", "", COMMANDS, [*arguments, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["diverged_runs"] > 0
-    data = xr.load_dataset(summary["data"], engine=linear_digits.ENGINE)
+    data = xr.load_dataset(summary["data"], engine=ENGINE)
     assert int(data.diverged.sum()) == summary["diverged_runs"]
     for found, diverged in zip(summary["agreement"].values(), data.diverged.values.any(1)):
         assert (found["relative_gap"]["worst"] is None) == diverged
@@ -384,14 +385,14 @@ def test_store_says_what_changed(tmp_path, monkeypatch, capsys):
 
 def test_a_failing_write_leaves_the_old_file_and_no_draft(tmp_path):
     path = tmp_path / "a.txt"
-    write_whole(path, lambda draft: draft.write_text("old"))
+    replace_file(path, lambda draft: draft.write_text("old"))
 
     def fail(draft):
         draft.write_text("ne")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, fail)
+        replace_file(path, fail)
     assert os.listdir(tmp_path) == ["a.txt"] and path.read_text() == "old"
 
 
@@ -399,7 +400,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_draft(tmp_path):
 
 
 def test_pictures_show_the_data(tiny, tmp_path):
-    data = xr.load_dataset(tiny[1]["data"], engine=linear_digits.ENGINE)
+    data = xr.load_dataset(tiny[1]["data"], engine=ENGINE)
     figure = pictures.draw_modes(data)
     assert [axis.get_title(loc="left").lower() for axis in figure.axes] == [name.lower() for name in VARIANTS]
     for axis, one in zip(figure.axes, (data.isel(variant=i) for i in range(4))):

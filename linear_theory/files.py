@@ -1,0 +1,38 @@
+"""Files are written whole or not at all, and whether they can be is known before anything is computed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+ENGINE = "h5netcdf"
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(draft)` on a draft beside `path` with the same suffix, then put it in place: never half a file."""
+    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def prepare_file(path: Path, suffix: str) -> Path:
+    """Make the folder of a file to be written. Raises ValueError, naming it, if its name or its folder cannot serve."""
+    if path.suffix != suffix:
+        raise ValueError(f"{path} does not end in {suffix}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{os.getpid()}-probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write into {path.parent}: {error.strerror}") from None
+    return path
+
+
+def write_netcdf(dataset, path: Path) -> None:
+    """Write an xarray Dataset, whole or not at all."""
+    replace_file(path, lambda draft: dataset.to_netcdf(draft, engine=ENGINE))
