@@ -195,10 +195,11 @@ def check(x: Axis, y: Axis, problem: Problem) -> None:
 
 
 def boundary(x: Axis, y: Axis, problem: Problem) -> xr.Dataset:
-    """The border of 'alive' in the plane of two axes, traced along y at every x: lines along a dimension `boundary`.
+    """The border of 'alive' in the plane of two axes: points along a dimension `boundary`, NaN between its lines.
 
     Analytic wherever theory knows it: the separatrix (fixed τ; `basin.critical_s0`), bisected to a thousandth of a
-    cell. Numeric, from simulated fates and coarser, for an EMA, gradient descent or a finite t_end.
+    cell, along y at every x and along x at every y. Numeric, from simulated fates and coarser, for an EMA, gradient
+    descent or a finite t_end.
     """
     names = {x.name, y.name}
     moving = problem.h.beta is not None or "beta" in names
@@ -213,17 +214,20 @@ def boundary(x: Axis, y: Axis, problem: Problem) -> xr.Dataset:
             return np.where(found == UNDECIDED, -1, found == ALIVE)
         return problem.survives(point)
 
-    traced = trace_boundary(alive, columns, rows, width=max(width, 1e-12 * np.abs(y.values).max()))
-    line = np.where(traced.status == "found", traced.middle, np.nan)
+    lines = [_line(alive, x, y, columns, rows, width)]
+    if analytic:  # steep parts are met along the other axis only
+        lines.append(_line(lambda ys, xs: alive(xs, ys), y, x, y.values, _thin(x.values, 33), None)[::-1])
     kind = {"kind": "analytic" if analytic else "numeric"}
-    return xr.Dataset(
-        {
-            f"boundary_{x.name}": ("boundary", traced.x, kind),
-            f"boundary_{y.name}": ("boundary", line, kind),
-            "boundary_lower": ("boundary", traced.lower),
-            "boundary_upper": ("boundary", traced.upper),
-        }
-    )
+    gap = np.array([np.nan])
+    joined = [np.concatenate([part for line in parts for part in (line, gap)][:-1]) for parts in zip(*lines)]
+    return xr.Dataset({f"boundary_{a.name}": ("boundary", line, kind) for a, line in zip((x, y), joined)})
+
+
+def _line(alive, x: Axis, y: Axis, columns, rows, width):
+    """The border as (x, y) of its points, traced along y at every column; NaN where there is none."""
+    width = np.diff(y.values).min() / 1000 if width is None else width
+    traced = trace_boundary(alive, columns, rows, width=max(width, 1e-12 * np.abs(y.values).max()))
+    return traced.x, np.where(traced.status == "found", traced.middle, np.nan)
 
 
 def _thin(values, most):
