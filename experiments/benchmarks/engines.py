@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate
-from linear_theory.mode_flow import Mode, mode_flow
+from linear_theory.mode_flow import Mode
+from linear_theory.trajectory import trajectory
 
 Run = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -77,11 +77,11 @@ def flow(p, s, eta, a):
 
 
 def stopgrad(task: Task) -> Run:
-    """This project's integrator, from the general `mode_flow`."""
+    """This project's `trajectory`: any (p0, s0), scaled units, the balance as an exactly decaying state."""
     state, h = Mode(task.p0, task.s0), Hyperparameters(sigma2=task.sigma2, eta=task.eta, tau=1.0, alpha_p=1.0)
 
     def run():
-        p, s = integrate(mode_flow, state, h, t=task.t, tolerance=STOPGRAD_TOLERANCE).state
+        p, s = trajectory(state, h, task.t, STOPGRAD_TOLERANCE).state
         return np.asarray(p), np.asarray(s)
 
     return run
