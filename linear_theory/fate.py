@@ -144,7 +144,8 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
         width = 0.1 * (points.p_plus - points.p_minus)
         near = [np.abs(v - at) <= width for v, at in ((p, points.p_plus), (s, points.s_plus), (state.tau, 1.0))]
         alive = np.all(near, axis=0)
-        collapsed = (s <= s_minus / 100) & (np.abs(p) <= p_minus / 4) & (p * state.tau <= eta / 2)
+        target = np.nan_to_num(state.tau) ** 2 * s  # w_a², which must have gone too
+        collapsed = (s <= s_minus / 100) & (target <= s_minus / 100) & (np.abs(p) <= p_minus / 4)
     else:
         alive = (p >= 0.5) & (p <= 1) & (s >= ratio / 4) & ~missing & (ratio > 0)
         collapsed = (p <= p_minus / 2) & (s <= s_minus / 4)

@@ -39,7 +39,7 @@ _SIXTHS = (0, 2, 4, 2, 3, 3, 6, 6)
 
 _FIRST_STEPS = 24
 _EARLY = (1 / 16, 1 / 4)  # the first sixteenth of the time gets a quarter of the steps: transients come early
-_MOST_STEPS = 2**22
+_MOST_STEPS = 2**18
 _MARGIN = 16  # a doubling is as good as the order promises (2⁶) if it closes the gap by a quarter of that
 _BLOCK = 2**16  # elements in one run of the loop: bounds the memory
 _WORTH_COMPILING = 2**12  # with fewer elements compiling costs more than it saves

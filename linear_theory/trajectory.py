@@ -10,11 +10,12 @@ from linear_theory.mode_flow import (
     BalancedMode,
     EmaMode,
     Mode,
+    ScalarNetwork,
     balance,
     balanced_mode_flow,
-    ema_mode_flow,
     mode_flow,
     mode_of,
+    scalar_network_flow,
     scaled,
     scales,
 )
@@ -57,7 +58,7 @@ def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution
     tiny s that decides such a mode's fate would drown in its rounding.
     """
     if isinstance(state, EmaMode):
-        return integrate(ema_mode_flow, state, hat, t=t, **options)
+        return _solve_ema(state, hat, t, **options)
     c = balance(state, hat)
     c = np.where(np.abs(c) <= 4 * np.finfo(float).eps * np.square(state.p), 0.0, c)  # on the parabola, as rounded
     if not np.array_equal(hat.eta, hat.eta_p) or np.any(c < 0):
@@ -65,3 +66,12 @@ def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution
     hat = hat.replace(eta_p=None)
     solution = integrate(balanced_mode_flow, BalancedMode(state.p, c), hat, t=t, decays={"c": 2 * hat.eta}, **options)
     return replace(solution, state=mode_of(solution.state, hat))
+
+
+def _solve_ema(state: EmaMode, hat: Hyperparameters, t, **options) -> Solution:
+    """With a moving target, in the weights: w passes through 0 from p < 0, where τ = w_a/w is infinite for a moment."""
+    w = np.sqrt(state.s)
+    solution = integrate(scalar_network_flow, ScalarNetwork(state.p, w, state.tau * w), hat, t=t, **options)
+    p, w, wa = solution.state
+    tau = np.divide(wa, w, out=np.full(np.shape(w), np.nan), where=w != 0)
+    return replace(solution, state=EmaMode(p, w * w, tau))
