@@ -2,6 +2,7 @@
 
 import os
 
-# Threads that spin at a barrier while others wait for a busy core slow a fused kernel tenfold; sleeping ones do not.
+# How long a thread of a fused kernel spins at a barrier before it sleeps. The default is so long that on a busy machine
+# threads that wait keep off those that are waited for; sleeping at once costs more than a small kernel takes.
 # Read by the OpenMP runtime when torch is first imported, so it must be set before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -51,7 +51,7 @@ def _adaptive(method: str, rtol: float) -> str:
 
 
 ENGINES = {
-    OURS: Engine(peers.stopgrad, f"integrate, tolerance {peers.STOPGRAD_TOLERANCE:g}", ("torch",)),
+    OURS: Engine(peers.stopgrad, f"trajectory, tolerance {peers.STOPGRAD_TOLERANCE:g}", ("torch",)),
     "diffrax_lockstep": Engine(
         peers.diffrax_lockstep,
         _adaptive("Tsit5, one system, jit", peers.DIFFRAX_LOCKSTEP_TOLERANCE),
