@@ -67,7 +67,7 @@ def simulate(
     def flat(v):
         return np.broadcast_to(v, shape).reshape(-1)
 
-    def flat_if_varied(v):  # what all modes share stays a number: it costs no memory and is fused as a constant
+    def flat_if_varied(v):  # what all modes share stays a number and costs no memory
         return flat(v) if v.ndim else v
 
     size = int(np.prod(shape))

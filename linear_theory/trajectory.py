@@ -71,7 +71,8 @@ def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution
 def _solve_ema(state: EmaMode, hat: Hyperparameters, t, **options) -> Solution:
     """With a moving target, in the weights: w passes through 0 from p < 0, where τ = w_a/w is infinite for a moment."""
     w = np.sqrt(state.s)
-    solution = integrate(scalar_network_flow, ScalarNetwork(state.p, w, state.tau * w), hat, t=t, **options)
+    wa = np.where(w > 0, state.tau * w, 0.0)  # without features τ means nothing, and comes out as NaN
+    solution = integrate(scalar_network_flow, ScalarNetwork(state.p, w, wa), hat, t=t, **options)
     p, w, wa = solution.state
     tau = np.divide(wa, w, out=np.full(np.shape(w), np.nan), where=w != 0)
     return replace(solution, state=EmaMode(p, w * w, tau))

@@ -188,6 +188,11 @@ def test_a_mode_without_features_collapses(h, p0):
     assert found.p == pytest.approx(p0 if h.predictor_decay == 0 else 0.0, abs=1e-12)
 
 
+def test_a_mode_without_features_collapses_with_a_moving_target_too():
+    found = simulate(EmaMode(np.array([0.5, -0.9]), 0.0, 0.0), H.replace(beta=0.3))
+    assert (found.fate == COLLAPSED).all() and (found.p == 0).all() and (found.s == 0).all()
+
+
 @pytest.mark.parametrize("h", [H, H.replace(sigma2=0.4, tau=0.8, x=1.3, alpha_p=2.0), H.replace(eta=0.15)])
 def test_lowest_K_is_that_of_a_dense_path(h):
     unit = scales(h)
