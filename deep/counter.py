@@ -1,0 +1,44 @@
+"""Random numbers by counting: a number is a function of its key and its index, and of nothing that was drawn before.
+
+So neither the rank, nor a worker, nor a resumption changes what an image's view looks like. The mixing is splitmix64's
+(Steele, Lea & Flood 2014), on 64-bit integers: the same bits on every device.
+"""
+
+import torch
+
+_GOLDEN, _FIRST, _SECOND = (v - 2**64 for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def fold(*key: int) -> int:
+    """One non-negative 63-bit integer out of several integers; the order matters."""
+    state = torch.zeros((), dtype=torch.int64)
+    for part in key:
+        state = _mix(state + _GOLDEN + torch.tensor(part, dtype=torch.int64))
+    return int(state) & (2**63 - 1)
+
+
+def uniform(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:
+    """Float64 numbers in [0, 1), (len(index), draws): row i depends on (key, index[i]) only. index: int64 (n,)."""
+    rows = _mix(_mix(index + key)[:, None] + _GOLDEN * torch.arange(1, draws + 1, device=index.device))
+    return _shift(rows, 11) * 2.0**-53
+
+
+def normal(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:
+    """Standard normal float64 numbers, (len(index), draws), by Box and Muller from two uniform ones each."""
+    u = uniform(key, index, 2 * draws)
+    return torch.sqrt(-2 * torch.log1p(-u[:, :draws])) * torch.cos(2 * torch.pi * u[:, draws:])
+
+
+def permutation(key: int, n: int) -> torch.Tensor:
+    """A permutation of 0 … n − 1, int64 on the CPU, that depends on (key, n) only."""
+    return torch.argsort(uniform(key, torch.arange(n), 1)[:, 0], stable=True)
+
+
+def _shift(v: torch.Tensor, bits: int) -> torch.Tensor:
+    return (v >> bits) & ((1 << (64 - bits)) - 1)  # torch's shift carries the sign along
+
+
+def _mix(v: torch.Tensor) -> torch.Tensor:
+    v = (v ^ _shift(v, 30)) * _FIRST
+    v = (v ^ _shift(v, 27)) * _SECOND
+    return v ^ _shift(v, 31)
