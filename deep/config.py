@@ -91,7 +91,7 @@ class Method:
         "directcopy",
         "optimal",
     ] = "linear"
-    """Learned (mlp, linear, symmetric, bias), none (identity), frozen at random (fixed), or set from the correlation."""
+    """Learned (mlp, linear, symmetric, bias), none (identity), frozen at random (fixed), or set from F (the rest)."""
     predictor_hidden: int = 32
     """Width of the mlp predictor's hidden layer."""
     predictor_bias: bool = False
@@ -120,6 +120,8 @@ class Method:
     """Halvagal et al. 2023: predict z itself, with z_target + z − p as its target: all modes learn at one speed."""
     symmetric_loss: bool = True
     """Let each view predict the other, and average; else only the first predicts the second."""
+    loss_scale: float = 1.0
+    """c: the loss is multiplied by it. BYOL's released code sums 2 − 2cos over both views: 4."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class Optimisation:
     accumulation: int = 1
     """Parts that a batch is split into, one after the other, to save memory; BatchNorm sees one part at a time."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Arithmetic of the backbone; heads, losses and correlations use float32 (or float64). auto: bfloat16 where fast."""
+    """Arithmetic of the backbone; heads and correlations use float32 or float64. auto: bfloat16 where it is fast."""
     compile: bool = False
     """Fuse the backbone with torch.compile; pays on GPUs, not on CPUs."""
 
@@ -217,6 +219,7 @@ _RANGES = {
     "predictor_rho": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
     "predictor_freq": _COUNT,
     "predictor_alpha": _POSITIVE,
+    "loss_scale": _POSITIVE,
     "ema_momentum": (lambda v: 0 <= v <= 1, "between 0 and 1"),
     "epochs": _NOT_NEGATIVE,
     "batch_size": (lambda v: v >= 2, "at least 2"),
@@ -254,7 +257,8 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
     for name in ("crop_scale", "blur_sigma"):
         low, high = getattr(data, name)
         if not 0 < low <= high or (name == "crop_scale" and high > 1):
-            yield f"{_flag(name)} is {low} {high}; it must be a rising range above 0{' up to 1' * (name == 'crop_scale')}"
+            limit = " and at most 1" if name == "crop_scale" else ""
+            yield f"{_flag(name)} is {low:g} {high:g}; it must be a rising range above 0{limit}"
     if not all(0 <= v < math.inf for v in data.jitter) or data.jitter[3] > 0.5:
         yield f"--jitter is {' '.join(map(str, data.jitter))}; strengths are at least 0, and that of hue at most 0.5"
     vectors = data.dataset == "gaussian"
@@ -282,7 +286,7 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
     if method.isoloss and method.stop_gradient != "target":
         yield f"--isoloss defines its own target; it goes with --stop-gradient target, not {method.stop_gradient}"
     if method.target == "ema" and method.stop_gradient != "target":
-        yield f"--stop-gradient {method.stop_gradient} needs a target that learns; an EMA target does not: --target shared"
+        yield f"--stop-gradient {method.stop_gradient} needs a target that learns, which is --target shared, not ema"
     if optimisation.batch_size % optimisation.accumulation:
         yield f"--accumulation {optimisation.accumulation} does not divide --batch-size {optimisation.batch_size}"
     if optimisation.batch_size // optimisation.accumulation < 2:

@@ -34,16 +34,27 @@ class Command:
         """The result in words; by default one `name: value` a line."""
         return "\n".join(f"{name}: {value}" for name, value in result.items())
 
+    def status(self, result: dict) -> int:
+        """The exit status that goes with a result; 0 unless a command has more to tell."""
+        return 0
 
-def main(program: str, description: str, commands: dict[str, type[Command]], argv: list[str] | None = None) -> int:
+
+Commands = dict[str, type[Command] | Command]
+
+
+def main(program: str, description: str, commands: Commands, argv: list[str] | None = None) -> int:
     """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status.
 
-    0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer (`… | head`). The name of a lone
-    command may be left out.
+    That of the command, usually 0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer
+    (`… | head`). An instance among the commands brings other defaults than its class. The name of a lone command may be
+    left out.
     """
+    status = 0
     try:
         command = _parse(program, description, commands, sys.argv[1:] if argv is None else argv)
-        print(_answer(command) if command else "", end="", flush=True)
+        if command:
+            text, status = _answer(command)
+            print(text, end="", flush=True)
     except BrokenPipeError:
         _drop_output()
         return NO_READER
@@ -54,15 +65,16 @@ def main(program: str, description: str, commands: dict[str, type[Command]], arg
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
+    return status
 
 
-def _answer(command: Command) -> str:
-    """What the command has to say, with the newline at its end."""
+def _answer(command: Command) -> tuple[str, int]:
+    """What the command has to say, with the newline at its end, and its exit status."""
     refuse_nan(command)
     with contextlib.redirect_stdout(sys.stderr):  # whatever else is printed on the way must not join the answer
         result = command.run()
-    return (dumps(result) if command.json else command.text(result)) + "\n"
+    text = dumps(result) if command.json else command.text(result)
+    return text + "\n" if text else "", command.status(result)
 
 
 def _drop_output() -> None:
@@ -74,9 +86,15 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parse(program: str, description: str, commands: dict[str, type[Command]], argv: list[str]) -> Command | None:
+def _subcommand(name: str, command: type[Command] | Command):
+    if isinstance(command, type):
+        return Annotated[command, tyro.conf.subcommand(name, prefix_name=False)]
+    return Annotated[type(command), tyro.conf.subcommand(name, prefix_name=False, default=command)]
+
+
+def _parse(program: str, description: str, commands: Commands, argv: list[str]) -> Command | None:
     """The command that `argv` stands for; None where tyro has printed the help that was asked for."""
-    kinds = tuple(Annotated[c, tyro.conf.subcommand(name, prefix_name=False)] for name, c in commands.items())
+    kinds = tuple(_subcommand(name, command) for name, command in commands.items())
     kind = Union[kinds]  # noqa: UP007
     if len(commands) == 1:  # a union of one is no union, and would have no name to be called by
         [(name, kind)] = commands.items()
@@ -88,7 +106,7 @@ def _parse(program: str, description: str, commands: dict[str, type[Command]], a
     except SystemExit as leave:
         if leave.code in (0, None):
             return None
-        classes = [c.__name__ for c in commands.values()]
+        classes = [c.__name__ if isinstance(c, type) else type(c).__name__ for c in commands.values()]
         raise ValueError(_from_box(complaint.getvalue(), classes) or "the arguments could not be read") from None
 
 

@@ -172,7 +172,7 @@ def _map_leaves(function, record, is_leaf=_is_number):
     if is_leaf(record):
         return function(record)
     if isinstance(record, Hyperparameters):
-        return record.map(function)
+        return record.map(lambda v: _map_leaves(function, v, is_leaf))
     if isinstance(record, tuple):
         mapped = [_map_leaves(function, v, is_leaf) for v in record]
         return type(record)(*mapped) if hasattr(record, "_fields") else tuple(mapped)

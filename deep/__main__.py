@@ -1,0 +1,25 @@
+"""The door of the deep wing: `python -m deep --help`."""
+
+import sys
+
+from deep.commands import commands
+from linear_theory.door import main
+
+DESCRIPTION = (
+    "Train real SimSiam and BYOL networks with every switch of the theory, and measure their spectra, alignment and "
+    "collapse while they train. `python -m deep train` alone trains a small ResNet on digits in about a minute."
+)
+
+
+def door(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return main("deep", DESCRIPTION, commands(argv), argv)
+    except ValueError as error:  # an unknown preset, met before the arguments are read
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(door())

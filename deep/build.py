@@ -1,0 +1,38 @@
+"""From a config to the network, in the arithmetic and memory layout that are fastest where it will run."""
+
+import torch
+
+from deep.config import VECTOR_BACKBONES, Config
+from deep.counter import fold
+from deep.datasets import Dataset
+from deep.distributed import World, synchronise
+from deep.siamese import Siamese
+
+_INITIALISATION = int.from_bytes(b"start")
+
+
+def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where it is asked for, or where auto finds it fast: CUDA that has it, CPUs with AVX-512 BF16."""
+    precision = config.optimisation.precision
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision != "auto" or config.method.backbone in VECTOR_BACKBONES:
+        return None
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else None
+
+
+def build(config: Config, dataset: Dataset, world: World) -> Siamese:
+    """The method with its initial weights, which the seed decides, on the device."""
+    torch.manual_seed(fold(_INITIALISATION, config.seed))
+    vectors = config.data.dataset == "gaussian"
+    features = dataset.train.images.shape[1] if vectors else 3 * dataset.size**2
+    siamese = Siamese(config.method, features, half_precision(config, world.device))
+    if config.optimisation.precision == "float64":
+        siamese.double()
+    siamese = synchronise(siamese, world).to(world.device)
+    if not vectors:
+        siamese = siamese.to(memory_format=torch.channels_last)
+    if config.optimisation.compile:
+        siamese.online.backbone.compile()
+    return siamese

@@ -1,0 +1,172 @@
+"""The commands of the deep wing: train, evaluate, summary, presets."""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from deep.config import Config, Data, Method, Monitor, Optimisation, check
+from deep.presets import DEFAULT, PRESETS, changes, preset, words
+from linear_theory.door import Command
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run is carried out; of these only the seed decides its numbers."""
+
+    preset: str = "default"
+    """Recipe to start from; every other flag overrides it. `python -m deep presets` lists them."""
+    seed: int = 0
+    """Decides initialisation, subset, order and views."""
+    seeds: str | None = None
+    """Several seeds, one run after the other: 0-4, or 0,2,5."""
+    out: Path | None = None
+    """Folder of the run; by default runs/ and a hash of everything that decides its numbers."""
+    resume: bool = False
+    """Go on with a run that was stopped or killed, from its last checkpoint."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cuda, or several processes, one an accelerator, through torchrun."""
+    quiet: bool = False
+    """No live view on standard error."""
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train a network, watch its spectra and alignment, evaluate it, and say in words what became of it."""
+
+    data: Data = DEFAULT.data
+    method: Method = DEFAULT.method
+    optimisation: Optimisation = DEFAULT.optimisation
+    monitor: Monitor = DEFAULT.monitor
+    run_options: RunOptions = field(default_factory=RunOptions)
+    json: bool = False
+    """Print one JSON object."""
+
+    def configs(self) -> list[Config]:
+        """One record a seed. Raises ValueError for seeds that cannot be read and for impossible records."""
+        options = self.run_options
+        seeds = [options.seed] if options.seeds is None else read_seeds(options.seeds)
+        config = Config(self.data, self.method, self.optimisation, self.monitor)
+        return [check(replace(config, seed=seed)) for seed in seeds]
+
+    def run(self) -> dict:
+        from deep.runs import Place, execute
+
+        configs, options = self.configs(), self.run_options
+        if options.out is not None and len(configs) > 1:
+            folders = [options.out / f"seed{config.seed}" for config in configs]
+        else:
+            folders = [options.out] * len(configs)
+        results = []
+        for config, folder in zip(configs, folders):
+            place = Place(folder, options.resume, options.device, options.quiet)
+            results.append(execute(config, place, preset_name=options.preset))
+            if results[-1]["state"] == "stopped":
+                break
+        return results[0] if len(configs) == 1 else {"runs": results, "state": worst_state(results)}
+
+    def text(self, result: dict) -> str:
+        from deep.report import text
+
+        return "\n\n".join(text(r) for r in result.get("runs", [result]))
+
+    def status(self, result: dict) -> int:
+        """0; 1 for a run that diverged; 128 + the signal for a run that was told to stop."""
+        last = result["runs"][-1] if "runs" in result else result
+        return {"diverged": 1, "stopped": 128 + last.get("signal", 0)}.get(result["state"], 0)
+
+
+def worst_state(results: list[dict]) -> str:
+    """What to say of several runs: stopped or diverged if one was, else finished."""
+    states = [r["state"] for r in results]
+    return next((state for state in ("stopped", "diverged") if state in states), "finished")
+
+
+def read_seeds(text: str) -> list[int]:
+    """'0-4' or '0,2,5' as numbers. Raises ValueError for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not found or int(found[2] or found[1]) < int(found[1]):
+            raise ValueError(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
+        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+@dataclass(frozen=True)
+class Summary(Command):
+    """What became of a run, from its folder."""
+
+    folder: Path
+    """Folder of the run."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        from deep.runs import read_summary
+
+        return read_summary(self.folder)
+
+    def text(self, result: dict) -> str:
+        from deep.report import text
+
+        return text(result)
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Evaluate the representations of a finished run again: kNN, linear probe, spectrum, references."""
+
+    folder: Path
+    """Folder of the run."""
+    probe: Literal["none", "logistic", "paper"] = "logistic"
+    """Regularised logistic regression, or the papers' SGD protocol."""
+    references: tuple[Literal["random", "supervised"], ...] = ()
+    """Evaluate beside it the network as initialised, or one trained with the labels."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        from deep.runs import evaluate_again
+
+        return evaluate_again(self.folder, self.probe, self.references, self.device)
+
+
+@dataclass(frozen=True)
+class Presets(Command):
+    """The recipes to start from, and what each sets beside the defaults."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        return {name: changes(config) for name, config in PRESETS.items()}
+
+    def text(self, result: dict) -> str:
+        return "\n".join(f"{name}: {words(fields) or 'the defaults'}" for name, fields in result.items())
+
+
+def commands(argv: list[str]) -> dict:
+    """The commands, the training one with the defaults of the preset that `argv` names.
+
+    Raises ValueError for an unknown preset.
+    """
+    return {"train": _train_from(_named_preset(argv)), "evaluate": Evaluate, "summary": Summary, "presets": Presets}
+
+
+def _named_preset(argv: list[str]) -> str:
+    for this, following in zip(argv, [*argv[1:], "default"]):
+        if this == "--preset":
+            return following
+        if this.startswith("--preset="):
+            return this.split("=", 1)[1]
+    return "default"
+
+
+def _train_from(name: str) -> Train:
+    config = preset(name)
+    return Train(
+        config.data, config.method, config.optimisation, config.monitor, RunOptions(preset=name, seed=config.seed)
+    )

@@ -1,0 +1,420 @@
+"""What is learned from: images as uint8 on the training device, or paths of images where they are too many to hold.
+
+A folder's images are decoded once and kept as a memory-mapped array under `cache_folder()`; that folder may be deleted
+at any time. Which images `--fraction` keeps, and which digits are for testing, is decided by counting
+(`deep.counter`), so that every machine chooses the same.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+import torch
+import torch.nn.functional as F
+import torchvision.datasets
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from sklearn.datasets import load_digits
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from deep import counter
+from deep.config import Data
+from linear_theory.files import replace_file
+
+RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
+_DIGITS, _SUBSET, _POINTS = (int.from_bytes(word) for word in (b"digits", b"subset", b"points"))  # keys of their own
+_CHUNK = 64  # images a thread takes at a time
+_MEAN_STD = {  # per channel, over the training images; a folder of images has ImageNet's, however it is stored
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
+    "imagefolder": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class ImageSet(NamedTuple):
+    """Images in memory. Their number is len(labels); that of the tuple is 2."""
+
+    images: torch.Tensor
+    """uint8 (N, 3, size, size), RGB; for gaussian float32 (N, dim), the points x̄ that views scatter around."""
+    labels: torch.Tensor
+    """int64 (N,): indices into the classes, −1 where the class is unknown."""
+
+
+class ImageFiles(NamedTuple):
+    """Images on disk, decoded whenever they are needed; of any sizes."""
+
+    paths: tuple[str, ...]
+    """N paths."""
+    labels: torch.Tensor
+    """int64 (N,), as in ImageSet; on the CPU always, where a loader's workers can read them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test images, and what is known about them."""
+
+    name: str
+    classes: tuple[str, ...]
+    """Their names; none for gaussian."""
+    mean: tuple[float, ...]
+    """Per channel, of pixels between 0 and 1: to normalise views with, after augmentation."""
+    std: tuple[float, ...]
+    train: ImageSet | ImageFiles
+    test: ImageSet | ImageFiles
+    size: int
+    """Side of a view in pixels; for gaussian the dimension."""
+    key: str
+    """Hash of what is learned from and tested on: pixels and labels, or names and byte counts where images stream."""
+
+    @property
+    def labelled(self) -> ImageSet | ImageFiles:
+        """The training images whose class is known (for stl10 a copy of 5 in 105), for kNN and the linear probe."""
+        known = self.train.labels >= 0
+        return self.train if bool(known.all()) else take(self.train, known.nonzero()[:, 0])
+
+
+def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Dataset:
+    """The data set that `data` describes, resident parts on `device`; decoded folders are kept in `cache`.
+
+    `seed` decides which training images `--fraction` keeps and, for gaussian, the points themselves: a seed is one
+    draw of the whole experiment. Raises ValueError with one sentence for whatever is missing or unreadable.
+    """
+    cache = cache_folder() if cache is None else Path(cache)
+    if data.storage == "stream" and data.dataset != "imagefolder":
+        raise ValueError(f"--storage stream is for --dataset imagefolder; {data.dataset} is always held in memory")
+    match data.dataset:
+        case "digits":
+            whole = _digits(data)
+        case "gaussian":
+            whole = _gaussian(data, seed)
+        case "imagefolder":
+            whole = _imagefolder(data, cache)
+        case _:
+            whole = _torchvision(data, cache)
+    kept = choose_fraction(whole.train.labels, data.fraction, seed)
+    train = whole.train if data.fraction == 1 else take(whole.train, kept)
+    return replace(whole, train=_on(train, device), test=_on(whole.test, device), key=_digest(whole.key, kept))
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept unless told otherwise: $XDG_CACHE_HOME/stopgrad, or ~/.cache/stopgrad."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad"
+
+
+def take(images: ImageSet | ImageFiles, indices: torch.Tensor) -> ImageSet | ImageFiles:
+    """The images at `indices`, int64 (n,), in that order."""
+    if isinstance(images, ImageFiles):
+        return ImageFiles(tuple(images.paths[k] for k in indices.tolist()), images.labels[indices.cpu()])
+    return ImageSet(images.images[indices], images.labels[indices])
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def stratified_order(labels: torch.Tensor, key: int) -> torch.Tensor:
+    """A random order, int64 (n,), every beginning of which has the classes in their proportions. labels: int64 (n,).
+
+    Image r of a class of n_c is due at (r + ½)/n_c; a tie is broken at random.
+    """
+    shuffled = counter.permutation(key, len(labels))
+    _, kind, counts = labels[shuffled].unique(return_inverse=True, return_counts=True)
+    by_kind = torch.argsort(kind, stable=True)
+    within = torch.empty_like(kind)
+    within[by_kind] = torch.arange(len(kind)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return shuffled[torch.argsort((within.double() + 0.5) / counts[kind], stable=True)]
+
+
+def choose_fraction(labels: torch.Tensor, fraction: float, seed: int) -> torch.Tensor:
+    """Rising indices, int64, of a share of the images in which every class keeps its own share. labels: int64 (n,).
+
+    For one seed, a smaller share is part of a larger one. Raises ValueError where fewer than 2 images are left.
+    """
+    count = round(fraction * len(labels))
+    if count < 2:
+        raise ValueError(
+            f"--fraction {fraction:g} leaves {count} of the {len(labels)} training images; at least 2 are needed"
+        )
+    return stratified_order(labels, counter.fold(_SUBSET, seed))[:count].sort().values
+
+
+# ---------------------------------------------------------------- sets that come as arrays
+
+
+def _digits(data: Data) -> Dataset:
+    """scikit-learn's 1797 digits, upsampled, in three equal channels; 360 of them for testing, whatever the seed."""
+    size = data.image_size or 16
+    bunch = load_digits()
+    raw = torch.as_tensor(bunch.images)[:, None]  # float64, 0 … 16
+    images = F.interpolate(raw, size=(size, size), mode="bilinear", antialias=False) * (255 / 16)
+    whole = ImageSet(
+        images.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.as_tensor(bunch.target).long()
+    )
+    order = stratified_order(whole.labels, counter.fold(_DIGITS))
+    test, train = (take(whole, part.sort().values) for part in (order[:360], order[360:]))
+    pixels = train.images.double() / 255
+    mean, std = ((round(float(v), 4),) * 3 for v in (pixels.mean(), pixels.std(correction=0)))
+    return _dataset("digits", [str(k) for k in range(10)], train, test, size, mean, std)
+
+
+def _gaussian(data: Data, seed: int) -> Dataset:
+    """Points x̄ ~ N(0, X), X = diag(j^−decay): the correlation of the data in the theory's setting."""
+    n, dim = data.gaussian_samples, data.gaussian_dim
+    count = n + max(2, n // 4)
+    spread = torch.arange(1, dim + 1, dtype=torch.float64) ** (-data.gaussian_decay / 2)
+    points = (counter.normal(counter.fold(_POINTS, seed), torch.arange(count), dim) * spread).float()
+    train, test = (ImageSet(part, torch.zeros(len(part), dtype=torch.int64)) for part in (points[:n], points[n:]))
+    return _dataset("gaussian", (), train, test, dim, (0.0,), (1.0,))
+
+
+def _torchvision(data: Data, cache: Path) -> Dataset:
+    """cifar10, cifar100 or stl10, from the files that torchvision keeps (and checks) in a folder."""
+    folder = Path(data.data_folder).expanduser() if data.data_folder else cache / "torchvision"
+    try:
+        train, test, classes = (_stl10 if data.dataset == "stl10" else _cifar)(data.dataset, folder, data.download)
+    except (RuntimeError, OSError) as error:
+        if data.download:
+            hint = "check the network, or name a folder that holds it with --data-folder"
+            raise ValueError(f"{data.dataset} could not be downloaded into {folder} ({error}); {hint}") from None
+        hint = "give --download to fetch it, or --data-folder to name the folder where torchvision keeps it"
+        raise ValueError(f"{data.dataset} is missing from {folder} or damaged there; {hint}") from None
+    size = data.image_size or train.images.shape[-1]
+    train, test = (ImageSet(_resized(part.images, size), part.labels) for part in (train, test))
+    return _dataset(data.dataset, classes, train, test, size, *_MEAN_STD[data.dataset])
+
+
+def _cifar(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet, list[str]]:
+    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+    parts = [kind(folder, train=train, download=download) for train in (True, False)]
+    train, test = (_image_set(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+    return train, test, parts[0].classes
+
+
+def _stl10(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet, list[str]]:
+    """Trained on are the 5,000 labelled and the 100,000 unlabelled images, as in Tian et al. 2021."""
+    kind = torchvision.datasets.STL10
+    parts = [kind(folder, split=split, download=download) for split in ("train+unlabeled", "test")]
+    train, test = (_image_set(part.data, part.labels) for part in parts)
+    return train, test, parts[0].classes
+
+
+def _image_set(images: np.ndarray, labels) -> ImageSet:
+    return ImageSet(torch.from_numpy(np.ascontiguousarray(images)), torch.as_tensor(np.asarray(labels, dtype=np.int64)))
+
+
+def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
+    if images.shape[-1] == size:
+        return images
+    return torch.cat([resize(part, [size, size], antialias=True) for part in images.split(1024)])
+
+
+def _dataset(name, classes, train: ImageSet, test: ImageSet, size: int, mean, std) -> Dataset:
+    key = _digest(*classes, *train, *test)
+    return Dataset(name, tuple(classes), mean, std, train, test, size, key)
+
+
+def _on(images: ImageSet | ImageFiles, device) -> ImageSet | ImageFiles:
+    return ImageSet(*(part.to(device) for part in images)) if isinstance(images, ImageSet) else images
+
+
+# ---------------------------------------------------------------- folders of images
+
+
+def _imagefolder(data: Data, cache: Path) -> Dataset:
+    """train/CLASS/… and val/CLASS/… (or test/): held in memory where few and alike, else left on disk.
+
+    A folder's images are known by their names, byte counts and times of change: hashing the bytes of ImageNet would
+    take minutes at every start, and an image that changes but keeps all three is not made by accident.
+    """
+    root = Path(data.data_folder).expanduser()
+    folders = [root / "train", root / "val" if (root / "val").is_dir() else root / "test"]
+    for folder, name in zip(folders, ("train", "val/ or test")):
+        if not folder.is_dir():
+            raise ValueError(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
+    classes = _same_classes(*folders)
+    parts = [_image_files(folder, classes) for folder in folders]
+    contents, stamps = zip(*map(_fingerprint, folders, parts))
+    shapes = [_cached(cache, f"{stamp}-shapes", partial(_shapes, part.paths)) for stamp, part in zip(stamps, parts)]
+    size, resident = _plan(data, np.concatenate(shapes), root)
+    if not resident:
+        key = _digest(*classes, *contents)
+        return Dataset("imagefolder", classes, *_MEAN_STD["imagefolder"], *parts, size, key)
+    pixels = [
+        _cached(cache, f"{stamp}-{size}", partial(_decode, part.paths, size)) for stamp, part in zip(stamps, parts)
+    ]
+    sets = [ImageSet(torch.from_numpy(array), part.labels) for array, part in zip(pixels, parts)]
+    return _dataset("imagefolder", classes, *sets, size, *_MEAN_STD["imagefolder"])
+
+
+def _fingerprint(folder: Path, files: ImageFiles) -> tuple[str, str]:
+    """Hashes of what a folder's images are: of names and byte counts, and of these and the times of change."""
+    stats = [os.stat(path) for path in files.paths]
+    content = _digest(*(f"{path[len(str(folder)) :]}/{s.st_size}" for path, s in zip(files.paths, stats)))
+    return content, _digest(PIL.__version__, content, np.array([s.st_mtime_ns for s in stats]))
+
+
+def _same_classes(train: Path, test: Path) -> tuple[str, ...]:
+    both = [
+        {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+        for folder in (train, test)
+    ]
+    for folder, classes in zip((train, test), both):
+        if not classes:
+            raise ValueError(f"{folder} holds no folders; its images must lie in {folder}/CLASS/")
+    for name in sorted(both[0] ^ both[1]):
+        here, there = (train, test) if name in both[0] else (test, train)
+        raise ValueError(f"class {name} is in {here} but not in {there}; both must hold the same classes")
+    return tuple(sorted(both[0]))
+
+
+def _image_files(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
+    found = make_dataset(str(folder), {c: k for k, c in enumerate(classes)}, IMG_EXTENSIONS, allow_empty=True)
+    labels = torch.tensor([k for _, k in found], dtype=torch.int64)
+    for k in sorted(set(range(len(classes))) - set(labels.tolist())):
+        raise ValueError(f"{folder / classes[k]} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
+    return ImageFiles(tuple(path for path, _ in found), labels)
+
+
+def _plan(data: Data, shapes: np.ndarray, root: Path) -> tuple[int, bool]:
+    """Side of a view, and whether the images are to be held in memory. shapes: (N, 2), width and height."""
+    low, high = shapes.min(0), shapes.max(0)
+    alike = bool((low == high).all())
+    if data.image_size is None and not alike:
+        raise ValueError(
+            f"the images in {root} differ in size ({low[0]} to {high[0]} wide, {low[1]} to {high[1]} high); "
+            "give the side of a view with --image-size, for ImageNet 224"
+        )
+    size = data.image_size or int(low.min())
+    # Holding others would cut their margins away: that has to be asked for.
+    square = alike and low[0] == low[1]
+    return size, data.storage == "resident" or (
+        data.storage == "auto" and square and len(shapes) * 3 * size**2 <= RESIDENT_BYTES
+    )
+
+
+# ---------------------------------------------------------------- decoding
+
+
+def read_image(path: str) -> torch.Tensor:
+    """One image in its own size: uint8 (3, height, width), RGB. Raises ValueError, naming it, if it is unreadable."""
+    with _opened(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def read_images(files: ImageFiles, indices: torch.Tensor, size: int, centre: float = 1.0) -> torch.Tensor:
+    """The images at `indices`, int64 (n,), as a set in memory has them: uint8 (n, 3, size, size), RGB.
+
+    The shorter side is brought to size/centre (bilinear, antialiased), then the central square is kept: the papers'
+    protocol on ImageNet is size 224, centre 224/256. Raises ValueError naming an unreadable image.
+    """
+    return torch.from_numpy(_decode([files.paths[k] for k in indices.tolist()], size, centre, threads=1))
+
+
+@contextmanager
+def _opened(path: str):
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would clip them to 8 bits without a word
+                raise ValueError("it has more than 8 bits a channel")
+            yield image
+    except Exception as error:  # Pillow's decoders raise nearly anything
+        reason = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
+        raise ValueError(f"{path} cannot be read as an image ({reason}); repair it or take it away") from None
+
+
+def _shapes(paths: Sequence[str]) -> np.ndarray:
+    """Width and height of every image, int32 (N, 2), from their headers."""
+    shapes = np.empty((len(paths), 2), np.int32)
+
+    def look(k):
+        with _opened(paths[k]) as image:
+            shapes[k] = image.size
+
+    _for_each(look, len(shapes), "looking at images")
+    return shapes
+
+
+def _decode(paths: Sequence[str], size: int, centre: float = 1.0, threads: int | None = None) -> np.ndarray:
+    pixels = np.empty((len(paths), 3, size, size), np.uint8)
+
+    def put(k):
+        with _opened(paths[k]) as image:
+            image = image.convert("RGB")
+            if image.size != (size, size) or centre != 1:
+                image = center_crop(resize(image, [round(size / centre)]), [size, size])
+            pixels[k] = np.asarray(image).transpose(2, 0, 1)
+
+    _for_each(put, len(pixels), "decoding images", threads)
+    return pixels
+
+
+def _for_each(work: Callable[[int], None], count: int, text: str, threads: int | None = None) -> None:
+    """work(0) … work(count − 1), in threads (Pillow frees the interpreter while it decodes). The first error is raised.
+
+    threads=1 works in the caller's own thread: a loader's worker is one of several already.
+    """
+
+    def some(start, size=_CHUNK):
+        for k in range(start, min(start + size, count)):
+            work(k)
+
+    starts = range(0, count, _CHUNK)
+    if threads == 1:
+        some(0, count)
+        return
+    console = Console(stderr=True)
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        hidden = not console.is_terminal
+        for _ in track(pool.map(some, starts), text, len(starts), console=console, transient=True, disable=hidden):
+            pass
+
+
+# ---------------------------------------------------------------- keeping
+
+
+def _cached(cache: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` returned when it was first asked for under `name`, memory-mapped (changes stay private).
+
+    The file's name ends in a hash of the array, so that damage is noticed; then, or where nothing can be written, a
+    warning is given and the array is made.
+    """
+    for path in cache.glob(f"{name}-*.npy"):
+        try:
+            array = np.load(path, mmap_mode="c")
+            if path.stem.endswith(_digest(array)):
+                return array
+            reason = "its hash differs"
+        except (ValueError, OSError, EOFError) as error:
+            reason = error
+        warnings.warn(f"{path} is damaged ({reason}); reading the images again", stacklevel=2)
+    array = make()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        replace_file(cache / f"{name}-{_digest(array)}.npy", lambda draft: np.save(draft, array))
+    except OSError as error:
+        warnings.warn(f"decoded images cannot be kept in {cache}: {error.strerror or error}", stacklevel=2)
+    return array
+
+
+def _digest(*parts) -> str:
+    """32 hexadecimal digits of SHA-256 over strings, arrays and CPU tensors, with their types and shapes."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            total.update(f"{len(part)}:{part}".encode())
+            continue
+        array = np.ascontiguousarray(part)
+        total.update(f"{array.dtype.str}{array.shape}".encode())
+        total.update(array)
+    return total.hexdigest()[:32]

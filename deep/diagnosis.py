@@ -1,0 +1,172 @@
+"""Is it collapsed? A run's statistics in one word, and the first signs of trouble in sentences.
+
+Everything here reads rows of numbers by name, as `deep.monitor.measure` takes them. No verdict rests on m_o, on the
+loss or on an accuracy: a healthy run with a linear predictor may hold m_o = 0.98, a collapsing one with squared error
+m_o = 0.05, and the loss is near its minimum in the best run and in the worst (Zhang et al. 2022; Chen & He 2021).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+Row = Mapping[str, float]
+
+# Thresholds, calibrated on multi-layer perceptrons (64-256-256-64, 16 content dimensions, 300 to 2000 steps, seeds from
+# 1000, which no verdict uses) and on the digits with the default network; brackets: what was seen on either side.
+NORM_COLLAPSED = 0.01
+"""E‖z‖² over its start. [squared error without stop-gradient: 0.0002 to 0.02 and falling; healthy: 1.5 to 25]"""
+DIRECTION_COLLAPSED = 0.12
+"""Channel std × √d of Z. [naive, no stop-gradient: 0.02 to 0.10; healthy: from 0.16, linear predictor, in passing]"""
+PREDICTOR_SHARE = 0.15
+"""Of Z's std, for P's to be collapsed alone. [symmetric predictor: 0.07; healthy: from 0.25, a linear predictor keeping
+of what the views disagree about no more than their correlation]"""
+RANK_LOST = 0.15
+"""Centred effective rank of Z over its start. [Mirror, no stop-gradient behind BatchNorm: 0.09 to 0.12; healthy: from
+0.18, linear predictor, in passing; from 0.28 for good]"""
+RANK_FLOOR = 2.0
+"""Effective rank that is too low whatever it was at the start, where a random network's may be low as well."""
+NOT_PREDICTED = 0.7
+"""Cosine of prediction and target, over the cosine of the two views. [fixed random predictor: 0.37; healthy: from 0.97,
+since a predictor that learns is no worse than none]"""
+
+WORDS = (
+    "healthy",
+    "complete collapse (direction)",
+    "complete collapse (norm)",
+    "dimensional collapse",
+    "predictor collapse",
+    "not converged",
+    "diverged",
+)
+
+
+class Diagnosis(NamedTuple):
+    """One of `WORDS`, why in a sentence, and the numbers that decided."""
+
+    word: str
+    sentence: str
+    evidence: dict[str, float]
+
+
+def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
+    """What has become of a run, from its first and its present row.
+
+    A rank that is not measured at every step is taken from the rows of `history` that have one: the first for the
+    start, the last for now; without any, no dimensional collapse is found. Missing or infinite numbers are a
+    divergence. Raises ValueError for a start that lacks its statistics.
+    """
+    needed = ("trace_z", "std_z", "trace_p", "std_p", "cosine_views", "cosine_prediction")
+    if not _finite(start, needed):
+        raise ValueError(f"the first row must have finite {', '.join(needed)}")
+    if not _finite(now, needed):
+        return Diagnosis("diverged", "Embeddings or predictions are no longer finite numbers.", {})
+    evidence = _evidence(start, now, [start, *history, now])
+    word = next((word for word, holds in _RULES if holds(evidence)), "healthy")
+    return Diagnosis(word, _SENTENCES[word].format(**evidence), evidence)
+
+
+def warnings(row: Row, previous: Sequence[Row]) -> list[str]:
+    """What is first seen in `row`, of signs that a run is going wrong; each once, so none that a previous row showed.
+
+    `previous`: the rows before, from the start.
+    """
+    start = previous[0] if previous else row
+    return [
+        words.format(start=start, **row)
+        for sign, words in _SIGNS
+        if sign(row, start) and not any(sign(other, start) for other in reversed(previous))
+    ]
+
+
+# ---------------------------------------------------------------- the verdict
+
+
+def _evidence(start: Row, now: Row, rows: Sequence[Row]) -> dict[str, float]:
+    ranks = [row["rank_z"] for row in rows if _finite(row, ("rank_z",))]
+    return {
+        "trace_ratio": _over(now["trace_z"], start["trace_z"]),
+        "trace_ratio_p": _over(now["trace_p"], start["trace_p"]),
+        **{name: now[name] for name in ("std_z", "std_p", "cosine_views", "cosine_prediction")},
+        "std_z_start": start["std_z"],
+        **({"rank_z": ranks[-1], "rank_z_start": ranks[0]} if ranks else {}),
+        **{name: now[name] for name in ("m_o_z", "m_o_p", "rank_p") if name in now},
+    }
+
+
+def _rank_lost(e) -> bool:
+    return "rank_z" in e and e["rank_z"] < max(RANK_FLOOR, RANK_LOST * e["rank_z_start"])
+
+
+def _predictor_collapsed(e) -> bool:
+    gathered = e["std_p"] < min(DIRECTION_COLLAPSED, PREDICTOR_SHARE * e["std_z"])
+    return gathered or e["trace_ratio_p"] < NORM_COLLAPSED
+
+
+_RULES = (  # the first that holds: what is worse hides what follows
+    ("complete collapse (norm)", lambda e: e["trace_ratio"] < NORM_COLLAPSED),
+    ("complete collapse (direction)", lambda e: e["std_z"] < DIRECTION_COLLAPSED),
+    ("predictor collapse", _predictor_collapsed),
+    ("dimensional collapse", _rank_lost),
+    ("not converged", lambda e: e["cosine_prediction"] < NOT_PREDICTED * e["cosine_views"]),
+)
+
+_SENTENCES = {
+    "healthy": "Embeddings keep their size (trace of F at {trace_ratio:.3g} of its start) and spread over directions "
+    "(std × √d {std_z:.2g}), and their predictions agree with the target (cosine {cosine_prediction:.2g}).",
+    "complete collapse (norm)": "Embeddings shrink to nothing: the trace of F is {trace_ratio:.2g} of its start, while "
+    "directions (std × √d {std_z:.2g}) need not show it; a cosine loss does not feel it, a squared error rewards it.",
+    "complete collapse (direction)": "All embeddings point one way: channel std × √d of Z is {std_z:.2g}, where "
+    "{std_z_start:.2g} was at the start and 1 is a uniform spread.",
+    "predictor collapse": "Predictions carry nothing while embeddings do: channel std × √d of P is {std_p:.2g} and its "
+    "trace {trace_ratio_p:.2g} of its start; Z has {std_z:.2g} and {trace_ratio:.2g}.",
+    "dimensional collapse": "Embeddings spread, but in few directions: the centred effective rank of Z is {rank_z:.3g} "
+    "where it was {rank_z_start:.3g} at the start.",
+    "not converged": "Nothing has collapsed, but the prediction is not learned: its cosine with the target is "
+    "{cosine_prediction:.2g}, while the two views' embeddings have {cosine_views:.2g}.",
+}
+
+
+# ---------------------------------------------------------------- early signs
+
+
+def _fell(name: str, share: float):
+    """Whether a statistic is below this share of its start."""
+    return lambda row, start: _finite(row, (name,)) and _finite(start, (name,)) and row[name] < share * start[name]
+
+
+def _below(name: str, threshold: float):
+    return lambda row, start: _finite(row, (name,)) and row[name] < threshold
+
+
+_SIGNS = (
+    (lambda row, _: not all(map(math.isfinite, row.values())), "a statistic is no longer a finite number"),
+    (_fell("trace_z", 0.1), "the trace of F has shrunk to a tenth of its start: embeddings are dying out in norm"),
+    (_fell("trace_z", NORM_COLLAPSED), f"the trace of F has shrunk to {NORM_COLLAPSED:.0%} of its start"),
+    (
+        _below("std_z", 2 * DIRECTION_COLLAPSED),
+        f"channel std × √d of Z fell below {2 * DIRECTION_COLLAPSED:g}: embeddings gather in one direction "
+        "(a linear predictor may pass through this and recover)",
+    ),
+    (
+        _below("std_z", DIRECTION_COLLAPSED),
+        f"channel std × √d of Z fell below {DIRECTION_COLLAPSED:g}: complete collapse in direction",
+    ),
+    (
+        _fell("rank_z", 2 * RANK_LOST),
+        f"effective rank of Z fell below {2 * RANK_LOST:.0%} of its start, {{start[rank_z]:.3g}}",
+    ),
+    (_below("rank_z", RANK_FLOOR), f"effective rank of Z fell below {RANK_FLOOR:g}"),
+    (
+        lambda row, _: _finite(row, ("std_z", "std_p")) and row["std_p"] < PREDICTOR_SHARE * row["std_z"],
+        f"channel std × √d of P fell below {PREDICTOR_SHARE:.0%} of that of Z: predictions gather in one direction",
+    ),
+)
+
+
+def _finite(row: Row, names) -> bool:
+    return all(math.isfinite(row.get(name, math.nan)) for name in names)
+
+
+def _over(now: float, start: float) -> float:
+    """now/start; 1 for 0/0, a start without any size being none to lose."""
+    return now / start if start > 0 else (1.0 if now == 0 else math.inf)

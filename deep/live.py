@@ -1,0 +1,67 @@
+"""What a person sees of a run while it trains: one line that moves on a terminal, one line an evaluation elsewhere."""
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+
+class View:
+    """A live view on standard error; `quiet` shows nothing. Used as a context."""
+
+    def __init__(self, title: str, steps: int, quiet: bool = False):
+        self.console = Console(stderr=True, quiet=quiet)
+        self.title, self.steps = title, steps
+        self.now: dict = {}
+        self.began, self.first = time.monotonic(), None
+        moving = self.console.is_terminal and not quiet
+        self.live = Live(console=self.console, refresh_per_second=4, transient=True) if moving else None
+
+    def __enter__(self):
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        if self.live:
+            self.live.__exit__(*error)
+
+    def say(self, sentence: str) -> None:
+        """A sentence that stays."""
+        self.console.print(sentence, highlight=False, soft_wrap=True)
+
+    def step(self, step: int, row: dict) -> None:
+        """A measurement of the training batch: scalars by name."""
+        self.first = (step, time.monotonic()) if self.first is None else self.first
+        self.now |= row | {"step": step}
+        if self.live:
+            self.live.update(self._table())
+
+    def evaluation(self, epoch: int, row: dict) -> None:
+        """An evaluation of the representations; kept as a line where no terminal moves."""
+        self.now |= {"epoch": epoch} | row
+        if not self.live:
+            self.say(" · ".join(f"{name} {value}" for name, value in self._cells()))
+
+    def _cells(self):
+        now, names = self.now, {"epoch": "epoch", "loss": "loss", "knn": "kNN", "rank_z": "rank Z", "rank_p": "rank P"}
+        yield "step", f"{now.get('step', 0)}/{self.steps}"
+        for name, words in names.items():
+            if now.get(name) is not None:
+                yield words, f"{now[name]:.4g}"
+        aligned = now.get("alignment")
+        if aligned is not None and len(aligned) > 3:
+            yield "alignment of modes 2–4", " ".join(f"{c:+.2f}" for c in aligned[1:4])
+        if self.first and now.get("step", 0) > self.first[0]:
+            step, then = self.first
+            left = (time.monotonic() - then) / (now["step"] - step) * (self.steps - now["step"])
+            yield "left", f"{left:.0f} s"
+
+    def _table(self) -> Table:
+        table = Table(title=self.title, title_justify="left", show_edge=False)
+        cells = list(self._cells())
+        for name, _ in cells:
+            table.add_column(name, justify="right")
+        table.add_row(*(value for _, value in cells))
+        return table

@@ -1,0 +1,192 @@
+"""Who watches a run: measures, writes the table, evaluates, keeps checkpoints, and knows when to stop."""
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from deep import checkpoint
+from deep.config import Config, to_json
+from deep.diagnosis import warnings
+from deep.distributed import World, agree, gathered
+from deep.live import View
+from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, measure, to_host
+from deep.siamese import Outputs, Siamese
+from deep.table import Columns, Table, read
+from deep.training import Clock, Plan
+from linear_theory.matrix_flow import Network
+
+
+def rows_of(columns: Columns) -> list[dict]:
+    """The scalars of a table, row by row; those a row lacks are left out."""
+    rows = [{"step": int(step)} for step in columns.step]
+    for name, values in columns.scalars.items():
+        for row, value in zip(rows, values.tolist()):
+            if not math.isnan(value):
+                row[name] = value
+    return rows
+
+
+class Stop:
+    """Remembers SIGTERM and Ctrl-C, so that a run can finish its step and keep its state; a second one is obeyed."""
+
+    def __init__(self):
+        self.signal = 0
+        self.before: dict = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.before[number] = signal.signal(number, self._note)
+            except ValueError:  # not the main thread: whoever runs us has to stop us
+                break
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        if self.signal:
+            signal.signal(number, self.before[number])
+            signal.raise_signal(number)
+        self.signal = number
+
+
+class Recorder:
+    """The observer of a run in `folder`; see `deep.training.Observer`.
+
+    Every process measures, since some of it is collective; the one that writes keeps table and checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        world: World,
+        siamese: Siamese,
+        optimiser: torch.optim.Optimizer,
+        plan: Plan,
+        evaluate: Callable[[], dict],
+        view: View,
+        stop: Stop,
+    ):
+        self.config, self.folder, self.world, self.plan = config, folder, world, plan
+        self.siamese, self.optimiser, self.evaluate, self.view, self.stop = siamese, optimiser, evaluate, view, stop
+        self.table = Table(folder) if world.writes else None
+        self.evaluations = Table(folder / "evaluations") if world.writes else None
+        self.balance: BalanceResidual | None = None
+        self.rows: list[dict] = []
+        self.warnings: list[str] = []
+        self.began, self.seconds_before = time.monotonic(), 0.0
+
+    # ------------------------------------------------------------ state
+
+    def resume(self) -> Clock:
+        """Go back to the last whole checkpoint, or to the start; rows past it are cut. Returns the clock."""
+        found = checkpoint.load_latest(self.folder, to_json(self.config), warn=self.view.say)
+        clock = Clock()
+        if found is not None:
+            self.siamese.load_state_dict(found.payload["siamese"])
+            self.optimiser.load_state_dict(found.payload["optimiser"])
+            clock = Clock(found.step, found.payload["time"])
+            self.warnings, self.seconds_before = found.payload["warnings"], found.payload["seconds"]
+        if balance_applies(self.config) is None:
+            self.balance = BalanceResidual.start(self.config, *self._last_layers())
+            if found is not None and found.payload["balance"]:
+                initial = (v.to(self.world.device) for v in found.payload["balance"])
+                self.balance = BalanceResidual(Network(*initial), self.balance.h)
+        if self.world.writes:
+            self.table.cut(clock.step - 1)
+            self.evaluations.cut(clock.step if found else -1)  # that at a checkpoint's own step was before it
+            self.rows = rows_of(read(self.folder))
+        return clock
+
+    def keep(self, clock: Clock) -> None:
+        """Write a checkpoint."""
+        if not self.world.writes:
+            return
+        payload = {
+            "siamese": self.siamese.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "time": clock.time,
+            "warnings": self.warnings,
+            "seconds": self.seconds,
+            "balance": list(self.balance.initial) if self.balance else None,
+        }
+        self.table.sync()
+        self.evaluations.sync()
+        checkpoint.save(self.folder, clock.step, payload, to_json(self.config))
+
+    # ------------------------------------------------------------ what training asks
+
+    def wants(self, step: int) -> bool:
+        """Every k-th step and the last."""
+        return step % self.config.monitor.monitor_every == 0 or step == self.plan.steps - 1
+
+    def measure(self, clock: Clock, outputs: Outputs) -> bool:
+        """Write a row of the table; False if the loss is no longer a number."""
+        whole = Outputs(outputs.loss, *(gathered(v, dim=1) for v in outputs[1:]))
+        full = whole.z.shape[-1] <= DECOMPOSED_UP_TO or self._evaluates(clock.step)
+        found = measure(whole.z, whole.p, whole.target, self.siamese.predictor.matrix(), full=full)
+        found.scalars["loss"] = gathered(outputs.loss.reshape(1), dim=0).mean()
+        if self.balance:
+            found.scalars["balance_residual"] = self.balance.at(clock.time, *self._last_layers())
+        scalars, arrays = to_host(found)
+        if self.world.writes:
+            self._write(clock, scalars, arrays)
+        return math.isfinite(scalars["loss"])
+
+    def after_epoch(self, epoch: int, clock: Clock) -> None:
+        """Evaluate where it is due, and keep a checkpoint."""
+        if self.world.writes and (epoch % self.config.monitor.evaluate_every == 0 or epoch == self._epochs):
+            row = {name: v for name, v in self.evaluate().items() if isinstance(v, (int, float))}
+            self.evaluations.append(clock.step, {"epoch": epoch} | row)
+            self.view.evaluation(epoch, row)
+        if epoch > 0:
+            self.keep(clock)
+
+    def must_stop(self) -> bool:
+        """Whether a signal has come, here or to another process."""
+        if not agree(bool(self.stop.signal)):
+            return False
+        self.stop.signal = self.stop.signal or signal.SIGTERM
+        return True
+
+    # ------------------------------------------------------------ parts
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the run so far, over its resumptions."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    @property
+    def _epochs(self) -> int:
+        return self.config.optimisation.epochs
+
+    def _evaluates(self, step: int) -> bool:
+        epoch, within = divmod(step, self.plan.steps_per_epoch)
+        return (within == 0 and epoch % self.config.monitor.evaluate_every == 0) or step == self.plan.steps - 1
+
+    def _last_layers(self):
+        last = self.siamese.online.projector.last
+        return last.weight, last.bias, self.siamese.predictor.matrix()
+
+    def _write(self, clock, scalars, arrays) -> None:
+        lr = self.plan.rates(clock.step)
+        row = {
+            "epoch": clock.step // self.plan.steps_per_epoch,
+            "time": clock.time,
+            "lr": lr.trunk,
+            "lr_predictor": lr.predictor,
+            **scalars,
+        }
+        self.table.append(clock.step, row | {"seconds": self.seconds}, arrays)
+        for sentence in warnings(row, self.rows):
+            self.warnings.append(f"step {clock.step}: {sentence}")
+            self.view.say(f"warning, step {clock.step}: {sentence}")
+        self.rows.append(row)
+        self.view.step(clock.step, row | {"alignment": arrays.get("alignment")})
