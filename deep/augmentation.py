@@ -163,7 +163,7 @@ def crop(images: torch.Tensor, crops: Crops, size: int) -> torch.Tensor:
 
 
 def recolour(x: torch.Tensor, colours: Colours) -> torch.Tensor:
-    """Jitter, then grayscale, then blur, as the configuration has them. x: float32 (B, 3, height, width) in [0, 1].
+    """Jitter, then grayscale, then blur, where drawn. x: float32 (B, 3, height, width) in [0, 1], which is overwritten.
 
     Brightness, contrast, saturation and grayscale are one formula, `_blend`, so that all images pass it together with
     coefficients of their own, whatever their orders: three times before their hue is turned and three times after.
@@ -184,7 +184,7 @@ def recolour(x: torch.Tensor, colours: Colours) -> torch.Tensor:
     if colours.blurred is None:
         return x
     radius = min(colours.radius, min(x.shape[-2:]) - 1)
-    return x.index_copy(0, colours.blurred, blur(x[colours.blurred], colours.sigma, radius))
+    return x.index_copy_(0, colours.blurred, blur(x[colours.blurred], colours.sigma, radius))
 
 
 def shift_hue(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
@@ -234,12 +234,12 @@ def _coefficients(step, factors):
 
 
 def _blend(x, factor, luma_share, mean_share):
-    """factor · x + luma_share · luma + mean_share · (the luma's mean over the image), cut to [0, 1]."""
+    """factor · x + luma_share · luma + mean_share · (the luma's mean over the image), cut to [0, 1], in place of x."""
     factor, luma_share, mean_share = (v[:, None, None] for v in (factor, luma_share, mean_share))
     luma = (x[:, 0] * LUMA[0]).add_(x[:, 1], alpha=LUMA[1]).add_(x[:, 2], alpha=LUMA[2])
     mean = luma.mean(dim=2).mean(dim=1)[:, None, None]  # in two steps: a single sum to one number is split by threads
     base = luma.mul_(luma_share).add_(mean * mean_share)
-    return (x * factor[:, None]).add_(base[:, None]).clamp_(0, 1)
+    return x.mul_(factor[:, None]).add_(base[:, None]).clamp_(0, 1)
 
 
 def _places(start, length, size):

@@ -20,7 +20,7 @@ def fold(*key: int) -> int:
 def uniform(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:
     """Float64 numbers in [0, 1), (len(index), draws): row i depends on (key, index[i]) only. index: int64 (n,)."""
     rows = _mix(_mix(index + key)[:, None] + _GOLDEN * torch.arange(1, draws + 1, device=index.device))
-    return _shift(rows, 11) * 2.0**-53
+    return _shift(rows, 11).to(torch.float64) * 2.0**-53
 
 
 def normal(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:

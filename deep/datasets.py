@@ -5,12 +5,7 @@ at any time. Which images `--fraction` keeps, and which digits are for testing, 
 (`deep.counter`), so that every machine chooses the same.
 """
 
-import hashlib
 import os
-import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,20 +16,16 @@ import PIL
 import torch
 import torch.nn.functional as F
 import torchvision.datasets
-from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from sklearn.datasets import load_digits
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-from torchvision.transforms.v2.functional import center_crop, resize
+from torchvision.transforms.v2.functional import resize
 
 from deep import counter
 from deep.config import Data
-from linear_theory.files import replace_file
+from deep.image_files import ImageFiles, cached, decode, digest, header_shapes
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
 _DIGITS, _SUBSET, _POINTS = (int.from_bytes(word) for word in (b"digits", b"subset", b"points"))  # keys of their own
-_CHUNK = 64  # images a thread takes at a time
 _MEAN_STD = {  # per channel, over the training images; a folder of images has ImageNet's, however it is stored
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
@@ -50,15 +41,6 @@ class ImageSet(NamedTuple):
     """uint8 (N, 3, size, size), RGB; for gaussian float32 (N, dim), the points x̄ that views scatter around."""
     labels: torch.Tensor
     """int64 (N,): indices into the classes, −1 where the class is unknown."""
-
-
-class ImageFiles(NamedTuple):
-    """Images on disk, decoded whenever they are needed; of any sizes."""
-
-    paths: tuple[str, ...]
-    """N paths."""
-    labels: torch.Tensor
-    """int64 (N,), as in ImageSet; on the CPU always, where a loader's workers can read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +87,7 @@ def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Data
             whole = _torchvision(data, cache)
     kept = choose_fraction(whole.train.labels, data.fraction, seed)
     train = whole.train if data.fraction == 1 else take(whole.train, kept)
-    return replace(whole, train=_on(train, device), test=_on(whole.test, device), key=_digest(whole.key, kept))
+    return replace(whole, train=_on(train, device), test=_on(whole.test, device), key=digest(whole.key, kept))
 
 
 def cache_folder() -> Path:
@@ -220,7 +202,7 @@ def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _dataset(name, classes, train: ImageSet, test: ImageSet, size: int, mean, std) -> Dataset:
-    key = _digest(*classes, *train, *test)
+    key = digest(*classes, *train, *test)
     return Dataset(name, tuple(classes), mean, std, train, test, size, key)
 
 
@@ -245,13 +227,13 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     classes = _same_classes(*folders)
     parts = [_image_files(folder, classes) for folder in folders]
     contents, stamps = zip(*map(_fingerprint, folders, parts))
-    shapes = [_cached(cache, f"{stamp}-shapes", partial(_shapes, part.paths)) for stamp, part in zip(stamps, parts)]
+    shapes = [cached(cache, f"{stamp}-shapes", partial(header_shapes, part.paths)) for stamp, part in zip(stamps, parts)]
     size, resident = _plan(data, np.concatenate(shapes), root)
     if not resident:
-        key = _digest(*classes, *contents)
+        key = digest(*classes, *contents)
         return Dataset("imagefolder", classes, *_MEAN_STD["imagefolder"], *parts, size, key)
     pixels = [
-        _cached(cache, f"{stamp}-{size}", partial(_decode, part.paths, size)) for stamp, part in zip(stamps, parts)
+        cached(cache, f"{stamp}-{size}", partial(decode, part.paths, size)) for stamp, part in zip(stamps, parts)
     ]
     sets = [ImageSet(torch.from_numpy(array), part.labels) for array, part in zip(pixels, parts)]
     return _dataset("imagefolder", classes, *sets, size, *_MEAN_STD["imagefolder"])
@@ -260,8 +242,8 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
 def _fingerprint(folder: Path, files: ImageFiles) -> tuple[str, str]:
     """Hashes of what a folder's images are: of names and byte counts, and of these and the times of change."""
     stats = [os.stat(path) for path in files.paths]
-    content = _digest(*(f"{path[len(str(folder)) :]}/{s.st_size}" for path, s in zip(files.paths, stats)))
-    return content, _digest(PIL.__version__, content, np.array([s.st_mtime_ns for s in stats]))
+    content = digest(*(f"{path[len(str(folder)) :]}/{s.st_size}" for path, s in zip(files.paths, stats)))
+    return content, digest(PIL.__version__, content, np.array([s.st_mtime_ns for s in stats]))
 
 
 def _same_classes(train: Path, test: Path) -> tuple[str, ...]:
@@ -301,120 +283,3 @@ def _plan(data: Data, shapes: np.ndarray, root: Path) -> tuple[int, bool]:
     return size, data.storage == "resident" or (
         data.storage == "auto" and square and len(shapes) * 3 * size**2 <= RESIDENT_BYTES
     )
-
-
-# ---------------------------------------------------------------- decoding
-
-
-def read_image(path: str) -> torch.Tensor:
-    """One image in its own size: uint8 (3, height, width), RGB. Raises ValueError, naming it, if it is unreadable."""
-    with _opened(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
-
-
-def read_images(files: ImageFiles, indices: torch.Tensor, size: int, centre: float = 1.0) -> torch.Tensor:
-    """The images at `indices`, int64 (n,), as a set in memory has them: uint8 (n, 3, size, size), RGB.
-
-    The shorter side is brought to size/centre (bilinear, antialiased), then the central square is kept: the papers'
-    protocol on ImageNet is size 224, centre 224/256. Raises ValueError naming an unreadable image.
-    """
-    return torch.from_numpy(_decode([files.paths[k] for k in indices.tolist()], size, centre, threads=1))
-
-
-@contextmanager
-def _opened(path: str):
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":  # Pillow would clip them to 8 bits without a word
-                raise ValueError("it has more than 8 bits a channel")
-            yield image
-    except Exception as error:  # Pillow's decoders raise nearly anything
-        reason = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
-        raise ValueError(f"{path} cannot be read as an image ({reason}); repair it or take it away") from None
-
-
-def _shapes(paths: Sequence[str]) -> np.ndarray:
-    """Width and height of every image, int32 (N, 2), from their headers."""
-    shapes = np.empty((len(paths), 2), np.int32)
-
-    def look(k):
-        with _opened(paths[k]) as image:
-            shapes[k] = image.size
-
-    _for_each(look, len(shapes), "looking at images")
-    return shapes
-
-
-def _decode(paths: Sequence[str], size: int, centre: float = 1.0, threads: int | None = None) -> np.ndarray:
-    pixels = np.empty((len(paths), 3, size, size), np.uint8)
-
-    def put(k):
-        with _opened(paths[k]) as image:
-            image = image.convert("RGB")
-            if image.size != (size, size) or centre != 1:
-                image = center_crop(resize(image, [round(size / centre)]), [size, size])
-            pixels[k] = np.asarray(image).transpose(2, 0, 1)
-
-    _for_each(put, len(pixels), "decoding images", threads)
-    return pixels
-
-
-def _for_each(work: Callable[[int], None], count: int, text: str, threads: int | None = None) -> None:
-    """work(0) … work(count − 1), in threads (Pillow frees the interpreter while it decodes). The first error is raised.
-
-    threads=1 works in the caller's own thread: a loader's worker is one of several already.
-    """
-
-    def some(start, size=_CHUNK):
-        for k in range(start, min(start + size, count)):
-            work(k)
-
-    starts = range(0, count, _CHUNK)
-    if threads == 1:
-        some(0, count)
-        return
-    console = Console(stderr=True)
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        hidden = not console.is_terminal
-        for _ in track(pool.map(some, starts), text, len(starts), console=console, transient=True, disable=hidden):
-            pass
-
-
-# ---------------------------------------------------------------- keeping
-
-
-def _cached(cache: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` returned when it was first asked for under `name`, memory-mapped (changes stay private).
-
-    The file's name ends in a hash of the array, so that damage is noticed; then, or where nothing can be written, a
-    warning is given and the array is made.
-    """
-    for path in cache.glob(f"{name}-*.npy"):
-        try:
-            array = np.load(path, mmap_mode="c")
-            if path.stem.endswith(_digest(array)):
-                return array
-            reason = "its hash differs"
-        except (ValueError, OSError, EOFError) as error:
-            reason = error
-        warnings.warn(f"{path} is damaged ({reason}); reading the images again", stacklevel=2)
-    array = make()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        replace_file(cache / f"{name}-{_digest(array)}.npy", lambda draft: np.save(draft, array))
-    except OSError as error:
-        warnings.warn(f"decoded images cannot be kept in {cache}: {error.strerror or error}", stacklevel=2)
-    return array
-
-
-def _digest(*parts) -> str:
-    """32 hexadecimal digits of SHA-256 over strings, arrays and CPU tensors, with their types and shapes."""
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            total.update(f"{len(part)}:{part}".encode())
-            continue
-        array = np.ascontiguousarray(part)
-        total.update(f"{array.dtype.str}{array.shape}".encode())
-        total.update(array)
-    return total.hexdigest()[:32]

@@ -13,16 +13,21 @@ Row = Mapping[str, float]
 
 # Thresholds, calibrated on multi-layer perceptrons (64-256-256-64, 16 content dimensions, 300 to 2000 steps, seeds from
 # 1000, which no verdict uses) and on the digits with the default network; brackets: what was seen on either side.
-NORM_COLLAPSED = 0.01
-"""E‖z‖² over its start. [squared error without stop-gradient: 0.0002 to 0.02 and falling; healthy: 1.5 to 25]"""
-DIRECTION_COLLAPSED = 0.12
-"""Channel std × √d of Z. [naive, no stop-gradient: 0.02 to 0.10; healthy: from 0.16, linear predictor, in passing]"""
+NORM_COLLAPSED = 0.02
+"""E‖z‖² over its start. [squared error, no stop-gradient or no predictor: 0.016 to 2e-5, falling; healthy: 1 to 22]"""
+NORM_WARNED = 0.1
+"""The same, where a warning is due; a collapse of P alone in norm needs Z above it."""
+DIRECTION_COLLAPSED = 0.125
+"""Channel std × √d of Z. [naive, no stop-gradient: 0.05 to 0.10, on digits 0.09 to 0.11; healthy with a linear
+predictor: from 0.146 in passing, 0.24 on digits at the end; with an mlp, from 0.78]"""
+DIRECTION_WARNED = 0.18
+"""The same, where a warning is due."""
 PREDICTOR_SHARE = 0.15
-"""Of Z's std, for P's to be collapsed alone. [symmetric predictor: 0.07; healthy: from 0.25, a linear predictor keeping
-of what the views disagree about no more than their correlation]"""
-RANK_LOST = 0.15
-"""Centred effective rank of Z over its start. [Mirror, no stop-gradient behind BatchNorm: 0.09 to 0.12; healthy: from
-0.18, linear predictor, in passing; from 0.28 for good]"""
+"""Of Z's std, for P's to be collapsed alone. [symmetric predictor: 0.07; healthy: from 0.19, since a linear predictor
+shrinks what is not the mean direction by no more than the views' correlation in it]"""
+RANK_LOST = 0.12
+"""Centred effective rank of Z over its start. [Mirror; no predictor or stop-gradient behind BatchNorm: 0.09 to 0.115;
+healthy with a linear predictor: from 0.127 in passing, 0.18 at the end; with another, from 0.27]"""
 RANK_FLOOR = 2.0
 """Effective rank that is too low whatever it was at the start, where a random network's may be low as well."""
 NOT_PREDICTED = 0.7
@@ -99,7 +104,7 @@ def _rank_lost(e) -> bool:
 
 def _predictor_collapsed(e) -> bool:
     gathered = e["std_p"] < min(DIRECTION_COLLAPSED, PREDICTOR_SHARE * e["std_z"])
-    return gathered or e["trace_ratio_p"] < NORM_COLLAPSED
+    return gathered or (e["trace_ratio_p"] < NORM_COLLAPSED and e["trace_ratio"] > NORM_WARNED)
 
 
 _RULES = (  # the first that holds: what is worse hides what follows
@@ -140,11 +145,11 @@ def _below(name: str, threshold: float):
 
 _SIGNS = (
     (lambda row, _: not all(map(math.isfinite, row.values())), "a statistic is no longer a finite number"),
-    (_fell("trace_z", 0.1), "the trace of F has shrunk to a tenth of its start: embeddings are dying out in norm"),
+    (_fell("trace_z", NORM_WARNED), "the trace of F has shrunk to a tenth of its start: embeddings die out in norm"),
     (_fell("trace_z", NORM_COLLAPSED), f"the trace of F has shrunk to {NORM_COLLAPSED:.0%} of its start"),
     (
-        _below("std_z", 2 * DIRECTION_COLLAPSED),
-        f"channel std × √d of Z fell below {2 * DIRECTION_COLLAPSED:g}: embeddings gather in one direction "
+        _below("std_z", DIRECTION_WARNED),
+        f"channel std × √d of Z fell below {DIRECTION_WARNED:g}: embeddings gather in one direction "
         "(a linear predictor may pass through this and recover)",
     ),
     (

@@ -172,7 +172,8 @@ def balance_applies(config: Config) -> str | None:
 class BalanceResidual:
     """How far C(t) = W̃W̃ᵀ − W_pᵀW_p/α_p is from Theorem 1's e^{−2ηt}C(0), relative to its two terms.
 
-    W̃ = [W b] is the projector's last layer with its bias as one more column. Zero in the flow; O(lr) in training.
+    W̃ = [W b] is the projector's last layer with its bias as one more column. Zero in the flow; in
+    training of first order in the learning rate, lr/(1 − m), and in the loss's slope, steep for a short p and cosine.
     """
 
     initial: Network

@@ -4,7 +4,6 @@ Colours that stand for a mode's index are steps of viridis, those that stand for
 can be told apart with the common colour-vision deficiencies.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from deep.table import Series
+from deep.table import Columns, Series
 from linear_theory.files import prepare_file, replace_file
 
 LEADING = 16
@@ -37,37 +36,32 @@ _STYLE = {
 _RANGE = 1e-10  # how far below its largest value a logarithmic axis goes at most
 
 
-def draw(columns: Mapping[str, np.ndarray], arrays: Mapping[str, Series | np.ndarray], title: str, path: Path) -> None:
+def draw(table: Columns, title: str, path: Path) -> None:
     """Write `figure` to `path` (.png), whole or not at all.
 
-    Raises ValueError as `figure` does, and for a path that cannot be written.
+    Raises ValueError for a path that cannot be written.
     """
     path = prepare_file(Path(path), ".png")
-    drawn = figure(columns, arrays, title)
+    drawn = figure(table, title)
     with matplotlib.rc_context(_STYLE):
         # no version inside: the same data give the same bytes
         replace_file(path, lambda draft: drawn.savefig(draft, dpi=140, metadata={"Software": None}))
 
 
-def figure(columns: Mapping[str, np.ndarray], arrays: Mapping[str, Series | np.ndarray], title: str) -> Figure:
-    """The picture of a run's table, four panels, made without pyplot.
+def figure(table: Columns, title: str) -> Figure:
+    """The picture of a run's table, four panels, made without pyplot; scalars and arrays by `deep.monitor`'s names.
 
-    columns: scalars over time (rows,), `step` among them, by `deep.monitor`'s names; arrays: by name a `Series`, or
-    values (rows, n) at every step. What is missing, or nowhere finite, its panel says. Raises ValueError without `step`
-    and for arrays of another length.
+    What is missing, or nowhere finite, its panel says.
     """
-    if "step" not in columns:
-        raise ValueError("there is no column 'step'; a picture of a run is over its steps")
-    series = {name: _series(columns["step"], name, values) for name, values in arrays.items()}
     with matplotlib.rc_context(_STYLE):
         whole = Figure(figsize=(12.5, 7.6), layout="constrained")
         FigureCanvasAgg(whole)
         whole.suptitle(title, x=0.01, ha="left", fontsize=12)
         axes = whole.subplots(2, 2, sharex=True)
-        _loss(axes[0, 0], columns)
-        _spectrum(axes[0, 1], series.get("eigenvalues"))
-        _alignment(axes[1, 0], series.get("alignment"))
-        _collapse(axes[1, 1], columns)
+        _loss(axes[0, 0], table)
+        _spectrum(axes[0, 1], table.arrays.get("eigenvalues"))
+        _alignment(axes[1, 0], table.arrays.get("alignment"))
+        _collapse(axes[1, 1], table)
         for axis in axes[1]:
             axis.set_xlabel("step")
     return whole
@@ -76,10 +70,10 @@ def figure(columns: Mapping[str, np.ndarray], arrays: Mapping[str, Series | np.n
 # ---------------------------------------------------------------- panels
 
 
-def _loss(axis, columns) -> None:
+def _loss(axis, table: Columns) -> None:
     axis.set_title("a  Loss, and cosine of the two views' embeddings")
     for name, text, colour in (("loss", "loss", BLUE), ("cosine_views", r"$\cos(z_1, z_2)$", VERMILLION)):
-        _line(axis, columns["step"], columns.get(name), label=text, color=colour)
+        _line(axis, table.step, table.scalars.get(name), label=text, color=colour)
     if axis.lines:
         axis.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         axis.legend(loc="best")
@@ -115,19 +109,19 @@ def _alignment(axis, found: Series | None) -> None:
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _collapse(axis, columns) -> None:
+def _collapse(axis, table: Columns) -> None:
     axis.set_title("d  Embeddings Z (solid) and predictions P (dashed)")
     drawn = []
     for side, dashes in (("z", "-"), ("p", (0, (4, 2)))):
         for name, text, colour in (
-            ("erank", "effective rank", BLUE),
+            ("rank", "effective rank", BLUE),
             ("std", r"std $\times \sqrt{d}$", VERMILLION),
             ("trace", "trace / its start", GREEN),
         ):
-            values = columns.get(f"{name}_{side}")
+            values = table.scalars.get(f"{name}_{side}")
             values = _relative(values) if name == "trace" else values
             options = {"label": text} if side == "z" else {}
-            drawn += _line(axis, columns["step"], values, color=colour, linestyle=dashes, **options)
+            drawn += _line(axis, table.step, values, color=colour, linestyle=dashes, **options)
     finite = [v[np.isfinite(v) & (v > 0)] for v in drawn]
     if not any(map(len, finite)):
         return _say(axis, "No rank, std or trace was recorded.")
@@ -137,13 +131,6 @@ def _collapse(axis, columns) -> None:
 
 
 # ---------------------------------------------------------------- parts
-
-
-def _series(step, name: str, values) -> Series:
-    found = values if isinstance(values, Series) else Series(np.asarray(step), np.asarray(values))
-    if found.values.ndim != 2 or len(found.step) != len(found.values):
-        raise ValueError(f"array {name} is {found.values.shape} at {len(found.step)} steps; it must be (steps, modes)")
-    return Series(found.step, found.values.astype(float))
 
 
 def _positive(found: Series | None) -> Series | None:

@@ -14,7 +14,8 @@ from torchvision.transforms.v2 import functional
 
 from deep import augmentation, counter
 from deep.config import Data
-from deep.datasets import Dataset, ImageFiles, ImageSet, read_image
+from deep.datasets import Dataset, ImageSet
+from deep.image_files import ImageFiles, read_image
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
 _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide

@@ -10,9 +10,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
 
-from deep import datasets
+from deep import datasets, image_files
 from deep.config import Data
-from deep.datasets import ImageFiles, ImageSet, choose_fraction, load, read_image, read_images, stratified_order
+from deep.datasets import ImageSet, choose_fraction, load, stratified_order
+from deep.image_files import ImageFiles, read_image, read_images
 
 CLASSES = ("cat", "dog")
 
@@ -41,7 +42,7 @@ def forbid_decoding(monkeypatch):
     def refuse(*arguments, **named):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr(datasets.Image, "open", refuse)
+    monkeypatch.setattr(image_files.Image, "open", refuse)
 
 
 def same(a, b):

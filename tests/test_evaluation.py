@@ -76,15 +76,35 @@ def test_knn_is_brute_force(n, m, d, classes, k, key):
     )
 
 
-@given(SIZES, SIZES, st.integers(2, 3), st.integers(1, 40), st.integers(0, 10**6), st.integers(1, 50))
-def test_among_equals_the_earlier_sample_and_the_smaller_label_count(n, m, classes, k, key, chunk):
+@given(
+    SIZES,
+    SIZES,
+    st.integers(2, 3),
+    st.integers(1, 40),
+    st.integers(0, 10**6),
+    st.integers(1, 50),
+    st.sampled_from([0.1, 5.0]),
+)
+def test_among_equals_the_earlier_sample_and_the_smaller_label_count(n, m, classes, k, key, chunk, temperature):
     """Features on a few exact directions: nearly every similarity has equals."""
-    directions = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0.5, 0.5, 0.5, 0.5]])
-    pick = (4 * counter.uniform(key, torch.arange(n + m), 2)).long()
+    axis, half = [1.0, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]
+    directions = torch.tensor([axis, [0, 1, 0, 0], half, [0.5, 0.5, -0.5, -0.5]])
+    directions = torch.cat([directions, -directions])  # similarities 0, ±½ and ±1
+    pick = (8 * counter.uniform(key, torch.arange(n + m), 2)).long()
     x, labels = directions[pick[:, 0]], pick[:, 1] % classes
     data = (x[:n], labels[:n], x[n:], labels[n:])
     k = min(k, n)
-    assert knn_accuracy(*data, k, chunk=chunk) == pytest.approx(brute_force(*data, k, 0.1), abs=1e-12)
+    assert knn_accuracy(*data, k, temperature, chunk) == pytest.approx(brute_force(*data, k, temperature), abs=1e-12)
+
+
+def test_among_equals_below_zero_the_nearer_count_first():
+    """All similarities negative: four of −½ before three of −1, of which the third and fourth are left out."""
+    far, near = [-1.0, 0, 0, 0], [-0.5, 0.5, 0.5, 0.5]
+    train = torch.tensor([far, near, near, far, near, near, far])
+    labels = torch.tensor([2, 0, 0, 2, 1, 1, 2])
+    data = (train, labels, torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([0]))
+    assert knn_accuracy(*data, 2) == knn_accuracy(*data, 3) == 1
+    assert knn_accuracy(*data, 7, temperature=100) == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 299, 300, 10_000, None])

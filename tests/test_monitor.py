@@ -15,8 +15,6 @@ from deep.config import Config
 from deep.monitor import BalanceResidual, balance_applies, directions, measure, to_host
 from linear_theory.predictors import directpred
 
-COSINES = ("cosine_views", "cosine_prediction")
-
 
 def normal(seed, *shape, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
@@ -83,24 +81,24 @@ def test_statistics_against_numpy(seed, batch, d):
 
 def test_uniform_directions():
     """G6: E m_o² = 1/N exactly, and Var_j = 1/d, so that std × √d is near 1."""
-    square = np.mean([numbers(normal(k, 2, 32, 64))["m_o_z"] ** 2 for k in range(400)])
-    assert square == pytest.approx(1 / 64, rel=0.03)
-    assert numbers(normal(0, 2, 4096, 64))["std_z"] == pytest.approx(1, abs=2e-3)
+    square = np.mean([numbers(normal(k, 2, 32, 64))["m_o_z"] ** 2 for k in range(100)])
+    assert square == pytest.approx(1 / 64, rel=0.06)
+    assert numbers(normal(0, 2, 2048, 64))["std_z"] == pytest.approx(1, abs=2e-3)
 
 
 @pytest.mark.parametrize("k", [1, 2, 8])
 def test_std_is_blind_to_a_lost_dimension_and_the_rank_is_not(k):
     """G7: directions uniform in k random dimensions have std × √d = E χ_k/√k, from 0.80; the rank is k."""
     chi = np.sqrt(2) * np.exp(torch.lgamma(torch.tensor([(k + 1) / 2, k / 2])).diff().neg().item())
-    found = [numbers(normal(s, 2, 2048, k) @ rotation(64, s)[:k]) for s in range(20)]
+    found = [numbers(normal(s, 2, 512, k) @ rotation(64, s)[:k]) for s in range(20)]
     assert np.mean([f["std_z"] for f in found]) == pytest.approx(chi / np.sqrt(k), abs=0.03)
-    assert np.mean([f["rank_z"] for f in found]) == pytest.approx(k, rel=0.01)
+    assert np.mean([f["rank_z"] for f in found]) == pytest.approx(k, rel=0.02)
     axes = numbers(functional.pad(normal(1, 2, 4096, k), (0, 64 - k)))
     assert axes["std_z"] == pytest.approx(np.sqrt(k / 64), abs=0.01)
 
 
 def test_centre_of_a_network_at_its_start():
-    """G8: Linear-BN-ReLU-Linear on independent samples starts at m_o = 1/√π and m_r = √(1 − 1/π); with BN last near 0."""
+    """G8: Linear-BN-ReLU-Linear on independent samples starts at m_o = 1/√π, m_r = √(1 − 1/π); BN last: near 0."""
     torch.manual_seed(1000)
     body = nn.Sequential(nn.Linear(256, 4096), nn.BatchNorm1d(4096), nn.ReLU(), nn.Linear(4096, 512, bias=False))
     z = body(torch.randn(1024, 256)).reshape(2, 512, 512)

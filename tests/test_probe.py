@@ -119,6 +119,14 @@ def test_paper_probe_takes_the_papers_steps():
     assert [probe.accuracy, probe.train_accuracy] == score
 
 
+def test_paper_probe_starts_from_the_seeds_weights():
+    """With hardly a step it predicts by them."""
+    x, y, *_ = blobs(n=200)
+    probe = paper_probe(x, y, x, y, epochs=1, lr=1e-9, seed=3)
+    W = 0.01 * counter.normal(counter.fold(3, 0x9B2), torch.arange(3), 8)
+    assert probe.accuracy == pytest.approx(float(((x @ W.T.float()).argmax(1) == y).double().mean()), abs=1e-12)
+
+
 def test_paper_probe_on_digits_is_near_logistic_regression():
     data = digits()
     data = (data[0] / 16, data[1], data[2] / 16, data[3])
@@ -188,17 +196,22 @@ def test_supervised_reference_learns_and_draws_no_more_than_its_steps(half):
 
 
 def test_supervised_reference_takes_sgds_steps_on_all_weights():
-    """One step, against autograd through the whole network by hand: w − lr (g + λw)."""
+    """Three steps by hand, on all weights: v ← 0.9v + g + λw, w ← w − lr v, lr on a cosine from its full height."""
     x, y, *_ = blobs(n=50)
     backbone, twin = network(), network().train()
-    head = supervised_reference(
-        backbone, [(x, y)], steps=1, feature_dim=6, classes=3, lr=0.3, weight_decay=0.01, seed=5
-    )
+    settings = {"steps": 3, "feature_dim": 6, "classes": 3, "lr": 0.3, "weight_decay": 0.01, "seed": 5}
+    head = supervised_reference(backbone, [(x, y)] * 3, **settings)
     W = (0.01 * counter.normal(counter.fold(5, 0x9B3), torch.arange(3), 6)).float().requires_grad_()
-    loss = -(twin(x) @ W.T).log_softmax(1)[torch.arange(50), y].mean()
-    loss.backward()
-    for got, was in zip([*backbone.parameters(), head.weight], [*twin.parameters(), W]):
-        torch.testing.assert_close(got, (was - 0.3 * (was.grad + 0.01 * was)).detach())
+    b = torch.zeros(3, requires_grad=True)
+    weights = [*twin.parameters(), W, b]
+    velocity = [torch.zeros_like(w) for w in weights]
+    for lr in (0.3, 0.225, 0.075):
+        loss = -(twin(x) @ W.T + b).log_softmax(1)[torch.arange(50), y].mean()
+        for w, v, g in zip(weights, velocity, torch.autograd.grad(loss, weights)):
+            v.mul_(0.9).add_(g + 0.01 * w.detach())
+            w.data -= lr * v
+    for got, expected in zip([*backbone.parameters(), *head.parameters()], weights):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_supervised_reference_says_what_went_wrong():

@@ -299,6 +299,15 @@ def test_complete_collapse_is_a_result():
     close(measure(torch.full((50, 16), 0.1), GARRIDO2023).metrics.participation_ratio, 1)
 
 
+@pytest.mark.parametrize("convention", [LI2022, LI2022_NORMALISED])
+def test_collapse_up_to_the_features_own_rounding(convention):
+    z = 1 + 2.0**-23 * torch.rand(20, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert measure(z, convention).metrics.rankme > 10
+    found = measure([z[:5].float() * 3, z[5:].float() * 3], convention)
+    assert found.metrics is None and found.alpha_window == (12, 19)
+    assert merge(moments(z), moments(z.float())).rounding == merge(moments(z.float()), moments(z)).rounding == 2.0**-23
+
+
 def test_spectra_that_a_report_refuses():
     sigma = svd(features(11, 20, 30), False)
     assert measure(features(11, 20, 30), Convention("own", "embedding", centred=False)).metrics.rankme > 5
