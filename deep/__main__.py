@@ -1,5 +1,7 @@
 """The door of the deep wing: `python -m deep --help`."""
 
+import contextlib
+import os
 import sys
 
 from deep.commands import commands
@@ -12,10 +14,13 @@ DESCRIPTION = (
 
 
 def door(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. Of several processes that torchrun started, one answers."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return main("deep", DESCRIPTION, commands(argv), argv)
+        with contextlib.ExitStack() as quiet:
+            if os.environ.get("RANK", "0") != "0":
+                quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+            return main("deep", DESCRIPTION, commands(argv), argv)
     except ValueError as error:  # an unknown preset, met before the arguments are read
         print(f"error: {error}", file=sys.stderr)
         return 2

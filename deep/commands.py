@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from deep.config import Config, Data, Method, Monitor, Optimisation, check
 from deep.presets import DEFAULT, PRESETS, changes, preset, words
@@ -19,9 +21,9 @@ class RunOptions:
     seed: int = 0
     """Decides initialisation, subset, order and views."""
     seeds: str | None = None
-    """Several seeds, one run after the other: 0-4, or 0,2,5."""
+    """Several seeds, one run after the other: 0-4, or 0,2,5; with --out each in a folder seedN in it."""
     out: Path | None = None
-    """Folder of the run; by default runs/ and a hash of everything that decides its numbers."""
+    """Folder of the run; None: runs/ and a name with a hash of everything that decides its numbers."""
     resume: bool = False
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -38,7 +40,7 @@ class Train(Command):
     method: Method = DEFAULT.method
     optimisation: Optimisation = DEFAULT.optimisation
     monitor: Monitor = DEFAULT.monitor
-    run_options: RunOptions = field(default_factory=RunOptions)
+    run_options: Annotated[RunOptions, tyro.conf.arg(name="run")] = field(default_factory=RunOptions)
     json: bool = False
     """Print one JSON object."""
 
@@ -50,20 +52,21 @@ class Train(Command):
         return [check(replace(config, seed=seed)) for seed in seeds]
 
     def run(self) -> dict:
-        from deep.runs import Place, execute
-
         configs, options = self.configs(), self.run_options
-        if options.out is not None and len(configs) > 1:
+        from deep.runs import Place, execute, joined
+
+        if options.out is not None and options.seeds is not None:
             folders = [options.out / f"seed{config.seed}" for config in configs]
         else:
             folders = [options.out] * len(configs)
         results = []
-        for config, folder in zip(configs, folders):
-            place = Place(folder, options.resume, options.device, options.quiet)
-            results.append(execute(config, place, preset_name=options.preset))
-            if results[-1]["state"] == "stopped":
-                break
-        return results[0] if len(configs) == 1 else {"runs": results, "state": worst_state(results)}
+        with joined(options.device) as world:
+            for config, folder in zip(configs, folders):
+                place = Place(folder, options.resume, options.quiet)
+                results.append(execute(config, place, world, options.preset))
+                if results[-1]["state"] == "stopped":
+                    break
+        return results[0] if options.seeds is None else {"runs": results, "state": worst_state(results)}
 
     def text(self, result: dict) -> str:
         from deep.report import text
@@ -97,7 +100,7 @@ def read_seeds(text: str) -> list[int]:
 class Summary(Command):
     """What became of a run, from its folder."""
 
-    folder: Path
+    folder: tyro.conf.Positional[Path]
     """Folder of the run."""
     json: bool = False
     """Print one JSON object."""
@@ -117,7 +120,7 @@ class Summary(Command):
 class Evaluate(Command):
     """Evaluate the representations of a finished run again: kNN, linear probe, spectrum, references."""
 
-    folder: Path
+    folder: tyro.conf.Positional[Path]
     """Folder of the run."""
     probe: Literal["none", "logistic", "paper"] = "logistic"
     """Regularised logistic regression, or the papers' SGD protocol."""
@@ -132,6 +135,11 @@ class Evaluate(Command):
         from deep.runs import evaluate_again
 
         return evaluate_again(self.folder, self.probe, self.references, self.device)
+
+    def text(self, result: dict) -> str:
+        from deep.report import evaluation_text
+
+        return evaluation_text(result)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import torch
 
 from deep import datasets, views
 from deep.backbones import export_state_dict
-from deep.config import Config, to_json
+from deep.config import VECTOR_BACKBONES, Config, to_json
 from deep.counter import fold
-from deep.diagnosis import diagnose
+from deep.diagnosis import Diagnosis, diagnose
 from deep.distributed import World
-from deep.evaluation import Part, evaluate, pixel_knn, representations
+from deep.evaluation import Part, evaluate_features, pixel_knn, representations
 from deep.picture import draw
 from deep.probe import linear_probe
 from deep.provenance import provenance
@@ -26,8 +26,8 @@ SUMMARY = "summary.json"
 _EVALUATED = int.from_bytes(b"knn")
 
 
-def evaluation_parts(config: Config, dataset: datasets.Dataset, device) -> tuple[Part, Part]:
-    """What kNN searches and the spectrum is taken over, and what is classified."""
+def evaluation_parts(config: Config, dataset: datasets.Dataset, device, dtype: torch.dtype) -> tuple[Part, Part]:
+    """What kNN searches and the spectrum is taken over, and what is classified; images in the weights' `dtype`."""
     train, test = dataset.labelled, dataset.test
     if len(train.labels) > config.monitor.knn_images:
         chosen = datasets.stratified_order(train.labels.cpu(), fold(_EVALUATED, config.seed))[
@@ -37,16 +37,34 @@ def evaluation_parts(config: Config, dataset: datasets.Dataset, device) -> tuple
 
     def part(images):
         labels = images.labels if dataset.classes else None
-        return Part(lambda: views.plain(images, dataset, config.data, device), labels)
+        return Part(lambda: (x.to(dtype) for x in views.plain(images, dataset, config.data, device)), labels)
 
     return part(train), part(test)
 
 
-def evaluate_now(siamese: Siamese, train_part: Part, test_part: Part) -> dict:
-    """kNN and spectrum of the representations; nothing of a network whose weights are no longer numbers."""
-    if not all(bool(w.isfinite().all()) for w in siamese.online.parameters()):
-        return {}
-    return evaluate(siamese.online.backbone, train_part, test_part, siamese.online.half)
+def evaluate_now(siamese: Siamese, train_part: Part, test_part: Part) -> dict | None:
+    """kNN and spectrum of the representations; None where these are no longer numbers."""
+    train, test = both_representations(siamese, (train_part, test_part))
+    if not (train.isfinite().all() and test.isfinite().all()):
+        return None
+    if train_part.labels is None:
+        return evaluate_features(train)
+    return evaluate_features(train, train_part.labels, test, test_part.labels)
+
+
+def both_representations(siamese: Siamese, parts: tuple[Part, Part]) -> list[torch.Tensor]:
+    """Representations (N, features) of the training and the test part."""
+    online = siamese.online
+    return [representations(online.backbone, part.batches(), online.half) for part in parts]
+
+
+def verdict(state: str, rows: list[dict]) -> Diagnosis:
+    """The diagnosis; its word is empty where nothing was trained."""
+    if state == "diverged":
+        return Diagnosis("diverged", "The loss, the weights or the representations are no longer finite numbers.", {})
+    if not rows:
+        return Diagnosis("", "Nothing was trained; the network is evaluated as initialised.", {})
+    return diagnose(rows[0], rows[-1], rows)
 
 
 def conclude(
@@ -57,22 +75,25 @@ def conclude(
     siamese: Siamese,
     parts: tuple[Part, Part],
     state: str,
+    steps: int,
     warnings: list[str],
     seconds: float,
 ) -> dict:
     """Sum up a run that ended by itself: diagnosis, evaluations, probe, picture, exported backbone."""
     table, evaluations = read(folder), rows_of(read(folder / "evaluations"))
     rows = rows_of(table)
-    diagnosis = diagnose(rows[0], rows[-1], rows) if rows else None
+    diagnosis = verdict(state, rows)
+    state = "diverged" if diagnosis.word == "diverged" else state
+    after = evaluations[-1] if evaluations and state == "finished" else None
     last = {name: series.values[-1] for name, series in table.arrays.items() if len(series.values)}
     first = {name: series.values[0] for name, series in table.arrays.items() if len(series.values)}
     summary = {
         "state": state,
-        "diagnosis": diagnosis.word if diagnosis else None,
-        "explanation": diagnosis.sentence if diagnosis else None,
+        "diagnosis": diagnosis.word or None,
+        "explanation": diagnosis.sentence,
         "warnings": warnings,
         "seconds": seconds,
-        "steps": int(table.step[-1]) + 1 if len(table.step) else 0,
+        "steps": steps,
         "first": rows[0] if rows else {},
         "last": rows[-1] if rows else {},
         "alignment": last.get("alignment"),
@@ -81,27 +102,39 @@ def conclude(
         "spectrum_at_start": first.get("eigenvalues"),
         "knn": {
             "before": evaluations[0].get("knn") if evaluations else None,
-            "after": evaluations[-1].get("knn") if evaluations else None,
+            "after": after.get("knn") if after else None,
             "pixels": pixel_knn(*parts),
         },
-        "representation": evaluations[-1] if evaluations else None,
+        "representation": after,
         "probe": None,
         "run": str(folder),
         "config": json.loads(to_json(config)),
         "provenance": provenance(world),
     }
     if state == "finished":
-        summary["probe"] = probe(config, siamese, parts, config.monitor.probe)
+        summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)
         summary["references"] = {
-            name: reference(name, config, dataset, world, parts) for name in config.monitor.references
+            name: attempt(warnings, f"{name} reference", reference, name, config, dataset, world, parts)
+            for name in config.monitor.references
         }
-        export = export_state_dict(siamese.online.backbone)
+        residual = config.method.backbone not in VECTOR_BACKBONES
+        backbone = siamese.online.backbone
+        export = export_state_dict(backbone) if residual else backbone.state_dict()
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
-    title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {summary['diagnosis']}"
-    draw({"step": table.step, **table.scalars}, table.arrays, title, folder / "run.png")
+    title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
+    draw(table, title, folder / "run.png")
     summary = json.loads(dumps(summary))
     replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
     return summary
+
+
+def attempt(warnings: list[str], name: str, compute, *arguments):
+    """What `compute` finds; where it cannot, None and a warning: training is done and shall not be lost for it."""
+    try:
+        return compute(*arguments)
+    except ValueError as error:
+        warnings.append(f"{name}: {error}")
+        return None
 
 
 def probe(config: Config, siamese: Siamese, parts, protocol: str) -> dict | None:
@@ -109,8 +142,6 @@ def probe(config: Config, siamese: Siamese, parts, protocol: str) -> dict | None
     train_part, test_part = parts
     if protocol == "none" or train_part.labels is None:
         return None
-    train_features, test_features = (
-        representations(siamese.online.backbone, part.batches(), siamese.online.half) for part in parts
-    )
+    train_features, test_features = both_representations(siamese, parts)
     found = linear_probe(train_features, train_part.labels, test_features, test_part.labels, protocol, seed=config.seed)
     return {"protocol": protocol, **found._asdict()}

@@ -117,7 +117,7 @@ class Method:
     loss: Literal["cosine", "squared"] = "cosine"
     """−cos(prediction, target), or ½‖prediction − target‖², as in the theory; the mean over the batch."""
     isoloss: bool = False
-    """Halvagal et al. 2023: predict z itself, with z_target + z − p as its target: all modes learn at one speed."""
+    """Halvagal et al. 2023: the gradient at the prediction acts on z itself, so that all modes learn at one speed."""
     symmetric_loss: bool = True
     """Let each view predict the other, and average; else only the first predicts the second."""
     loss_scale: float = 1.0
@@ -190,6 +190,12 @@ SET_PREDICTORS = ("directpred", "directset", "directcopy", "optimal")
 VECTOR_BACKBONES = ("linear", "identity")
 
 
+def predictor_learns(method: Method) -> bool:
+    """Whether the optimiser has a predictor to train: one that exists, is not frozen, and not set at every step."""
+    always_set = method.predictor in SET_PREDICTORS and method.predictor_freq == 1
+    return method.predictor not in ("identity", "fixed") and not always_set
+
+
 # ---------------------------------------------------------------- impossible records
 
 _FRACTION = (lambda v: 0 < v <= 1, "above 0 and at most 1")
@@ -218,6 +224,7 @@ _RANGES = {
     "predictor_eps": _NOT_NEGATIVE,
     "predictor_rho": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
     "predictor_freq": _COUNT,
+    "predictor_cutoff": (lambda v: True, "finite"),
     "predictor_alpha": _POSITIVE,
     "loss_scale": _POSITIVE,
     "ema_momentum": (lambda v: 0 <= v <= 1, "between 0 and 1"),
@@ -245,7 +252,7 @@ def check(config: Config) -> Config:
             _check_type(field.name, value, typing.get_type_hints(type(group))[field.name])
             if field.name in _RANGES and value is not None:
                 test, rule = _RANGES[field.name]
-                if not (math.isfinite(value) and test(value)):
+                if not (-math.inf < value < math.inf and test(value)):  # an int may be too large for math.isfinite
                     raise ValueError(f"{_flag(field.name)} is {value}; it must be {rule}")
     for complaint in _complaints(config.data, config.method, config.optimisation):
         raise ValueError(complaint)
@@ -256,7 +263,7 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
     """A sentence for each pair of fields that contradict each other."""
     for name in ("crop_scale", "blur_sigma"):
         low, high = getattr(data, name)
-        if not 0 < low <= high or (name == "crop_scale" and high > 1):
+        if not 0 < low <= high < math.inf or (name == "crop_scale" and high > 1):
             limit = " and at most 1" if name == "crop_scale" else ""
             yield f"{_flag(name)} is {low:g} {high:g}; it must be a rising range above 0{limit}"
     if not all(0 <= v < math.inf for v in data.jitter) or data.jitter[3] > 0.5:
@@ -270,23 +277,30 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
         yield "--storage stream is for images in files; the gaussian set is drawn in memory"
     if method.backbone == "identity" and not vectors:
         yield "--backbone identity has nothing to do with images; it is for --dataset gaussian"
+    if method.projector_bias and method.projector_output_bn != "none":
+        yield f"--projector-bias has no effect before an output BatchNorm; {_without('projector_bias')}"
     is_set = method.predictor in SET_PREDICTORS
     if is_set and method.predictor_bias:
-        yield f"--predictor {method.predictor} is a matrix without bias; take --predictor-bias away"
+        yield f"--predictor {method.predictor} is a matrix without bias; {_without('predictor_bias')}"
     if method.predictor in ("symmetric", "fixed") and method.predictor_bias:
-        yield f"--predictor {method.predictor} has no bias; take --predictor-bias away or use --predictor linear"
+        yield f"--predictor {method.predictor} has no bias; {_without('predictor_bias')}, or use --predictor linear"
     if not is_set and method.predictor_freq != 1:
         yield f"--predictor-freq is for predictors that are set; --predictor {method.predictor} is not one of them"
     if method.predictor != "directpred" and method.predictor_cutoff != 0:
         yield f"--predictor-cutoff belongs to --predictor directpred, not {method.predictor}"
     if method.predictor != "directset" and method.predictor_alpha != 1:
         yield f"--predictor-alpha belongs to --predictor directset, not {method.predictor}"
-    if method.isoloss and method.predictor == "identity":
-        yield "--isoloss needs a predictor; with --predictor identity its gradient is that of no predictor"
+    if method.isoloss and not is_set:
+        yield f"--isoloss gives the predictor no gradient; use one that is set, like directset, not {method.predictor}"
+    if method.isoloss and method.predictor_freq != 1:
+        yield "--isoloss gives the predictor no gradient to learn by between settings; use --predictor-freq 1"
     if method.isoloss and method.stop_gradient != "target":
         yield f"--isoloss defines its own target; it goes with --stop-gradient target, not {method.stop_gradient}"
     if method.target == "ema" and method.stop_gradient != "target":
         yield f"--stop-gradient {method.stop_gradient} needs a target that learns, which is --target shared, not ema"
+    for name in ("predictor_lr", "predictor_weight_decay"):
+        if getattr(optimisation, name) is not None and not predictor_learns(method):
+            yield f"{_flag(name)} has no effect: --predictor {method.predictor} does not learn; leave it out"
     if optimisation.batch_size % optimisation.accumulation:
         yield f"--accumulation {optimisation.accumulation} does not divide --batch-size {optimisation.batch_size}"
     if optimisation.batch_size // optimisation.accumulation < 2:
@@ -297,6 +311,11 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _without(switch: str) -> str:
+    flag = _flag(switch)
+    return f"leave {flag} out, or give {_flag('no_' + switch)} where a preset brings it"
 
 
 def _check_type(name: str, value, hint) -> None:
@@ -333,19 +352,38 @@ def _words(hint) -> str:
 
 
 def to_json(config: Config) -> str:
-    """The record as canonical JSON: every field, keys sorted, no spaces."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The record as canonical JSON: every field, keys sorted, no spaces; equal records have equal texts."""
+    return json.dumps(_canonical(config, Config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _canonical(value, hint):
+    """`value` with what equals the same number written the same way: 1 as 1.0 where floats belong, −0.0 as 0.0."""
+    if dataclasses.is_dataclass(value):
+        return {name: _canonical(getattr(value, name), kind) for name, kind in typing.get_type_hints(hint).items()}
+    if isinstance(value, tuple):
+        return [_canonical(v, typing.get_args(hint)[0]) for v in value]
+    if value is not None and float in (hint, *typing.get_args(hint)):
+        return float(value) + 0.0
+    return value
 
 
 def from_json(text: str) -> Config:
-    """The record that `to_json` wrote. Raises ValueError naming a field that does not exist or has a wrong type."""
+    """The record that `to_json` wrote, with defaults for what is missing.
+
+    Raises ValueError naming a field that does not exist or has a wrong type.
+    """
     groups = {f.name: f.default for f in dataclasses.fields(Config)}
-    fields = json.loads(text)
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"a config is a JSON object, and this is no JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ValueError("a config is a JSON object")
     for name in fields:
         if name not in groups:
             raise ValueError(f"there is no field {name!r}; there are {', '.join(groups)}")
+        if dataclasses.is_dataclass(groups[name]) and not isinstance(fields[name], dict):
+            raise ValueError(f"{name} is {fields[name]!r}; it must be a JSON object of fields")
     values = {
         name: override(default, fields[name]) if dataclasses.is_dataclass(default) else fields[name]
         for name, default in groups.items()

@@ -1,13 +1,14 @@
 """A run in the theory's units, and what the linear theory expects of it, said before the first step."""
 
+import math
 from typing import NamedTuple
 
 import torch
 
-from deep.config import SET_PREDICTORS, Config
+from deep.config import SET_PREDICTORS, Config, Method, predictor_learns
 from deep.optimisation import base_rates, rates
+from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.matrix_flow import symmetric_part
 from linear_theory.unit_map import TrainingRecipe, predict, to_theory
 
 
@@ -22,11 +23,18 @@ class Noise(NamedTuple):
 
 @torch.no_grad()
 def measure_noise(first: torch.Tensor, second: torch.Tensor) -> Noise:
-    """σ² and x of features (N, n) of two views: X = sym E[f₁f₂ᵀ], X′ = ½E[(f₁ − f₂)(f₁ − f₂)ᵀ], as in Lemma 1."""
+    """σ² and x of features (N, n) of two views of N ≥ 2 images, X and X′ being Lemma 1's.
+
+    tr X = E[f₁·f₂] and tr X′ = ½E‖f₁ − f₂‖²; tr X² = E[(f₁ᵢ·f₂ⱼ)(f₁ⱼ·f₂ᵢ)] over pairs of images i ≠ j, without the bias
+    of order n/N that the estimated X's own square has. NaN where the views have no variance in common (tr X ≤ 0).
+    """
     first, second = first.double(), second.double()
-    X = symmetric_part(first.mT @ second) / len(first)
-    trace = float(X.diagonal().sum().clamp(min=1e-300))
-    return Noise(float((first - second).square().sum()) / (2 * len(first)) / trace, float(X.square().sum()) / trace)
+    n, own, products = len(first), (first * second).sum(dim=1), first.mT @ second
+    trace = float(own.mean())
+    if not trace > 0:
+        return Noise(math.nan, math.nan)
+    square = float((products * products.mT).sum() - own.square().sum()) / (n * (n - 1))
+    return Noise(float((first - second).square().sum()) / (2 * n) / trace, square / trace)
 
 
 def recipe_of(config: Config) -> TrainingRecipe:
@@ -53,42 +61,151 @@ def units(config: Config, noise: Noise) -> Hyperparameters:
 def time_of_run(config: Config, steps_per_epoch: int) -> float:
     """The theory's time that the run lasts: Σ c·lr/(1 − m) over its steps, its schedule included."""
     o = config.optimisation
-    total = sum(rates(o, step, steps_per_epoch).trunk for step in range(o.epochs * steps_per_epoch))
+    total = math.fsum(rates(o, step, steps_per_epoch).trunk for step in range(o.epochs * steps_per_epoch))
     return config.method.loss_scale * total / (1 - o.momentum)
+
+
+# What `predict` says of a step, of other recipes, and what the sentence on units says here.
+_LEFT_OUT = ("A step takes", "A larger predictor", "A slower EMA", "Over the run", "The target is the online")
 
 
 def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]:
     """What the run is in the theory's units and what the linear theory expects of it: sentences for a person."""
-    method, recipe = config.method, recipe_of(config)
-    h, t = units(config, noise), time_of_run(config, steps_per_epoch)
-    steps = max(1, round(t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
-    follows = f", β = {h.beta:.3g}, βt = {h.beta * t:.3g}" if h.beta is not None else ""
-    said = [
-        f"In the theory's units: α_p = {h.alpha_p:.3g}, η = {h.eta:.3g}, η_p = {h.predictor_decay:.3g}{follows}, "
-        f"t = {t:.4g} over the run, ηt = {h.eta * t:.3g}; measured before the projector's last layer: "
-        f"σ² = {noise.sigma2:.3g}, x = {noise.x:.3g}.",
-        _about_method(config),
-    ]
+    if not (math.isfinite(noise.sigma2) and noise.x > 0):
+        return ["The two views have no variance in common before the projector's last layer: no units of the theory."]
+    method, h, t = config.method, units(config, noise), time_of_run(config, steps_per_epoch)
     if method.stop_gradient == "target" and method.predictor in ("linear", "symmetric"):
-        said += predict(recipe, noise.sigma2, steps, noise.x)[1:]
-    if method.predictor == "mlp" or method.backbone not in ("linear", "identity"):
-        said.append("The theory is of linear networks; here it tells which way to look, not the numbers.")
-    return [sentence for sentence in said if sentence]
+        return [_in_units(config, noise, h, t), *_linear_predictor(config, noise, h, t), *_caveat(config, said=True)]
+    return [_in_units(config, noise, h, t), *_about_method(config, noise, h, t), *_caveat(config, said=False)]
 
 
-def _about_method(config: Config) -> str | None:
-    """What the theory says of the switches themselves."""
-    method = config.method
-    if method.stop_gradient == "none":
-        return "Without stop-gradient the encoder is driven to zero in every direction (Theorem 2): a collapse."
-    if method.stop_gradient == "mirrored":
-        return (
-            "With the gradient stopped on the predicting side the predictor never learns: a collapse is to be expected."
+def _in_units(config: Config, noise: Noise, h: Hyperparameters, t: float) -> str:
+    o, learns = config.optimisation, predictor_learns(config.method)
+    parts = [f"t = {t:.4g} over the run"]
+    if learns:
+        falls = o.predictor_schedule == "constant" and (o.schedule != "constant" or o.warmup_epochs > 0)
+        parts.append(f"α_p = {h.alpha_p:.3g}{' where the learning rate is highest, else more' if falls else ''}")
+    effects = ("weight decay hardly acts", "the start still shows at the end", "the start is forgotten")
+    parts.append(f"η = {h.eta:.3g}, ηt = {h.eta * t:.3g} ({effects[(h.eta * t > 0.1) + (h.eta * t > 3)]})")
+    if learns and h.eta_p is not None:
+        parts.append(f"η_p = {h.eta_p:.3g}")
+    if h.beta is not None:
+        parts.append(f"β = {h.beta:.3g}, βt = {h.beta * t:.3g}")
+    seen = f"of what the projector's last layer sees, σ² = {noise.sigma2:.3g} and x = {noise.x:.3g}"
+    return f"In the theory's units: {'; '.join(parts)}; {seen}."
+
+
+def _linear_predictor(config: Config, noise: Noise, h: Hyperparameters, t: float) -> list[str]:
+    """Fixed points, basin, alignment, target, and for squared error the speed."""
+    recipe, method = recipe_of(config), config.method
+    steps = max(1, round(t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
+    left_out = _LEFT_OUT + (("Near p₊",) if method.loss == "cosine" else ())
+    said = [s for s in predict(recipe, noise.sigma2, steps, noise.x) if not s.startswith(left_out)]
+    if method.predictor == "symmetric" and h.beta is None and h.alpha_p == 1 and h.eta_p is None:
+        warning = (
+            "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger "
+            "α_p, or decay of the predictor alone, rescued it (Fig. 6, Table 5)."
         )
+        said.insert(len(said) - (method.loss == "cosine"), warning)
+    return said
+
+
+# ---------------------------------------------------------------- other methods than a learned linear predictor
+
+_IN_DIRECTION = (
+    "Without {} nothing holds embeddings apart, and a cosine loss is lowest where all point one way: a collapse in "
+    "direction is to be expected (in Theorem 2, of squared error, the norm dies)."
+)
+_MIRRORED = (
+    "With the gradient stopped on the predicting side the predictor gets none, and the embedding is drawn to what is "
+    "predicted from itself: a collapse is to be expected (Mirror SimSiam)."
+)
+_BOUNDED = "The output BatchNorm rules a complete collapse out; the rank may collapse all the same."
+_OTHER_PREDICTORS = {
+    "mlp": "With stop-gradient and a predictor that learns, no collapse is to be expected; the theory's p and s belong "
+    "to a linear one.",
+    "fixed": "A predictor that never learns cannot follow the embedding: Chen & He saw no collapse and no convergence.",
+    "bias": "A bias alone acts on the mean direction only: no complete collapse, but nothing holds the rank.",
+}
+
+
+def _about_method(config: Config, noise: Noise, h: Hyperparameters, t: float) -> list[str]:
+    """What the theory says of the switches themselves."""
+    method, squared = config.method, config.method.loss == "squared"
+    bounded = [_BOUNDED] * (method.projector_output_bn == "affine_free")
+    if method.stop_gradient == "none":
+        return [_without_stop_gradient(h, t) if squared else _IN_DIRECTION.format("stop-gradient"), *bounded]
     if method.predictor == "identity":
-        return "Without a predictor every direction that the views disagree about decays (Theorem 2): a collapse."
-    if method.predictor == "bias":
-        return "A bias alone acts on the mean direction only: no complete collapse, but nothing holds the rank."
-    if method.predictor in SET_PREDICTORS:
-        return f"The predictor is set from F's eigenvectors ({method.predictor}), so its alignment is no evidence."
-    return None
+        return [_without_predictor(h, t) if squared else _IN_DIRECTION.format("a predictor"), *bounded]
+    if method.stop_gradient == "mirrored":
+        return [_MIRRORED, *bounded]
+    if squared and not method.isoloss and fixed_points(h).regime in ("critical", "collapse_only"):
+        return predict(recipe_of(config), noise.sigma2, 1, noise.x)[1:2]  # whatever sets or learns p
+    return _set_predictor(method, h) if method.predictor in SET_PREDICTORS else [_OTHER_PREDICTORS[method.predictor]]
+
+
+def _without_stop_gradient(h: Hyperparameters, t: float) -> str:
+    # Eq. 6 with X = x I, X′ = σ² X: λ_min(H) = min over W_p of x(σ²(p² + 1) + (p − 1)²) + η, taken at p = 1/a.
+    rate = h.x * (h.a - 1 / h.a) + h.eta
+    if rate == 0:
+        return "Without stop-gradient a collapse needs augmentation or weight decay (Theorem 2), and here is neither."
+    return (
+        "Without stop-gradient the embedding dies in every direction, whatever the predictor (Theorem 2): over the run "
+        f"to e^(−λt) = {math.exp(-rate * t):.2g} or less, λ = x(a − 1/a) + η = {rate:.3g}."
+    )
+
+
+def _without_predictor(h: Hyperparameters, t: float) -> str:
+    rate = h.x * h.sigma2 + h.eta
+    if rate == 0:
+        return "Without a predictor a collapse needs augmentation or weight decay (Theorem 2), and here is neither."
+    slower = ", more slowly behind the EMA" if h.beta is not None else ""
+    return (
+        "Without a predictor the embedding dies wherever the views disagree, stop-gradient or not (Theorem 2): over "
+        f"the run to e^(−λt) = {math.exp(-rate * t):.2g}, λ = xσ² + η = {rate:.3g}{slower}."
+    )
+
+
+def _set_predictor(method: Method, h: Hyperparameters) -> list[str]:
+    squared, normalised = method.loss == "squared", method.predictor_normalisation != "none"
+    said = [f"The predictor is set from the embeddings ({method.predictor}), so its alignment is no evidence."]
+    if method.predictor == "optimal":
+        poor = "the optimal one leaves no gradient along the encoder's own weights: modes do not grow (Table 1: poor)."
+        return [f"{said[0][:-1]}; {poor}"]
+    if method.isoloss:
+        said.append("With IsoLoss a mode's own p does not slow it down: weak modes learn as fast as strong ones.")
+    elif squared and not normalised:
+        said += _weak_modes(method, h)
+    elif method.predictor_eps == 0 and method.predictor_cutoff >= 0:
+        said.append("With ε = 0 a weak mode learns as slowly as its p is small, and a dead one stays dead.")
+    else:
+        said.append("The p of weak modes stays above 0, so that they grow.")
+    if squared and normalised:
+        said.append(
+            "Dividing F by its size makes p blind to the norm, which under squared error then grows or, where p > 1/a, "
+            "dies; --predictor-normalisation none lets it settle."
+        )
+    return said
+
+
+def _weak_modes(method: Method, h: Hyperparameters) -> list[str]:
+    """Which ε lets a mode too weak to matter to p grow: p₋ < p(0) < p₊, p(0) being ε or, in DirectPred, ε max s."""
+    points = fixed_points(h.replace(eta_p=None))
+    minus, plus, eps = float(points.p_minus), float(points.p_plus), f"ε is {method.predictor_eps:.3g}"
+    if method.predictor != "directpred":
+        return [f"A weak mode grows just if ε lies between p₋ = {minus:.3g} and p₊ = {plus:.3g}; {eps}."]
+    if method.predictor_cutoff == 0:  # with max s at rest, where √s + εs = p₊
+        return [f"A weak mode grows just if ε > p₋/(p₊ − p₋)² = {minus / (plus - minus) ** 2:.3g}; {eps}."]
+    return []
+
+
+def _caveat(config: Config, said: bool) -> list[str]:
+    """What the theory leaves out; `said`: that the loss is a cosine has been said."""
+    method = config.method
+    one_layer = method.backbone == "identity" and method.projector_layers == 1 and method.projector_output_bn == "none"
+    linear = one_layer and method.predictor not in ("mlp", "fixed", "bias")
+    misses = ["squared error"] * (method.loss == "cosine" and not said)
+    misses += ["one linear layer and a linear predictor on fixed inputs"] * (not linear)
+    if not misses:
+        return []
+    return [f"The theory is of {' and of '.join(misses)}; here it is indicative: the way to look, not the numbers."]

@@ -29,7 +29,7 @@ class View:
 
     def say(self, sentence: str) -> None:
         """A sentence that stays."""
-        self.console.print(sentence, highlight=False, soft_wrap=True)
+        self.console.print(sentence, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def step(self, step: int, row: dict) -> None:
         """A measurement of the training batch: scalars by name."""

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 
-from deep.config import Config, Data, Method, Monitor, Optimisation
+from deep.config import SET_PREDICTORS, VECTOR_BACKBONES, Config, Data, Method, Monitor, Optimisation
 
 DEFAULT = Config()
 
@@ -18,7 +18,9 @@ _SIMSIAM_HEADS = Method(
     predictor_bias=True,
 )
 
-# Appendix D: base lr 0.03, batch 512, 800 epochs, weight decay 5e-4, no blur, a 2-layer projector.
+# Here and below the cosine falls at every step, the released scripts' at every epoch, and a partial last batch is left
+# out. Output BatchNorm has no affine parameters, as in the released code; the paper's baseline has them (68.1 % with,
+# 68.2 % without). Appendix D: base lr 0.03, batch 512, 800 epochs, weight decay 5e-4, no blur, a 2-layer projector.
 SIMSIAM_CIFAR10 = Config(
     data=Data(dataset="cifar10"),
     method=replace(_SIMSIAM_HEADS, projector_layers=2),
@@ -26,7 +28,7 @@ SIMSIAM_CIFAR10 = Config(
     monitor=Monitor(monitor_every=50, evaluate_every=10),
 )
 
-# Section 3 and the released code: predictor at a fixed learning rate, output BatchNorm without affine parameters.
+# Section 3, and the released code with --fix-pred-lr: the predictor's learning rate stays where it is.
 SIMSIAM_IMAGENET = Config(
     data=Data(dataset="imagefolder", data_folder="imagenet", image_size=224, blur=0.5, workers=16),
     method=replace(_SIMSIAM_HEADS, backbone="resnet50", stem="imagenet", projector_layers=3),
@@ -36,6 +38,8 @@ SIMSIAM_IMAGENET = Config(
 
 # ---------------------------------------------------------------- Tian, Chen & Ganguli 2021
 
+# The released code's setup, with four deviations: the target starts as a copy of the online network (there as another
+# random one), BatchNorm within the heads has affine parameters, STL-10 is normalised, and the evaluation differs.
 _TIAN_STL10 = Data(
     dataset="stl10", crop_scale=(0.08, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), blur=1.0, blur_sigma=(0.1, 2.0)
 )
@@ -67,6 +71,8 @@ BYOL_CIFAR10_TIAN = Config(_TIAN_CIFAR10, replace(_TIAN_HEADS, predictor_hidden=
 _DIRECTPRED = {"predictor": "directpred", "predictor_eps": 0.1, "predictor_rho": 0.3}
 DIRECTPRED_STL10 = replace(BYOL_STL10_TIAN, method=replace(BYOL_STL10_TIAN.method, **_DIRECTPRED))
 DIRECTPRED_CIFAR10 = replace(BYOL_CIFAR10_TIAN, method=replace(BYOL_CIFAR10_TIAN.method, **_DIRECTPRED))
+# DirectCopy: ρ = 0.5, ε = 0.3. Which norm divides F is not said: the largest eigenvalue here, as for DirectPred;
+# --predictor-normalisation frobenius is what Hoppe, Miszkurka & Wilkman's replication uses.
 DIRECTCOPY_STL10 = replace(
     BYOL_STL10_TIAN,
     method=replace(BYOL_STL10_TIAN.method, predictor="directcopy", predictor_eps=0.3, predictor_rho=0.5),
@@ -74,7 +80,8 @@ DIRECTCOPY_STL10 = replace(
 
 # ---------------------------------------------------------------- Li, Efros & Pathak 2022
 
-# The released script's defaults, and batch 256 of its README: ResNet-18, projector d → d → d → 2048.
+# The released script's defaults, and batch 256 of its README: ResNet-18, projector d → d → d → 2048, d = 512. Its probe
+# has another protocol (LARS, batch 1024).
 LI2022_IMAGENET = Config(
     data=Data(dataset="imagefolder", data_folder="imagenet", image_size=224, blur=0.5, workers=16),
     method=replace(_SIMSIAM_HEADS, stem="imagenet", projector_layers=3, projector_hidden=512),
@@ -117,6 +124,34 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+_RESIDUAL = ("a residual backbone", lambda c: c.method.backbone not in VECTOR_BACKBONES)
+_GAUSSIAN = ("--dataset gaussian", lambda c: c.data.dataset == "gaussian")
+_NORMALISED = ("directpred", "directset", "directcopy")
+_NEEDS = {
+    "predictor_hidden": ("--predictor mlp or fixed", lambda c: c.method.predictor in ("mlp", "fixed")),
+    "predictor_bias": ("--predictor linear or mlp", lambda c: c.method.predictor in ("linear", "mlp")),
+    "predictor_eps": (f"--predictor {', '.join(_NORMALISED)}", lambda c: c.method.predictor in _NORMALISED),
+    "predictor_normalisation": (f"--predictor {', '.join(_NORMALISED)}", lambda c: c.method.predictor in _NORMALISED),
+    "predictor_rho": (f"--predictor {', '.join(SET_PREDICTORS)}", lambda c: c.method.predictor in SET_PREDICTORS),
+    "ema_momentum": ("--target ema", lambda c: c.method.target == "ema"),
+    "projector_hidden": ("--projector-layers 2 or 3", lambda c: c.method.projector_layers > 1),
+    **dict.fromkeys(("stem", "width", "zero_init_residual"), _RESIDUAL),
+    **dict.fromkeys(("gaussian_dim", "gaussian_decay", "gaussian_sigma2", "gaussian_samples"), _GAUSSIAN),
+}
+
+
+def refuse_idle(config: Config, base: Config) -> Config:
+    """Return `config`. Raises ValueError for a field changed from `base` that nothing in `config` reads.
+
+    Such a field is allowed in a record, so that a recipe goes with any predictor, target or backbone; one that a person
+    asks for and that then does nothing (DirectPred with a hidden layer, a momentum without EMA) is a misunderstanding.
+    """
+    for name, value in changes(config, base).items():
+        if name in _NEEDS and value is not False and not _NEEDS[name][1](config):
+            raise ValueError(f"--{name.replace('_', '-')} {value} would have no effect; it goes with {_NEEDS[name][0]}")
+    return config
 
 
 def changes(config: Config, base: Config = DEFAULT) -> dict:

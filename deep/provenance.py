@@ -1,7 +1,9 @@
 """What a result was computed by and on."""
 
+import functools
 import hashlib
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import deep
 import linear_theory
 from deep.distributed import World
 
-_SILENT = ("__main__", "commands", "expectation", "live", "picture", "report")  # modules that change no number
+_SILENT = ("__main__", "commands", "live", "picture", "presets", "report")  # modules that change no number
+_NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 
 
+@functools.cache
 def fingerprint() -> str:
     """A hash of the code that computes a run and of the versions of its numerics."""
-    digest = hashlib.sha256(f"{torch.__version__} {np.__version__}".encode())
+    digest = hashlib.sha256(" ".join(map(version, _NUMERICS)).encode())
     for package in (deep, linear_theory):
         for path in sorted(Path(package.__path__[0]).glob("*.py")):
             if path.stem not in _SILENT:

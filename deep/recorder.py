@@ -14,6 +14,7 @@ from deep.diagnosis import warnings
 from deep.distributed import World, agree, gathered
 from deep.live import View
 from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, measure, to_host
+from deep.provenance import fingerprint
 from deep.siamese import Outputs, Siamese
 from deep.table import Columns, Table, read
 from deep.training import Clock, Plan
@@ -70,7 +71,7 @@ class Recorder:
         siamese: Siamese,
         optimiser: torch.optim.Optimizer,
         plan: Plan,
-        evaluate: Callable[[], dict],
+        evaluate: Callable[[], dict | None],
         view: View,
         stop: Stop,
     ):
@@ -86,10 +87,15 @@ class Recorder:
     # ------------------------------------------------------------ state
 
     def resume(self) -> Clock:
-        """Go back to the last whole checkpoint, or to the start; rows past it are cut. Returns the clock."""
+        """Go back to the last whole checkpoint, or to the start; rows past it are cut. Returns the clock.
+
+        Raises ValueError for a checkpoint of another config, code or version: what followed would be no one's run.
+        """
         found = checkpoint.load_latest(self.folder, to_json(self.config), warn=self.view.say)
         clock = Clock()
         if found is not None:
+            if found.payload["fingerprint"] != fingerprint():
+                raise ValueError(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
             self.siamese.load_state_dict(found.payload["siamese"])
             self.optimiser.load_state_dict(found.payload["optimiser"])
             clock = Clock(found.step, found.payload["time"])
@@ -97,11 +103,12 @@ class Recorder:
         if balance_applies(self.config) is None:
             self.balance = BalanceResidual.start(self.config, *self._last_layers())
             if found is not None and found.payload["balance"]:
-                initial = (v.to(self.world.device) for v in found.payload["balance"])
-                self.balance = BalanceResidual(Network(*initial), self.balance.h)
+                Wp, W = (v.to(self.world.device) for v in found.payload["balance"])
+                self.balance = BalanceResidual(Network(Wp, W, W), self.balance.h)
         if self.world.writes:
             self.table.cut(clock.step - 1)
-            self.evaluations.cut(clock.step if found else -1)  # that at a checkpoint's own step was before it
+            # the evaluation at a checkpoint's own step came before it, but for that before training, which is repeated
+            self.evaluations.cut(clock.step or -1)
             self.rows = rows_of(read(self.folder))
         return clock
 
@@ -115,7 +122,8 @@ class Recorder:
             "time": clock.time,
             "warnings": self.warnings,
             "seconds": self.seconds,
-            "balance": list(self.balance.initial) if self.balance else None,
+            "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
+            "fingerprint": fingerprint(),
         }
         self.table.sync()
         self.evaluations.sync()
@@ -140,14 +148,22 @@ class Recorder:
             self._write(clock, scalars, arrays)
         return math.isfinite(scalars["loss"])
 
-    def after_epoch(self, epoch: int, clock: Clock) -> None:
-        """Evaluate where it is due, and keep a checkpoint."""
-        if self.world.writes and (epoch % self.config.monitor.evaluate_every == 0 or epoch == self._epochs):
-            row = {name: v for name, v in self.evaluate().items() if isinstance(v, (int, float))}
-            self.evaluations.append(clock.step, {"epoch": epoch} | row)
-            self.view.evaluation(epoch, row)
-        if epoch > 0:
+    def after_epoch(self, epoch: int, clock: Clock) -> bool:
+        """Evaluate where it is due, and keep a checkpoint; False if weights or representations are no numbers."""
+        sound = bool(torch.stack([w.isfinite().all() for w in self.siamese.parameters()]).all())
+        due = epoch % self.config.monitor.evaluate_every == 0 or epoch == self._epochs
+        if sound and due and self.world.writes:
+            found = self.evaluate()
+            sound = found is not None
+            if sound:
+                row = {name: v for name, v in found.items() if isinstance(v, (int, float))}
+                self.evaluations.append(clock.step, {"epoch": epoch} | row)
+                self.view.evaluation(epoch, row)
+        if agree(not sound):
+            return False
+        if epoch > 0 or epoch == self._epochs:
             self.keep(clock)
+        return True
 
     def must_stop(self) -> bool:
         """Whether a signal has come, here or to another process."""
@@ -186,6 +202,8 @@ class Recorder:
         }
         self.table.append(clock.step, row | {"seconds": self.seconds}, arrays)
         for sentence in warnings(row, self.rows):
+            if any(said.endswith(f": {sentence}") for said in self.warnings):
+                continue  # a table read again does not say which of its numbers were infinite
             self.warnings.append(f"step {clock.step}: {sentence}")
             self.view.say(f"warning, step {clock.step}: {sentence}")
         self.rows.append(row)

@@ -18,6 +18,7 @@ def reference(name: str, config: Config, dataset: Dataset, world: World, parts: 
     """kNN and probe of the network 'random' or 'supervised'; None for a set without labels."""
     if not dataset.classes:
         return None
+    world = world._replace(rank=0, size=1, backend=None)  # one process evaluates; nothing here waits for others
     return {"random": random, "supervised": supervised}[name](config, dataset, world, parts)
 
 
@@ -34,7 +35,7 @@ def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part
     steps = data_order.steps_per_epoch(len(labelled.labels), o.batch_size)
     classifier = supervised_reference(
         online.backbone,
-        labelled_views(config, dataset, labelled, world),
+        labelled_views(config, dataset, labelled, world, next(online.parameters()).dtype),
         steps=steps * o.epochs,
         feature_dim=online.backbone.out_features,
         classes=len(dataset.classes),
@@ -49,15 +50,15 @@ def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part
     return _scores(online.backbone, online.half, config, parts) | {"accuracy": accuracy}
 
 
-def labelled_views(config: Config, dataset: Dataset, labelled, world: World):
-    """Batches (first view, label) of all epochs, in the order that the run itself would take."""
+def labelled_views(config: Config, dataset: Dataset, labelled, world: World, dtype: torch.dtype):
+    """Batches (first view in `dtype`, label) of all epochs, in the order that the run itself would take."""
     o, known = config.optimisation, replace(dataset, train=labelled)
     for epoch in range(o.epochs):
         order = data_order.batches(config.seed, epoch, len(labelled.labels), o.batch_size)
         indices = [step.flatten() for step in order]
         pairs = views.batches(known, config.data, config.seed, epoch, iter(indices), world.device)
         for index, (first, _) in zip(indices, pairs):
-            yield first, labelled.labels[index.to(labelled.labels.device)].to(first.device)
+            yield first.to(dtype), labelled.labels[index.to(labelled.labels.device)].to(first.device)
 
 
 def _scores(backbone: torch.nn.Module, half, config: Config, parts: tuple[Part, Part]) -> dict:

@@ -24,10 +24,12 @@ _ROWS = {
 def text(summary: dict) -> str:
     """The summary in words and a table."""
     if summary["state"] == "stopped":
-        return f"stopped at step {summary['step']}; go on with --out {summary['run']} --resume"
+        return f"stopped at step {summary['step']}; the same command with --out {summary['run']} --resume goes on"
+    if "last" not in summary:  # of a process that only helped
+        return ""
     first, last, knn = summary["first"], summary["last"], summary["knn"]
     table = Table(box=box.SIMPLE, title_justify="left", title=f"{summary['steps']} steps, {summary['seconds']:.0f} s")
-    for name, justify in (("", "left"), ("first step", "right"), ("last step", "right")):
+    for name, justify in (("", "left"), ("at first", "right"), ("at last", "right")):
         table.add_column(name, justify=justify)
     for name, label in _ROWS.items():
         if name in last:
@@ -36,7 +38,7 @@ def text(summary: dict) -> str:
         if summary["alignment"] and len(summary["alignment"]) > mode:
             start, end = (summary[key][mode] for key in ("alignment_at_start", "alignment"))
             table.add_row(f"alignment of mode {mode + 1}: cos(u, W_p u)", _number(start), _number(end))
-    if knn["after"] is not None:
+    if knn["before"] is not None:
         table.add_row(f"kNN accuracy (raw pixels {knn['pixels']:.3f})", _number(knn["before"]), _number(knn["after"]))
     if summary["probe"]:
         table.add_row(f"linear probe, {summary['probe']['protocol']}", "", _number(summary["probe"]["accuracy"]))
@@ -49,11 +51,22 @@ def text(summary: dict) -> str:
         [
             *(line.rstrip() for line in paper.file.getvalue().rstrip().splitlines()),
             "",
-            f"{summary['diagnosis']}: {summary['explanation']}",
+            ": ".join(filter(None, (summary["diagnosis"], summary["explanation"]))),
             *(f"warning, {sentence}" for sentence in summary["warnings"]),
             f"picture: {summary['run']}/run.png",
         ]
     )
+
+
+def evaluation_text(found: dict) -> str:
+    """A new evaluation of a run, one `name: value` a line; the spectrum itself is for --json."""
+    numbers = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
+    lines = [f"{name}: {value if isinstance(value, str) else _number(value)}" for name, value in numbers.items()]
+    if found["probe"]:
+        lines.append(f"linear probe, {found['probe']['protocol']}: {_number(found['probe']['accuracy'])}")
+    for name, scores in found["references"].items():
+        lines += [f"{key} of the {name} network: {_number(value)}" for key, value in (scores or {}).items()]
+    return "\n".join(lines)
 
 
 def _number(value) -> str:

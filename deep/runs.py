@@ -5,21 +5,25 @@ and at the end `summary.json`, `run.png` and `backbone.pt`. Which folder that is
 the config, the code that computes and the versions of the numerics: another result never comes out of an old folder.
 """
 
+import contextlib
 import copy
 import functools
 import hashlib
 import json
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+import torch.distributed as dist
 
 from deep import checkpoint, data_order, datasets, views
 from deep.build import build
 from deep.conclusion import SUMMARY, conclude, evaluate_now, evaluation_parts, probe
 from deep.config import Config, check, from_json, to_json
-from deep.distributed import World, join, leave
+from deep.distributed import World, agree, gathered, join, leave
 from deep.evaluation import pixel_knn
 from deep.expectation import expectation, measure_noise
 from deep.live import View
@@ -31,7 +35,11 @@ from deep.recorder import Recorder, Stop
 from deep.references import reference
 from deep.siamese import Siamese
 from deep.training import Plan, Run, train
+from linear_theory.door import BAD_INPUT
 from linear_theory.files import replace_file
+
+CONFIG = "config.json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,6 @@ class Place:
 
     folder: Path | None = None
     resume: bool = False
-    device: str = "auto"
     quiet: bool = False
 
 
@@ -57,9 +64,9 @@ def read_summary(folder: Path) -> dict:
     """The summary of a finished run. Raises ValueError where there is none."""
     path = Path(folder) / SUMMARY
     if not path.is_file():
-        unfinished = (Path(folder) / "config.json").is_file()
+        unfinished = (Path(folder) / CONFIG).is_file()
         raise ValueError(
-            f"{folder} holds an unfinished run; `python -m deep train --out {folder} --resume` goes on with it"
+            f"{folder} holds an unfinished run; the command that began it goes on with --out {folder} --resume"
             if unfinished
             else f"{folder} holds no run"
         )
@@ -69,63 +76,147 @@ def read_summary(folder: Path) -> dict:
 # ---------------------------------------------------------------- a run
 
 
-def execute(config: Config, place: Place, preset_name: str = "default") -> dict:
-    """Carry out a run, or go on with it; a finished one is read, not repeated. Returns its summary.
-
-    Raises ValueError for an impossible config, data that are not there, or a folder that cannot serve.
-    """
-    check(config)
-    folder = default_folder(config) if place.folder is None else Path(place.folder)
-    if (folder / SUMMARY).is_file():
-        return _finished(folder, config)
-    world = join(place.device)
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The processes of one or several runs, joined for as long as the block lasts; a second group would not form."""
+    world = join(device)
     try:
-        if not world.writes:
-            return _carry_out(config, folder, world, place, preset_name)
-        with checkpoint.lock(folder):
-            if (folder / "config.json").is_file() and not place.resume:
-                raise ValueError(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
-            return _carry_out(config, folder, world, place, preset_name)
+        yield world
     finally:
         leave()
 
 
+def execute(config: Config, place: Place, world: World, preset_name: str = "default") -> dict:
+    """Carry out a run, or go on with it; a finished one is read, not repeated. Returns its summary.
+
+    A process that does not write returns {state, run} alone. Raises ValueError for an impossible config, data that are
+    not there, or a folder that cannot serve.
+    """
+    check(config)
+    folder = default_folder(config) if place.folder is None else Path(place.folder)
+    with contextlib.ExitStack() as held:
+        summary = together(world, lambda: _claim(folder, config, place.resume, held) if world.writes else None)
+        if agree(summary is not None):
+            return summary or {"state": "finished", "run": str(folder)}
+        return _carry_out(config, folder, world, place, preset_name)
+
+
+def together(world: World, act: Callable[[], T]) -> T:
+    """act(), in every process; where one fails all leave, so that none waits for it for hours.
+
+    Raises ValueError in the first process that failed; the others leave with the same exit status, silently.
+    """
+    if world.size == 1:
+        return act()
+    result, error = None, None
+    try:
+        result = act()
+    except (ValueError, OSError) as failure:
+        error = failure
+    failed = [False] * world.size
+    dist.all_gather_object(failed, error is not None)
+    if not any(failed):
+        return result
+    if failed.index(True) == world.rank:
+        raise error
+    raise SystemExit(BAD_INPUT)
+
+
+def _claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack) -> dict | None:
+    """The summary of the run in `folder` if that has ended; else None, and the folder is this process's to write."""
+    if (folder / SUMMARY).is_file():
+        return _finished(folder, config)
+    held.enter_context(_locked(folder))
+    if (folder / CONFIG).is_file():
+        _refuse_another(folder, config, "unfinished")
+        if not resume:
+            raise ValueError(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
+    elif any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"{folder} holds files that are no run's; name another --out")
+    return None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; a folder in which no run was begun after all is left as it was."""
+    was_there = folder.exists()
+    with checkpoint.lock(folder):
+        try:
+            yield
+        finally:
+            if not (folder / CONFIG).exists():
+                with contextlib.suppress(OSError):
+                    (folder / ".lock").unlink()
+                    if not was_there:
+                        folder.rmdir()
+
+
+def _refuse_another(folder: Path, config: Config, words: str) -> None:
+    difference = checkpoint.first_difference((folder / CONFIG).read_text(), to_json(config))
+    if difference:
+        raise ValueError(
+            f"{folder} holds another, {words} run: {difference}; repeat its settings or name another --out"
+        )
+
+
 def _finished(folder: Path, config: Config) -> dict:
     summary = read_summary(folder)
-    difference = checkpoint.first_difference((folder / "config.json").read_text(), to_json(config))
-    if difference:
-        raise ValueError(f"{folder} holds another, finished run: {difference}; name another --out")
+    _refuse_another(folder, config, "finished")
     if summary["provenance"]["fingerprint"] != fingerprint():
         raise ValueError(f"{folder} was computed by other code or versions; name another --out, or remove it")
-    return summary | {"repeated": False}
+    return summary
 
 
 def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_name: str) -> dict:
-    began, o = time.monotonic(), config.optimisation
-    dataset = datasets.load(config.data, config.seed, world.device)
-    plan = Plan(o, data_order.steps_per_epoch(len(dataset.train.labels), o.batch_size), config.method.loss_scale)
-    siamese = build(config, dataset, world)
-    optimiser = make_optimiser(siamese, o)
-    pairs = training_views(config, dataset, world, next(siamese.parameters()).dtype)
-    parts = evaluation_parts(config, dataset, world.device)
+    began = time.monotonic()
+    dataset, plan, siamese = together(world, lambda: prepare(config, world))
+    dtype = next(siamese.parameters()).dtype
+    optimiser = make_optimiser(siamese, config.optimisation)
+    pairs = training_views(config, dataset, world, dtype)
+    parts = evaluation_parts(config, dataset, world.device, dtype)
     title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}"
     with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes) as view:
+        for sentence in introduction(config, preset_name, siamese, pairs, plan):
+            view.say(sentence)
+        if world.writes:
+            replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
         evaluation = functools.partial(evaluate_now, siamese, *parts)
         recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop)
-        if world.writes:
-            for sentence in introduction(config, preset_name, siamese, pairs, plan):
-                view.say(sentence)
-        run = Run(siamese, optimiser, pairs, plan, recorder.resume())
-        if world.writes:
-            replace_file(folder / "config.json", lambda draft: draft.write_text(to_json(config)))
+        run = Run(siamese, optimiser, pairs, plan, together(world, recorder.resume))
+        together(world, lambda: _refuse_apart(folder, world, run.clock.step))
         state = train(run, recorder)
         if state == "stopped":
             recorder.keep(run.clock)
-            return {"state": state, "signal": int(stop.signal), "step": run.clock.step, "run": str(folder)}
-        if not world.writes:
-            return {"state": state, "run": str(folder)}
-        seconds = recorder.seconds_before + time.monotonic() - began
-        return conclude(config, dataset, folder, world, siamese, parts, state, recorder.warnings, seconds)
+    # From here on a signal is obeyed at once: the last checkpoint is whole, and --resume comes back to this line.
+    if state == "stopped":
+        return _stopped(folder, run.clock.step, stop.signal, recorder)
+    if not world.writes:
+        return {"state": state, "run": str(folder)}
+    seconds = recorder.seconds_before + time.monotonic() - began
+    return conclude(config, dataset, folder, world, siamese, parts, state, run.clock.step, recorder.warnings, seconds)
+
+
+def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siamese]:
+    """Data, plan and network as initialised. Raises ValueError for whatever would make the run impossible later."""
+    o = config.optimisation
+    data_order.split(torch.arange(o.batch_size), o.batch_size, world.rank, world.size, o.accumulation)  # can be shared?
+    dataset = datasets.load(config.data, config.seed, world.device)
+    plan = Plan(o, data_order.steps_per_epoch(len(dataset.train.labels), o.batch_size), config.method.loss_scale)
+    if "supervised" in config.monitor.references:
+        data_order.steps_per_epoch(len(dataset.labelled.labels), o.batch_size)
+    return dataset, plan, build(config, dataset, world)
+
+
+def _refuse_apart(folder: Path, world: World, step: int) -> None:
+    """All processes must have resumed from the same checkpoint, which takes a folder that all can read."""
+    if bool((gathered(torch.tensor([step], device=world.device), dim=0) != step).any()):
+        raise ValueError(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
+
+
+def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
+    unknown = dict.fromkeys(("diagnosis", "alignment", "spectrum", "knn"))
+    told = {"warnings": recorder.warnings, "seconds": recorder.seconds}
+    return {"state": "stopped", "signal": int(signal), "step": step, **unknown, **told, "run": str(folder)}
 
 
 def training_views(config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype):
@@ -144,7 +235,10 @@ def training_views(config: Config, dataset: datasets.Dataset, world: World, dtyp
 
 
 def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan: Plan) -> list[str]:
-    """What is said before the first step: the preset, the learning rate as scaled, and the theory's expectation."""
+    """What is said before the first step: the preset, the learning rate as scaled, and the theory's expectation.
+
+    Every process must ask: the features it rests on are normalised over all.
+    """
     o, peak = config.optimisation, base_rates(config.optimisation)
     set_by = words(changes(named_preset(preset_name)))
     scaled = f" = {o.lr:g} · {o.batch_size}/256" if o.lr_scaling == "linear" else ""
@@ -156,7 +250,8 @@ def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan
     ]
     first = next(pairs(0, 0), None) if plan.steps else None
     if first is not None:
-        said += expectation(config, measure_noise(*features_before_last(siamese, first)), plan.steps_per_epoch)
+        features = (gathered(f, dim=0) for f in features_before_last(siamese, first))
+        said += expectation(config, measure_noise(*features), plan.steps_per_epoch)
     return said
 
 
@@ -171,20 +266,25 @@ def features_before_last(siamese: Siamese, pair) -> list[torch.Tensor]:
 
 
 def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
-    """Evaluate the final weights of a finished run: kNN, spectrum, probe and references."""
-    summary, config = read_summary(folder), from_json((Path(folder) / "config.json").read_text())
-    world = join(device)
-    dataset = datasets.load(config.data, config.seed, world.device)
-    siamese = build(config, dataset, world)
-    found = checkpoint.load_latest(folder, to_json(config))
-    if found is None:
-        raise ValueError(f"{folder} holds no checkpoint that can be read")
-    siamese.load_state_dict(found.payload["siamese"])
-    parts = evaluation_parts(config, dataset, world.device)
-    return {
-        "run": summary["run"],
-        **evaluate_now(siamese, *parts),
-        "knn_pixels": pixel_knn(*parts),
-        "probe": probe(config, siamese, parts, protocol),
-        "references": {name: reference(name, config, dataset, world, parts) for name in names},
-    }
+    """Evaluate the final weights of a finished run: kNN, spectrum, probe and references.
+
+    Raises ValueError where there is no finished run, or one that diverged, or no whole checkpoint.
+    """
+    if read_summary(folder)["state"] == "diverged":
+        raise ValueError(f"the run in {folder} diverged; there are no final weights to evaluate")
+    config = from_json((Path(folder) / CONFIG).read_text())
+    with joined(device) as world:
+        dataset = datasets.load(config.data, config.seed, world.device)
+        siamese = build(config, dataset, world)
+        found = checkpoint.load_latest(folder, to_json(config))
+        if found is None:
+            raise ValueError(f"{folder} holds no checkpoint that can be read")
+        siamese.load_state_dict(found.payload["siamese"])
+        parts = evaluation_parts(config, dataset, world.device, next(siamese.parameters()).dtype)
+        return {
+            "run": str(folder),
+            **evaluate_now(siamese, *parts),
+            "knn_pixels": pixel_knn(*parts),
+            "probe": probe(config, siamese, parts, protocol),
+            "references": {name: reference(name, config, dataset, world, parts) for name in names},
+        }

@@ -69,8 +69,11 @@ def stop_prediction(z, p, t):
 
 
 def predict_oneself(z, p, t):
-    """IsoLoss: z is drawn to t + z − p, so that the gradient t − p acts on z unscaled (Halvagal et al. 2023)."""
-    return z, (t + z - p).detach()
+    """IsoLoss (Halvagal et al. 2023): the loss of p, its gradient acting on z as if the predictor were the identity.
+
+    For squared error this is ½‖z − sg(t + z − p)‖². The predictor receives no gradient.
+    """
+    return z + (p - z).detach(), t.detach()
 
 
 STOP = {"target": stop_target, "none": stop_nothing, "mirrored": stop_prediction}

@@ -54,8 +54,8 @@ class Observer(Protocol):
     def measure(self, clock: Clock, outputs: Outputs) -> bool:
         """Look at a step before its weights change; False ends the run."""
 
-    def after_epoch(self, epoch: int, clock: Clock) -> None:
-        """So many epochs are done; 0 before the first step."""
+    def after_epoch(self, epoch: int, clock: Clock) -> bool:
+        """So many epochs are done, 0 before the first step; False ends the run."""
 
     def must_stop(self) -> bool:
         """Whether the run is to end after this step, to be resumed later."""
@@ -88,8 +88,8 @@ def train(run: Run, observer: Observer) -> str:
     """Train until the plan's end: 'finished', 'stopped' (to be resumed) or 'diverged'."""
     siamese, optimiser, plan, clock = run.siamese, run.optimiser, run.plan, run.clock
     siamese.train()
-    if clock.step == 0:
-        observer.after_epoch(0, clock)
+    if clock.step == 0 and not observer.after_epoch(0, clock):
+        return "diverged"
     while clock.step < plan.steps:
         epoch, first = divmod(clock.step, plan.steps_per_epoch)
         parts = run.views(epoch, first)
@@ -105,7 +105,8 @@ def train(run: Run, observer: Observer) -> str:
             clock.step += 1
             if clock.step % plan.steps_per_epoch and observer.must_stop():
                 return "stopped"
-        observer.after_epoch(epoch + 1, clock)
-        if clock.step < plan.steps and observer.must_stop():
+        if not observer.after_epoch(epoch + 1, clock):
+            return "diverged"
+        if observer.must_stop():
             return "stopped"
     return "finished"

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 
+from experiments.first_look import FirstLook
 from experiments.linear_digits import LinearDigits
 from linear_theory.door import Command, main
 
@@ -20,6 +21,7 @@ class List(Command):
 COMMANDS = {
     "list": List,
     "linear-digits": LinearDigits,
+    "first-look": FirstLook,
 }
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """One integrator for one trajectory and for millions: fixed-step Runge–Kutta of order 6, fused, with a stated error.
 
-Every element of the batch is integrated with n and with 2n equal steps; where the two disagree by more than the
-tolerance allows, and only there, n is doubled again. The comparison spans the whole time interval, so it sees what a
-local error estimate cannot: the amplification of early errors near a separatrix. It also pays for one order more
-(Richardson extrapolation). The same step runs on Python floats (one system), eager torch (a few) and in a loop that
-the compiler has fused (many), on CPU and CUDA.
+Every element of the batch is integrated with n and with 2n steps, side by side in one kernel; where the two disagree
+by more than the tolerance allows, and only there, n is doubled. The comparison spans the whole time interval, so it
+sees what a local error estimate cannot: the amplification of early errors near a separatrix. It also pays for one
+order more (Richardson extrapolation). The same steps run on Python floats (one system), eager torch (a few) and in a
+loop that the compiler has fused (many), on CPU and CUDA.
 """
 
+import contextlib
+import ctypes
 import functools
 import math
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -38,10 +42,13 @@ _STAGES = (
 _SIXTHS = (0, 2, 4, 2, 3, 3, 6, 6)
 
 _FIRST_STEPS = 24
-_EARLY = (1 / 16, 1 / 4)  # the first sixteenth of the time gets a quarter of the steps: transients come early
+_EARLY = (1 / 10, 1 / 4)  # the first tenth of the time gets a quarter of the steps: transients come early
 _MOST_STEPS = 2**18
 _MARGIN = 16  # a doubling is as good as the order promises (2⁶) if it closes the gap by a quarter of that
+_APART = 0.01  # runs that differed by more at any time did not follow the same trajectory
 _BLOCK = 2**16  # elements in one run of the loop: bounds the memory
+# Let a·b + c be one instruction, and the three steps of an iteration one kernel.
+_OPTIONS = {"cpp.enable_floating_point_contract_flag": "fast", "max_fusion_size": 512}
 _WORTH_COMPILING = 2**12  # with fewer elements compiling costs more than it saves
 
 
@@ -105,34 +112,30 @@ def integrate(
     if compiled is None:
         compiled = worth_compiling(size) and event_dims == 0
     lone = size == 1 and event_dims == 0 and not compiled
-    loop = _compiled(flow, spec) if compiled and _compiler_found() else functools.partial(_loop, flow, spec)
-    run = functools.partial(_run, functools.partial(_trace, loop, lone), (y, leaves, rates, [unit]), times, event_dims)
+    advance = (_compiled if compiled and _compiler_found() else _eager)(flow, spec)
+    trace = functools.partial(_trace, advance, lone)
+    run = functools.partial(_run, trace, (y, leaves, rates, [unit]), times, event_dims)
 
-    kept = [v.new_empty((len(times), size, *v.shape[1:])) for v in y]
-    error, steps = np.full(size, np.inf), np.zeros(size, dtype=np.int64)
     with torch.no_grad():
-        todo, n = torch.arange(size, device=device), _FIRST_STEPS
-        coarse = run(todo, n)
-        before = torch.full((size,), math.inf, device=device)
-        stalled = torch.zeros(size, dtype=torch.int64, device=device)
-        while len(todo):
+        n = _FIRST_STEPS
+        kept, error = run(torch.arange(size, device=device), n)
+        steps = torch.full((size,), 2 * n, device=device)
+        todo = (~(error <= tolerance)).nonzero()[:, 0]
+        before, stalled = error[todo], torch.zeros_like(todo)
+        while len(todo) and 4 * n <= most_steps:
             n *= 2
-            fine = run(todo, n)
-            gap = _distance(fine, coarse)
-            trusted = gap * _trust(gap, before)
-            index = todo.cpu().numpy()
-            error[index], steps[index] = trusted.cpu().numpy(), n
-            for whole, f, c in zip(kept, fine, coarse):
-                extrapolated = f.add(f - c, alpha=1 / (2**_ORDER - 1))
-                if len(todo) == size:
-                    whole.copy_(extrapolated)
-                else:
-                    whole[:, todo] = extrapolated
+            found, gap = run(todo, n)
+            # Closed as the order promises, the gap overstates what is left of the error.
+            trusted = torch.where(gap <= before / _MARGIN, gap / _MARGIN, gap)
+            error[todo], steps[todo] = trusted, 2 * n
+            for whole, v in zip(kept, found):
+                whole[:, todo] = v
             stalled = torch.where(gap > before / 2, stalled + 1, 0)
             rounding = (stalled >= 2) & (gap < 1e-6)  # doubling no longer helps: only rounding is left
-            again = ~(trusted <= tolerance) & ~rounding & (2 * n <= most_steps)
-            todo, before, stalled, coarse = todo[again], gap[again], stalled[again], [f[:, again] for f in fine]
+            again = ~((trusted <= tolerance) | rounding)
+            todo, before, stalled = todo[again], gap[again], stalled[again]
 
+    error, steps = error.cpu().numpy(), steps.cpu().numpy()
     fields = [v.reshape(len(times), *batch, *v.shape[2:]).cpu().numpy() for v in kept]
     return Solution(
         state=type(state)(*(v if np.ndim(t) else v[0] for v in fields)),
@@ -183,7 +186,8 @@ def _arrange(state, args, rates, units, event_dims, device):
     """Batch shape; fields, leaves of the args, rates and units of time as tensors, the batch dimensions made one."""
 
     def tensor(value):
-        value = value if isinstance(value, torch.Tensor) else np.array(value, dtype=float)
+        if not isinstance(value, torch.Tensor):
+            value = np.require(value, float, "W")  # copied if read-only, which torch cannot hold
         return torch.as_tensor(value, dtype=torch.float64, device=device)
 
     fields = [tensor(v) for v in state]
@@ -209,19 +213,22 @@ def _arrange(state, args, rates, units, event_dims, device):
     return batch, [flat(v) for v in fields], *([flat_if_batched(v) for v in vs] for vs in (leaves, rates, units))
 
 
-# Runs: every output time with a given number of steps.
+# Runs: every output time with a given number of steps, and with twice as many beside it.
 
 
 def _run(trace, batched, times, event_dims, todo, n):
-    """States at `times` with about n steps in all: a list of (len(times), len(todo), *event), block by block."""
+    """Fields (len(times), len(todo), *event) at `times` after about 2n steps, and their errors; block by block."""
     segments = _segments(times, n)
     blocks = []
-    for start in range(0, len(todo), _BLOCK):
+    for start in range(0, max(len(todo), 1), _BLOCK):
         chosen = todo[start : start + _BLOCK]
         whole = len(chosen) == len(batched[0][0])
         picked = [[v if whole or v.ndim <= event_dims else v[chosen] for v in values] for values in batched]
         blocks.append(trace(*picked, segments))
-    return blocks[0] if len(blocks) == 1 else [torch.cat(parts, dim=1) for parts in zip(*blocks)]
+    if len(blocks) == 1:
+        return blocks[0]
+    fields, errors = zip(*blocks)
+    return [torch.cat(parts, dim=1) for parts in zip(*fields)], torch.cat(errors)
 
 
 def _segments(times, n):
@@ -235,59 +242,82 @@ def _segments(times, n):
     return [(float(gap / max(count, 1)), int(count), at in times) for gap, count, at in zip(gaps, counts, breaks)]
 
 
-def _trace(loop, lone, y, leaves, rates, unit, segments):
+def _trace(advance, lone, y, leaves, rates, unit, segments):
     """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
-    like = y[0]
-    outputs = []
+    like, outputs = y[0], []
+    rates = [rate.expand_as(like) for rate in rates]
+    pair = (y, [v.clone() for v in y], like.new_zeros(len(like)), like.new_zeros(len(like)))  # no aliases in the loop
     if lone:
-        y, leaves = [v.item() for v in y], [v.item() for v in leaves]
+        pair, leaves = ([v.item() for v in y], [v.item() for v in y], 0.0, 0.0), [v.item() for v in leaves]
+        rates = [v.item() for v in rates]
     for h, count, keep in segments:
         width = h * unit[0]
-        sixth = [torch.exp(rate * width / -6) for rate in rates]
         if lone:
-            y = loop(y, width.item(), leaves, [v.item() for v in sixth], count)
+            *pair, values, error = advance(*pair, width.item(), leaves, rates, count)
+            values, error = (
+                [like.new_tensor([v]) for v in values],
+                like.new_tensor([math.inf if error != error else error]),
+            )
         else:
-            y = loop(y, width, leaves, [v.expand_as(like) for v in sixth], torch.tensor(count))
+            *pair, values, error = advance(*pair, width, leaves, rates, torch.tensor(count))
         if keep:
-            outputs.append([like.new_tensor([v]) for v in y] if lone else y)
-    return [torch.stack(values) for values in zip(*outputs)]
+            outputs.append((*values, error))
+    if len(outputs) == 1:
+        *fields, error = outputs[0]
+        return [v[None] for v in fields], error
+    *fields, errors = map(torch.stack, zip(*outputs))
+    return fields, errors.amax(0)
 
 
-def _distance(fine, coarse):
-    """Largest |fine − coarse| over times, fields and event dimensions, relative above one; NaN counts as infinite."""
-    gaps = []
-    for f, c in zip(fine, coarse):
-        gap = (f - c).abs_().div_(f.abs().clamp_(min=1.0)).nan_to_num_(nan=math.inf, posinf=math.inf)
-        gaps.append(gap.movedim(1, 0).flatten(1).amax(1))
-    return torch.stack(gaps).amax(0)
+# The loop over steps, and its fusing. It carries both runs, the gap between them a step ago and the widest so far.
 
 
-def _trust(gap, before):
-    """What to make of a gap. Closed as the order promises, it overstates what is left of the error. A first gap may be
-    small by accident, where the errors of n and 2n cross: it must be much smaller to be believed."""
-    first, closing = torch.isinf(before), gap <= before / _MARGIN
-    return torch.where(first, float(_MARGIN), torch.where(closing, 1.0 / _MARGIN, 1.0))
+def _eager(flow, spec):
+    def advance(coarse, fine, before, widest, h, leaves, rates, count):
+        """`count` steps h, and twice as many of h/2: all that is carried, then the state and its error."""
+        step = _stepper(flow, spec, h, leaves, rates)
+        carried = (coarse, fine, before, widest)
+        for _ in range(int(count)):
+            carried = step(*carried)
+        return *carried, *_told(spec, *carried)
+
+    return advance
 
 
-# The loop over steps, and its fusing.
+def _told(spec, coarse, fine, before, widest):
+    """The extrapolated state and its error. A gap may be small by accident, where the errors of both runs cross: that
+    of the step before is asked too. Runs that ever were far apart may have ended together in a wrong place."""
+    error = _larger(_gap(spec, fine, coarse), before)
+    extrapolated = [f + (f - c) * (1 / (2**_ORDER - 1)) for f, c in zip(fine, coarse)]
+    error = error + widest * (widest > _APART)
+    return extrapolated, error.nan_to_num(nan=math.inf) if isinstance(error, torch.Tensor) else error
 
 
-def _loop(flow, spec, y, h, leaves, sixth, count):
-    """`count` steps of length h, one after the other."""
-    step = _stepper(flow, spec, h, leaves, sixth)
-    for _ in range(int(count)):
-        y = step(y)
-    return y
+def _gap(spec, fine, coarse):
+    """Largest |fine − coarse| over the fields and event dimensions, relative above one; exact decays have none."""
+    kind, _, decaying = spec
+    pairs = [pair for name, *pair in zip(kind._fields, fine, coarse) if name not in decaying]
+    gaps = [abs(f - c) / _larger(abs(f), 1.0) for f, c in pairs] or [0 * fine[0]]
+    return functools.reduce(_larger, [g.flatten(1).amax(1) if getattr(g, "ndim", 0) > 1 else g for g in gaps])
 
 
-def _stepper(flow, spec, h, leaves, sixth):
-    """The step y → y(t + h) on plain sequences: the state's fields, the args' leaves, each decay over h/6."""
+def _larger(a, b):
+    """The larger of two numbers or tensors, elementwise; NaN if either is."""
+    if isinstance(a, torch.Tensor):
+        return torch.maximum(a, b) if isinstance(b, torch.Tensor) else a.clamp(min=b)
+    return a if a > b or a != a else b
+
+
+def _stepper(flow, spec, h, leaves, rates):
+    """A step h of one run and two of h/2 of the other, on plain sequences: the state's fields, the args' leaves and
+    the rates of exact decays."""
     kind, template, decaying = spec
     rest = iter(leaves)
     args = _map_leaves(lambda _: next(rest), template, is_leaf=lambda v: v is _SLOT)
 
-    def step(y):
-        powers = [_powers(g) for g in sixth]  # here, so that a fused step keeps them in registers
+    twelfth = [torch.exp(v) if isinstance(v, torch.Tensor) else math.exp(v) for v in (rate * h / -12 for rate in rates)]
+
+    def step(y, h, powers):
         exact = [powers[decaying.index(name)] if name in decaying else None for name in kind._fields]
         slopes: list = []
         for weights, sixths in zip(_STAGES, _SIXTHS):
@@ -299,7 +329,15 @@ def _stepper(flow, spec, h, leaves, sixth):
                 slopes.append([h * slope for slope in flow(kind(*stage), *args)])
         return stage
 
-    return step
+    def both(coarse, fine, before, widest):
+        gap = _gap(spec, fine, coarse)
+        halves = [_powers(g) for g in twelfth]  # here, so that a fused step keeps them in registers
+        coarse = step(coarse, h, [_powers(g * g) for g in twelfth])
+        for _ in range(2):
+            fine = step(fine, h / 2, halves)
+        return coarse, fine, gap, _larger(widest, gap)
+
+    return both
 
 
 def _powers(g):
@@ -317,32 +355,54 @@ def _combine(v, weights, changes):
 
 @functools.lru_cache
 def _compiled(flow, spec):
-    """`_loop` fused for this flow, the loop included; the elements are a dynamic dimension: one kernel for any size."""
+    """`_eager` fused for this flow, the loop included; the elements are a dynamic dimension: a kernel for any size."""
 
-    def loop(y, h, leaves, sixth, count):
-        step = _stepper(flow, spec, h, leaves, sixth)
+    def loop(coarse, fine, before, widest, h, leaves, rates, count):
+        step = _stepper(flow, spec, h, leaves, rates)
+        fields = len(coarse)
 
-        def again(left, *y):
+        def split(carried):
+            return list(carried[:fields]), list(carried[fields : 2 * fields]), *carried[2 * fields :]
+
+        def again(left, *carried):
             return left > 0
 
-        def body(left, *y):
-            return (left - 1, *step(y))
+        def body(left, *carried):
+            coarse, fine, *gaps = step(*split(carried))
+            return (left - 1, *coarse, *fine, *gaps)
 
-        return while_loop(again, body, (count, *y))[1:]
+        carried = split(while_loop(again, body, (count, *coarse, *fine, before, widest))[1:])
+        return *carried, *_told(spec, *carried)
 
-    options = {"cpp.enable_floating_point_contract_flag": "fast"}  # let a·b + c be one instruction
-    fused = torch.compile(loop, fullgraph=True, options=options)
+    fused = torch.compile(loop, fullgraph=True, options=_OPTIONS)
 
-    def call(y, h, leaves, sixth, count):
-        if len(y[0]) == 1:  # a size of one would be compiled apart
-            (h,), y, leaves, sixth = ([v.repeat(2) if v.ndim else v for v in vs] for vs in ([h], y, leaves, sixth))
-            return [v[:1] for v in call(y, h, leaves, sixth, count)]
-        for v in (*y, h, *leaves, *sixth):
+    def call(coarse, fine, before, widest, h, leaves, rates, count):
+        if len(before) == 1:  # a size of one would be compiled apart
+            twice = [[v.repeat(2) if v.ndim else v for v in vs] for vs in (coarse, fine, leaves, rates)]
+            gaps = [v.repeat(2) for v in (before, widest)]
+            h = h.repeat(2) if h.ndim else h
+            found = call(*twice[:2], *gaps, h, *twice[2:], count)
+            return [[u[:1] for u in v] if isinstance(v, (list, tuple)) else v[:1] for v in found]
+        for v in (*coarse, *fine, before, widest, h, *leaves, *rates):
             if v.ndim:
                 torch._dynamo.maybe_mark_dynamic(v, 0)
-        return fused(tuple(y), h, tuple(leaves), tuple(sixth), count)
+        return fused(tuple(coarse), tuple(fine), before, widest, h, tuple(leaves), tuple(rates), count)
 
     return call
+
+
+def _keep_freed_memory():
+    """By default glibc hands freed arrays of some 100 kB back to the system, and faults them in anew page by page: on a
+    busy machine that takes as long as the integration. Up to 64 MB are kept, unless the user has tuned it."""
+    with contextlib.suppress(AttributeError, OSError):
+        if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
+            mallopt = ctypes.CDLL(None).mallopt  # not in every C library
+            mallopt(_TRIM_THRESHOLD, 2**26)
+            mallopt(_MMAP_THRESHOLD, 2**22)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # their numbers in malloc.h
+_keep_freed_memory()
 
 
 @functools.cache

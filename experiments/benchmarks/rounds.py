@@ -4,10 +4,12 @@ Engines take turns (A B C A B C …), so that a change in the machine's speed me
 compared within a round. A round during which other processes had more than `QUIET` of the machine is repeated.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 QUIET = 0.10
@@ -20,16 +22,18 @@ BUDGET = 180.0
 """Seconds after which no further round begins: on a busy machine a multi-threaded call can take 100 times as long."""
 PAUSE = 0.02
 """Seconds between engines, in which the last one's worker threads stop spinning."""
-PROC_STAT = Path("/proc/stat")
+PROC = Path("/proc")
+PROC_STAT = PROC / "stat"
 TICKS_A_SECOND = 100
 """USER_HZ, the unit of /proc/stat on every Linux."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """The rounds kept: seconds a call of each engine, one value a round, and the share of the machine others had."""
+    """The rounds kept: what was measured of each engine, one value a round, and the share of the machine others had."""
 
-    seconds: dict[str, list[float]]
+    seconds: dict[str, list]
+    """Seconds a call; or whatever the `timer` of `interleaved` returned."""
     other_load: list[float]
     attempted: int
 
@@ -47,18 +51,43 @@ def _cpu_seconds() -> tuple[float, float]:
     return busy, busy + idle + iowait
 
 
+def _descendants_cpu_seconds() -> float:
+    """CPU time of this process's children and their children, living and waited for (Linux; elsewhere the latter).
+
+    A child's time moves from its own line to its parent's when the parent has waited for it, so none is lost.
+    """
+    ended = os.times()
+    seconds = ended.children_user + ended.children_system
+    found = {}  # parent → its living children, each with its ticks
+    for path in PROC.glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()  # the name before it may hold anything
+        except OSError:  # it has just ended
+            continue
+        found.setdefault(int(fields[1]), []).append((int(path.parent.name), sum(map(int, fields[11:15]))))
+    generation = found.get(os.getpid(), [])
+    while generation:
+        seconds += sum(ticks for _, ticks in generation) / TICKS_A_SECOND
+        generation = [child for process, _ in generation for child in found.get(process, [])]
+    return seconds
+
+
 class OtherLoad:
-    """The share of the machine's CPU time that went to other processes since this object was made."""
+    """The share of the machine's CPU time that went to others since this object was made.
+
+    Others are the processes that neither are this one nor descend from it.
+    """
 
     def __init__(self):
         self._start = self._now()
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
+        own = time.process_time() + _descendants_cpu_seconds()
         try:
-            return *_cpu_seconds(), time.process_time()
+            return *_cpu_seconds(), own
         except (OSError, ValueError):
-            return float("nan"), float("nan"), time.process_time()
+            return float("nan"), float("nan"), own
 
     def read(self) -> float:
         """From 0 to 1; NaN where the system does not tell."""
@@ -90,20 +119,24 @@ def interleaved(
     rounds: int,
     at_least: float = 0.25,
     progress: Callable[[Iterable, str], Iterable] = lambda attempts, words: attempts,
+    timer: Callable[[Callable], object] | None = None,
+    budget: float | None = None,
 ) -> Rounds:
-    """Time `runs` in turns until `rounds` rounds were quiet, `ATTEMPTS` times as many were tried or `BUDGET` is spent.
+    """Time `runs` in turns until `rounds` rounds were quiet, `ATTEMPTS` times as many were tried or `budget` is spent.
 
     Where too few were quiet, the quietest are kept: see `Rounds.quiet`. `progress` wraps the iteration, as rich's
-    `track` does.
+    `track` does. `timer` makes the measurement of a run in a round; by default `seconds_a_call` for `at_least` seconds.
+    `budget`: as `BUDGET`, which it is by default.
     """
-    last_start = time.monotonic() + BUDGET
-    measured: list[tuple[float, dict[str, float]]] = []
+    timer = timer or partial(seconds_a_call, at_least=at_least)
+    last_start = time.monotonic() + (BUDGET if budget is None else budget)
+    measured: list[tuple[float, dict]] = []
     for _ in progress(range(ATTEMPTS * rounds), f"timing until {rounds} rounds were quiet"):
         _wait_until_quiet()
         meter, seconds = OtherLoad(), {}
         for name, run in runs.items():
             time.sleep(PAUSE)
-            seconds[name] = seconds_a_call(run, at_least)
+            seconds[name] = timer(run)
         measured.append((meter.read(), seconds))
         if sum(not load > QUIET for load, _ in measured) == rounds or time.monotonic() > last_start:
             break
