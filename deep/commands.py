@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deep.config import Config, Data, Method, Monitor, Optimisation, check
-from deep.presets import DEFAULT, PRESETS, changes, preset, words
+from deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
 from linear_theory.door import Command
 
 
@@ -49,7 +49,7 @@ class Train(Command):
         options = self.run_options
         seeds = [options.seed] if options.seeds is None else read_seeds(options.seeds)
         config = Config(self.data, self.method, self.optimisation, self.monitor)
-        return [check(replace(config, seed=seed)) for seed in seeds]
+        return [refuse_idle(check(replace(config, seed=seed)), preset(options.preset)) for seed in seeds]
 
     def run(self) -> dict:
         configs, options = self.configs(), self.run_options

@@ -298,9 +298,6 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
         yield f"--isoloss defines its own target; it goes with --stop-gradient target, not {method.stop_gradient}"
     if method.target == "ema" and method.stop_gradient != "target":
         yield f"--stop-gradient {method.stop_gradient} needs a target that learns, which is --target shared, not ema"
-    for name in ("predictor_lr", "predictor_weight_decay"):
-        if getattr(optimisation, name) is not None and not predictor_learns(method):
-            yield f"{_flag(name)} has no effect: --predictor {method.predictor} does not learn; leave it out"
     if optimisation.batch_size % optimisation.accumulation:
         yield f"--accumulation {optimisation.accumulation} does not divide --batch-size {optimisation.batch_size}"
     if optimisation.batch_size // optimisation.accumulation < 2:

@@ -227,14 +227,14 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     classes = _same_classes(*folders)
     parts = [_image_files(folder, classes) for folder in folders]
     contents, stamps = zip(*map(_fingerprint, folders, parts))
-    shapes = [cached(cache, f"{stamp}-shapes", partial(header_shapes, part.paths)) for stamp, part in zip(stamps, parts)]
+    shapes = [
+        cached(cache, f"{stamp}-shapes", partial(header_shapes, part.paths)) for stamp, part in zip(stamps, parts)
+    ]
     size, resident = _plan(data, np.concatenate(shapes), root)
     if not resident:
         key = digest(*classes, *contents)
         return Dataset("imagefolder", classes, *_MEAN_STD["imagefolder"], *parts, size, key)
-    pixels = [
-        cached(cache, f"{stamp}-{size}", partial(decode, part.paths, size)) for stamp, part in zip(stamps, parts)
-    ]
+    pixels = [cached(cache, f"{stamp}-{size}", partial(decode, part.paths, size)) for stamp, part in zip(stamps, parts)]
     sets = [ImageSet(torch.from_numpy(array), part.labels) for array, part in zip(pixels, parts)]
     return _dataset("imagefolder", classes, *sets, size, *_MEAN_STD["imagefolder"])
 

@@ -12,6 +12,7 @@ from deep import checkpoint
 from deep.config import Config, to_json
 from deep.diagnosis import warnings
 from deep.distributed import World, agree, gathered
+from deep.evaluation import for_table
 from deep.live import View
 from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, measure, to_host
 from deep.provenance import fingerprint
@@ -83,6 +84,7 @@ class Recorder:
         self.rows: list[dict] = []
         self.warnings: list[str] = []
         self.began, self.seconds_before = time.monotonic(), 0.0
+        self.kept, self.keeping = self.began, 0.0  # when a checkpoint was last written, and how long that took
 
     # ------------------------------------------------------------ state
 
@@ -125,15 +127,18 @@ class Recorder:
             "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
             "fingerprint": fingerprint(),
         }
+        began = time.monotonic()
         self.table.sync()
         self.evaluations.sync()
         checkpoint.save(self.folder, clock.step, payload, to_json(self.config))
+        self.kept = time.monotonic()
+        self.keeping = self.kept - began
 
     # ------------------------------------------------------------ what training asks
 
     def wants(self, step: int) -> bool:
-        """Every k-th step and the last."""
-        return step % self.config.monitor.monitor_every == 0 or step == self.plan.steps - 1
+        """Every k-th step, the first after an evaluation, and the last."""
+        return step % self.config.monitor.monitor_every == 0 or self._evaluates(step)
 
     def measure(self, clock: Clock, outputs: Outputs) -> bool:
         """Write a row of the table; False if the loss is no longer a number."""
@@ -156,12 +161,12 @@ class Recorder:
             found = self.evaluate()
             sound = found is not None
             if sound:
-                row = {name: v for name, v in found.items() if isinstance(v, (int, float))}
-                self.evaluations.append(clock.step, {"epoch": epoch} | row)
+                row, arrays = for_table(found)
+                self.evaluations.append(clock.step, {"epoch": epoch} | row, arrays)
                 self.view.evaluation(epoch, row)
         if agree(not sound):
             return False
-        if epoch > 0 or epoch == self._epochs:
+        if (due and epoch > 0) or epoch == self._epochs or self._worth_keeping(epoch):
             self.keep(clock)
         return True
 
@@ -173,6 +178,10 @@ class Recorder:
         return True
 
     # ------------------------------------------------------------ parts
+
+    def _worth_keeping(self, epoch: int) -> bool:
+        """Whether a checkpoint between evaluations would cost less than a twentieth of the training it may save."""
+        return epoch > 0 and time.monotonic() - self.kept > 20 * self.keeping
 
     @property
     def seconds(self) -> float:

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from deep import checkpoint, data_order, datasets, views
+from deep.allocator import keep_memory
 from deep.build import build
 from deep.conclusion import SUMMARY, conclude, evaluate_now, evaluation_parts, probe
 from deep.config import Config, check, from_json, to_json
@@ -80,6 +81,8 @@ def read_summary(folder: Path) -> dict:
 def joined(device: str) -> Iterator[World]:
     """The processes of one or several runs, joined for as long as the block lasts; a second group would not form."""
     world = join(device)
+    if world.device.type == "cpu":
+        keep_memory()
     try:
         yield world
     finally:

@@ -62,7 +62,7 @@ def test_units_of_a_faster_predictor_by_hand():
 
 
 def test_equal_rates_and_decays_are_the_theorys_one_eta():
-    for config in (PRESETS["default"], PRESETS["linear-gaussian"], PRESETS["simsiam-imagenet"]):
+    for config in (PRESETS["linear-theory"], PRESETS["linear-gaussian"], PRESETS["simsiam-imagenet"]):
         h = units(config, NOISE)
         assert h.eta_p is None and h.alpha_p == 1 and h.eta == config.optimisation.weight_decay
 

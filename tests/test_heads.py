@@ -49,7 +49,7 @@ def test_projector_layers(layers, output):
     [("none", True, True), ("none", False, False), ("affine", True, False), ("affine_free", True, False)],
 )
 def test_a_bias_before_batchnorm_is_left_out(output, bias, has_bias):
-    network = projector(method(projector_output_bn=output, projector_bias=bias), 5)
+    network = projector(Method(embedding_dim=D, projector_hidden=9, projector_output_bn=output, projector_bias=bias), 5)
     assert (network.last.bias is not None) == has_bias
 
 

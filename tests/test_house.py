@@ -76,7 +76,9 @@ def test_no_wing_imports_the_tests():
             assert not {"tests", "conftest", "pytest", "hypothesis"} & set(imported(ast.parse(path.read_text()))), path
 
 
-@pytest.mark.parametrize("path", sources("linear_theory") + sources("deep"), ids=lambda path: f"{path.parent.name}.{path.stem}")
+@pytest.mark.parametrize(
+    "path", sources("linear_theory") + sources("deep"), ids=lambda path: f"{path.parent.name}.{path.stem}"
+)
 def test_modules_and_public_functions_have_docstrings(path):
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)

@@ -61,21 +61,16 @@ def test_a_finished_run_is_read_and_not_repeated(finished, untrainable):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert run(folder) == run(folder, resume=True) == summary == read_summary(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert not [path.name for path in folder.iterdir() if path.name.startswith(".") and path.name != ".lock"]
 
 
 def test_the_summary_carries_its_origin(finished):
     folder, summary = finished
-    assert summary["run"] == str(folder)
     assert summary["config"] == json.loads((folder / "config.json").read_text())
     origin = summary["provenance"]
     assert origin["fingerprint"] == fingerprint()
-    assert origin["torch"] == torch.__version__
     assert origin["processes"] == 1
-    assert summary["state"] == "finished"
-    assert summary["steps"] == 8
+    assert (summary["state"], summary["steps"]) == ("finished", 8)
     assert len(summary["alignment"]) == len(summary["spectrum"]) == 8
-    assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_setting_does_not_pass_for_it(finished, untrainable):
@@ -167,7 +162,7 @@ def test_divergence_is_seen_also_between_measurements(tmp_path, loss, every):
     assert summary["state"] == summary["diagnosis"] == "diverged"
     assert summary["steps"] < 50 * 4
     assert summary["knn"]["after"] is summary["representation"] is summary["probe"] is None
-    assert (tmp_path / "run" / "run.png").is_file()
+    assert (tmp_path / "run" / "run.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / "run" / "backbone.pt").exists()
     assert run(tmp_path / "run", config) == summary
     with pytest.raises(ValueError, match="diverged"):

@@ -164,8 +164,7 @@ def test_isoloss_lets_the_gradient_at_the_prediction_act_on_the_embedding(loss):
     z, p, t = (torch.randn(2, 6, D, dtype=torch.float64).requires_grad_() for _ in range(3))
     value = objective(method)(z, p, t)
     dz, dp, dt = torch.autograd.grad(value, (z, p, t), allow_unused=True, materialize_grads=True)
-    distance = {"squared": squared_loss, "cosine": cosine_loss}[loss]
-    plain = distance(p[0], t[1])
+    plain = {"squared": squared_loss, "cosine": cosine_loss}[loss](p[0], t[1])
     assert value.item() == pytest.approx(plain.item(), rel=1e-12)
     assert close(dz[0], torch.autograd.grad(plain, p)[0][0])
     assert not dp.any() and not dt.any() and not dz[1].any()
@@ -364,14 +363,14 @@ def test_the_ema_target_starts_as_a_copy_and_follows():
     assert not any(w.requires_grad for w in siamese.target.network.parameters())
     out.loss.backward()
     optimiser = make_optimiser(siamese, Optimisation(lr=0.5))
-    before = [w.clone() for w in siamese.target.network.parameters()]
+    network = siamese.target.network
+    before, buffers = ([v.clone() for v in kind()] for kind in (network.parameters, network.buffers))
     optimiser.step()
-    buffers = {k: v.clone() for k, v in siamese.target.network.named_buffers()}
     siamese.online.projector[1].running_mean += 1  # as if the online network had seen other batches
     siamese.after_step(out, optimiser)
-    for old, now, new in zip(before, siamese.target.network.parameters(), siamese.online.parameters()):
+    for old, now, new in zip(before, network.parameters(), siamese.online.parameters()):
         assert close(now, 0.9 * old + 0.1 * new) and not torch.equal(old, new)
-    assert all(torch.equal(v, buffers[k]) for k, v in siamese.target.network.named_buffers())
+    assert all(map(torch.equal, network.buffers(), buffers))
 
 
 def test_the_targets_batchnorm_sees_its_own_batches():

@@ -92,7 +92,8 @@ def peak_flops(device: str) -> float | None:
 def reason(error: Exception) -> str:
     """Why an engine is skipped, in a few words."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed; `make bench` installs it"
+        package = (error.name or "a package").partition(".")[0]
+        return f"{package} is not installed; `make bench` installs it"
     return str(error)
 
 
