@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist wor
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow bench lint clean
+.PHONY: help install reproduce test test-slow bench bench-training lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ test-slow: install  ## run the suite with the slow tests
 
 bench: $(VENV)/.bench-installed  ## time the integrator against other ODE engines (ARGS=--json for one JSON object)
 	@$(RUN) -m experiments.benchmarks.ode $(ARGS)
+
+bench-training: $(VENV)/.bench-installed  ## time SimSiam training against lightly's (ARGS=--json for one JSON object)
+	@$(RUN) -m experiments.benchmarks.training $(ARGS)
 
 lint: install  ## check style and format with ruff
 	@$(RUN) -m ruff check .

@@ -1,5 +1,8 @@
 """From a config to the network, in the arithmetic and memory layout that are fastest where it will run."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 from deep.config import VECTOR_BACKBONES, Config
@@ -8,6 +11,8 @@ from deep.datasets import Dataset
 from deep.distributed import World, synchronise
 from deep.siamese import Siamese
 
+SMALL = 8**2 * 32**2
+"""Channels² × pixels up to which a residual network trains on one thread; the papers' has 64² × 32²."""
 _INITIALISATION = int.from_bytes(b"start")
 
 
@@ -20,6 +25,28 @@ def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
         return None
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else None
+
+
+@contextlib.contextmanager
+def fitting_threads(config: Config, device: torch.device) -> Iterator[None]:
+    """One thread inside the block for a network too small for more, where the processor computes.
+
+    The kernels of such a network take microseconds. A second thread saves little, and where another process wants its
+    core, every kernel waits for it: training was seen to take six times as long.
+    """
+    before = torch.get_num_threads()
+    small = config.method.backbone in VECTOR_BACKBONES or config.method.width**2 * views_pixels(config) <= SMALL
+    if device.type == "cpu" and small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def views_pixels(config: Config) -> int:
+    """Pixels of a view, as far as the config tells: 32 × 32 where the images decide."""
+    return (config.data.image_size or (16 if config.data.dataset == "digits" else 32)) ** 2
 
 
 def build(config: Config, dataset: Dataset, world: World) -> Siamese:

@@ -98,7 +98,8 @@ LI2022_IMAGENET = Config(
 # ---------------------------------------------------------------- the theory's own setting
 
 # Linear predictor, nothing but a linear layer behind the projector's last normalisation, squared error, equal decay.
-LINEAR_THEORY = Config(
+LINEAR_THEORY = replace(
+    DEFAULT,
     method=replace(DEFAULT.method, loss="squared"),
     optimisation=replace(DEFAULT.optimisation, lr=0.02, predictor_lr=None, weight_decay=0.01, schedule="constant"),
 )

@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from deep import checkpoint, data_order, datasets, views
 from deep.allocator import keep_memory
-from deep.build import build
+from deep.build import build, fitting_threads
 from deep.conclusion import SUMMARY, conclude, evaluate_now, evaluation_parts, probe
 from deep.config import Config, check, from_json, to_json
 from deep.distributed import World, agree, gathered, join, leave
@@ -101,7 +101,8 @@ def execute(config: Config, place: Place, world: World, preset_name: str = "defa
         summary = together(world, lambda: _claim(folder, config, place.resume, held) if world.writes else None)
         if agree(summary is not None):
             return summary or {"state": "finished", "run": str(folder)}
-        return _carry_out(config, folder, world, place, preset_name)
+        with fitting_threads(config, world.device):
+            return _carry_out(config, folder, world, place, preset_name)
 
 
 def together(world: World, act: Callable[[], T]) -> T:

@@ -66,7 +66,7 @@ def test_help_reads_like_documentation(capsys, monkeypatch):
     assert "Share of the training images to use" in out
 
 
-@pytest.mark.parametrize(("name", "width"), [("default", "16"), ("simsiam-cifar10", "64")])
+@pytest.mark.parametrize(("name", "width"), [("default", "8"), ("simsiam-cifar10", "64")])
 def test_help_shows_the_presets_own_defaults(capsys, name, width):
     _, out, _ = call(capsys, "train", "--preset", name, "--help")
     words = " ".join(out.replace("│", " ").split())
@@ -95,7 +95,7 @@ def test_presets_are_listed(capsys):
     assert [line.split(":")[0] for line in out.splitlines()] == list(PRESETS)
     _, out, _ = call(capsys, "presets", "--json")
     assert json.loads(out).keys() == PRESETS.keys()
-    assert Presets().run()["linear-theory"] == {"loss": "squared", "schedule": "constant"}
+    assert Presets().run()["linear-theory"].keys() == {"loss", "schedule", "lr", "predictor_lr", "weight_decay"}
 
 
 # ---------------------------------------------------------------- refusals

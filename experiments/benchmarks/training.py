@@ -7,7 +7,6 @@ operations a second and in seconds an epoch of 50,000 images.
 
 import functools
 import importlib.metadata
-import io
 import statistics
 import sys
 from collections.abc import Callable
@@ -16,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from experiments.benchmarks import ssl_engines, ssl_lightly
+from experiments.benchmarks import training_tables as tables
 from experiments.benchmarks.ode import machine
-from experiments.benchmarks.rounds import QUIET, Rounds, interleaved
+from experiments.benchmarks.rounds import Rounds, interleaved
 from experiments.benchmarks.ssl_engines import Chunk, Task
 from experiments.benchmarks.workers import Worker
 from linear_theory.door import Command, main
@@ -246,21 +244,7 @@ class Benchmark(Command):
 
     def text(self, result: dict) -> str:
         """The rows as tables, with what they were measured on below them."""
-        paper = Console(file=io.StringIO(), width=200)
-        measured = [row for row in result.values() if "skipped" not in row]
-        side = {name: row for name, row in result.items() if name in ENGINES}
-        for width in dict.fromkeys(width for row in side.values() for width in row.get("widths", ())):
-            paper.print(_side_table(side, width))
-            paper.print()
-        if alone := {name: row for name, row in result.items() if name not in ENGINES}:
-            paper.print(_epoch_table(alone))
-            paper.print()
-        for name, row in result.items():
-            if "skipped" in row:
-                paper.print(f"{name}: skipped: {row['skipped']}", highlight=False, soft_wrap=True)
-        if measured:
-            paper.print("\n".join(_footnotes(measured)), soft_wrap=True, highlight=False)
-        return "\n".join(line.rstrip() for line in paper.file.getvalue().splitlines())
+        return tables.text(result)
 
 
 def _progress(attempts, words):
@@ -271,90 +255,6 @@ def _joined(by_width: dict[str, dict]) -> dict:
     """An engine's rows at several widths as one; skipped where it is at one of them."""
     skipped = [row for row in by_width.values() if "skipped" in row]
     return skipped[0] if skipped else {"widths": by_width}
-
-
-def _verdict(bar, met, sign: str, unit: str) -> str:
-    return "" if bar is None else f"{sign} {bar:g}{unit}{ {True: ' met', False: ' missed', None: ''}[met] }"
-
-
-def _side_table(result: dict, width: str) -> Table:
-    table = Table(title=f"SimSiam, ResNet-18, width {width}, CPU", title_justify="left", box=box.MARKDOWN)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("setting", no_wrap=True)
-    for column in ("samples/s", "step alone", "views/s alone", "TFLOP/s", "ours is faster", "bar", "aim"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, engine in result.items():
-        if "skipped" in engine:
-            continue
-        row = engine["widths"][width]
-        ratio, aim = row["stopgrad_times_faster"], row["aim"]
-        table.add_row(
-            name,
-            row["setting"],
-            f"{row['samples_per_second']:,.1f}",
-            f"{row['step_samples_per_second']:,.1f}",
-            f"{row['augmentation_views_per_second']:,.0f}",
-            f"{row['tflop_per_second']:.3f}",
-            "" if ratio is None else f"{ratio:.3g}×",
-            _verdict(row["bar"], row["bar_met"], "≥", "×"),
-            "" if aim is None else f"{aim:g}×",
-        )
-    return table
-
-
-def _epoch_table(result: dict) -> Table:
-    table = Table(title="SimSiam, ResNet-18, whole epochs", title_justify="left", box=box.MARKDOWN)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("setting", no_wrap=True)
-    for column in ("s an epoch", "samples/s", "GFLOP a sample", "TFLOP/s", "MFU", "bar", "aim"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name, row in result.items():
-        table.add_row(
-            name,
-            row["setting"],
-            f"{row['epoch_seconds']:.3g}",
-            f"{row['samples_per_second']:,.0f}",
-            f"{row['gflop_a_sample']:.3f}",
-            f"{row['tflop_per_second']:.3g}",
-            "" if row["mfu"] is None else f"{row['mfu']:.1%}",
-            _verdict(row["bar"], row["bar_met"], "≤", " s"),
-            "" if row["aim"] is None else f"{row['aim']:g} s",
-        )
-    return table
-
-
-def _footnotes(measured: list[dict]) -> list[str]:
-    versions = {name: version for row in measured for name, version in row["versions"].items()}
-    place = measured[0]["machine"]
-    notes = [
-        f"{place['cpu']}, {place['cpus']} CPUs, {place['torch_threads']} torch threads, {place['system']}, "
-        f"Python {place['python']}, " + ", ".join(f"{name} {version}" for name, version in versions.items())
-    ]
-    for width, row in next((row["widths"] for row in measured if "widths" in row), {}).items():
-        loads = row["other_load"]
-        highest = max(loads)
-        load = "is not known here" if highest != highest else f"was at most {highest:.0%} of the machine in any of them"
-        caution = "" if row["quiet"] else f"; above {QUIET:.0%} or unknown, these times are not to be trusted"
-        notes.append(
-            f"width {width}: {len(loads)} interleaved rounds kept of {row['rounds_attempted']}; "
-            f"other load {load}{caution}"
-        )
-    notes += [
-        f"stopgrad at width {width}: views take {row['augmentation_share']:.1%} of a step, the monitor "
-        f"{row['monitor_share']:.1%} (a measurement every {ssl_engines.MONITOR_EVERY} steps)"
-        for width, row in next((r["widths"] for r in measured if _is_ours(r)), {}).items()
-    ]
-    if any("widths" in row for row in measured):
-        notes.append(
-            "lightly: SimSiamTransform(32, gaussian_blur=0), LightlyDataset, DataLoader and the model of its cifar10 "
-            "benchmark in a plain loop; with the same arithmetic it has our precision, memory layout and allocator"
-        )
-    notes += [f"epochs on {row['device']}" for row in measured if row.get("device")][:1]
-    return notes
-
-
-def _is_ours(row: dict) -> bool:
-    return any(width["monitor_share"] is not None for width in row.get("widths", {}).values())
 
 
 def door(argv: list[str] | None = None) -> int:
