@@ -58,7 +58,6 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
         raise ValueError(f"z, p and target are {shapes}; they must be of one shape (2, batch, d)")
     kind = z.dtype if z.dtype == torch.float64 else torch.float32
     z, p, target = (v.to(kind) for v in (z, p, target))
-    F = correlation(z.flatten(0, 1), check=False) if F is None else F.to(kind)
     decomposed = full or z.shape[-1] <= DECOMPOSED_UP_TO
 
     Z, P, T = (directions(v) for v in (z, p, target))
@@ -71,6 +70,9 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
         found = _cloud(vectors.flatten(0, 1), unit.flatten(0, 1), decomposed)
         scalars |= {f"{key}_{name}": value for key, value in found.scalars.items()}
         arrays |= {f"{key}_{name}": value for key, value in found.arrays.items()}
+    if Wp is None and not decomposed:
+        return Measurement(scalars, arrays)
+    F = correlation(z.flatten(0, 1), check=False) if F is None else F.to(kind)
     found = _modes(F, None if Wp is None else Wp.to(kind), decomposed)
     return Measurement(scalars | found.scalars, arrays | found.arrays)
 
@@ -92,19 +94,22 @@ def directions(v):
 
 def _cloud(v, unit, decomposed: bool) -> Measurement:
     """Norm, centre and spread of vectors (N, d), `unit` being their directions."""
-    centre, C = unit.mean(dim=0), correlation(unit, centred=True, check=False)
-    variance, square = C.diagonal().clamp(min=0), C.square().sum()
+    centre = unit.mean(dim=0)
+    rest = unit - centre
+    variance = rest.square().mean(dim=0)
+    # ‖C‖ is that of the smaller of the two products; C itself is for its eigenvalues only.
+    square = ((rest @ rest.mT if len(rest) < rest.shape[1] else rest.mT @ rest) / len(rest)).square().sum()
     scalars = {
         "trace": v.square().sum(dim=-1).mean(),
         "m_o": centre.norm(),
-        "m_r": (unit - centre).norm(dim=-1).mean(),
+        "m_r": rest.norm(dim=-1).mean(),
         "std": variance.sqrt().mean() * v.shape[-1] ** 0.5,
         "participation": variance.sum() ** 2 / torch.where(square > 0, square, torch.ones_like(square)),
         "covariance": (square - variance.square().sum()).clamp(min=0) / v.shape[-1],
     }
     if not decomposed:
         return Measurement(scalars, {})
-    sound, (C,) = _sound(C)
+    sound, (C,) = _sound(correlation(unit, centred=True, check=False))
     spectrum = torch.linalg.eigvalsh(C).flip(0).clamp(min=0)
     some = spectrum[0] > 0  # a cloud of rank 0 has no spectrum to take the entropy of
     rank = variance_effective_rank(torch.where(some, spectrum, torch.ones_like(spectrum)).sqrt()).to(C.dtype) * some

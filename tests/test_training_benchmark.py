@@ -4,7 +4,6 @@ No test asserts a speed. lightly, where it is not installed, is skipped here as 
 """
 
 import json
-import math
 import multiprocessing
 import os
 import platform
@@ -12,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,14 +123,22 @@ def test_chunk_of_ours_times_steps_after_warm_ones_and_one_measurement(own_engin
     assert seen[1:] == [seen[0] + TOY.steps_per_epoch]
 
 
-def test_a_share_of_measurements_is_not_left_out():
-    """The first timed step is measured, so that the monitor is never charged less than its share."""
-    for task in (Task(), Task(width=16, **training.NARROW), TOY):
-        assert 1 <= task.warm <= ssl_engines.MONITOR_EVERY
-        assert task.warm_batches + task.timed_batches < task.steps_per_epoch
-        assert ssl_engines.MONITOR_EVERY + task.timed < task.steps_per_epoch
-        assert math.ceil(task.timed / ssl_engines.MONITOR_EVERY) >= task.timed / ssl_engines.MONITOR_EVERY
-    assert Task().warm_batches > 2 * ssl_lightly.LOADER_WORKERS  # what torch's loader makes in advance
+def test_a_step_is_charged_its_share_of_the_measurement(own_engine, monkeypatch):
+    watch = SimpleNamespace(seconds=3.0, measured=[2.0])  # two steps in 6 s, 2 s of which the measurement took
+    monkeypatch.setattr(own_engine, "_train", lambda run, made: watch)
+    monkeypatch.setattr(ssl_engines, "seconds_a_batch", lambda batches, task: 0.5)
+    assert TOY.timed == 2
+    assert own_engine.chunk() == pytest.approx((2 + 2 / ssl_engines.MONITOR_EVERY, 3, 0.5, 2))
+
+
+@pytest.mark.parametrize("task", [Task(), Task(width=16, **training.NARROW), TOY])
+def test_chunk_holds_one_measurement_and_ends_before_the_epoch(task):
+    assert 1 <= task.warm <= ssl_engines.MONITOR_EVERY
+    assert task.timed <= ssl_engines.MONITOR_EVERY
+    ahead = 2 * ssl_lightly.LOADER_WORKERS  # what torch's loader makes in advance
+    assert task is TOY or task.warm_batches > ahead
+    assert task.warm + task.timed + task.warm_batches + task.timed_batches + ahead <= task.steps_per_epoch
+    assert ssl_engines.MONITOR_EVERY + task.timed < task.steps_per_epoch
 
 
 def test_stopwatch_leaves_warm_steps_out(monkeypatch):

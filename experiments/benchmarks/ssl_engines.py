@@ -45,12 +45,12 @@ class Task:
     images: int = 50_000
     warm: int = 1
     """At most `MONITOR_EVERY`: ours is warm up to a step that is measured, so that the timed ones begin with it."""
-    timed: int = 3
-    """Steps end to end. A multiple of `MONITOR_EVERY` has its fair share of measurements, fewer more than that."""
-    step_timed: int = 2
+    timed: int = 2
+    """Steps end to end, at most `MONITOR_EVERY`; the first is measured, and each is charged its share of that."""
+    step_timed: int = 1
     """Steps alone, on one batch; they follow steps end to end and need no warming."""
     warm_batches: int = 5
-    """More than a loader makes in advance."""
+    """Batches alone that are not timed: more than a loader makes in advance."""
     timed_batches: int = 8
     device: str = "cpu"
     compile: bool = False
@@ -215,7 +215,9 @@ class Stopgrad:
         alone = replace(self.run, views=lambda epoch, first: repeat(pair), clock=Clock(self.run.clock.step))
         step = self._train(alone, Stopwatch(self.device, 0, task.step_timed))
         augmentation = seconds_a_batch(self.views(self.chunks, 0), task)
-        return Chunk(whole.seconds, step.seconds, augmentation, sum(whole.measured) / max(1, len(whole.measured)))
+        (monitor,) = whole.measured
+        end_to_end = whole.seconds + monitor * (1 / MONITOR_EVERY - 1 / task.timed)
+        return Chunk(end_to_end, step.seconds, augmentation, monitor)
 
     def epochs(self, warm: int, timed: int) -> list[float]:
         """Seconds of `timed` whole epochs after `warm` ones, monitor on; evaluation and checkpoints apart."""

@@ -115,7 +115,7 @@ class Lightly:
         self._step([torch.rand(self.task.batch, 3, 32, 32) for _ in range(2)])
 
     def chunk(self) -> Chunk:
-        """Steps from a fresh loader; then the parts. No worker of the loader lives on while something else is timed."""
+        """Steps from a fresh loader and then batches alone; a step alone when the loader's workers are gone."""
         task = self.task
         batches = iter(self.loader)
         for pair, _, _ in islice(batches, task.warm):
@@ -124,16 +124,15 @@ class Lightly:
         for pair, _, _ in islice(batches, task.timed):
             self._step(pair)
         whole = (time.perf_counter() - began) / task.timed
-        del batches
-        _require_no_workers()
+        augmentation = seconds_a_batch(batches, task)
+        del batches  # and with it go its workers
+        if active_children():
+            raise RuntimeError("workers of lightly's loader are still there")
 
         began = time.perf_counter()
         for _ in range(task.step_timed):
             self._step(pair)
         step = (time.perf_counter() - began) / task.step_timed
-
-        augmentation = seconds_a_batch(iter(self.loader), task)
-        _require_no_workers()
         return Chunk(whole, step, augmentation)
 
     def _step(self, pair) -> None:
@@ -144,12 +143,6 @@ class Lightly:
             loss = self.model.loss(x0, x1)
         loss.backward()
         self.optimiser.step()
-
-
-def _require_no_workers() -> None:
-    """A loader's workers go when its iterator does."""
-    if active_children():
-        raise RuntimeError("workers of lightly's loader are still there")
 
 
 def lightly(task: Task) -> Lightly:

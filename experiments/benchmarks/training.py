@@ -51,7 +51,7 @@ ENGINES = {
 }
 
 # A step takes seconds at width 64 on two cores and a fifth of one at width 16.
-NARROW = {"warm": 3, "timed": 20, "step_timed": 6}
+NARROW = {"warm": 3, "timed": 10, "step_timed": 4}
 REHEARSAL = Task(
     width=4,
     heads=(32, 32, 8),
