@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 
 from deep import checkpoint, data_order, datasets, views
-from deep.allocator import keep_memory
 from deep.build import build, fitting_threads
 from deep.conclusion import SUMMARY, conclude, evaluate_now, evaluation_parts, probe
 from deep.config import Config, check, from_json, to_json
@@ -36,6 +35,7 @@ from deep.recorder import Recorder, Stop
 from deep.references import reference
 from deep.siamese import Siamese
 from deep.training import Plan, Run, train
+from linear_theory.allocator import keep_memory
 from linear_theory.door import BAD_INPUT
 from linear_theory.files import replace_file
 

@@ -7,12 +7,8 @@ order more (Richardson extrapolation). The same steps run on Python floats (one 
 loop that the compiler has fused (many), on CPU and CUDA.
 """
 
-import contextlib
-import ctypes
 import functools
 import math
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +19,7 @@ import numpy as np
 import torch
 from torch._higher_order_ops.while_loop import while_loop
 
+from linear_theory.allocator import keep_memory
 from linear_theory.hyperparameters import Hyperparameters
 
 # Butcher's seven-stage method of order 6. Its nodes are whole sixths, so that an exact decay costs four products a
@@ -374,6 +371,7 @@ def _compiled(flow, spec):
         carried = split(while_loop(again, body, (count, *coarse, *fine, before, widest))[1:])
         return *carried, *_told(spec, *carried)
 
+    keep_memory(2**26, 2**22)  # faulting the arrays in anew at each step can take as long as the step
     fused = torch.compile(loop, fullgraph=True, options=_OPTIONS)
 
     def call(coarse, fine, before, widest, h, leaves, rates, count):
@@ -389,20 +387,6 @@ def _compiled(flow, spec):
         return fused(tuple(coarse), tuple(fine), before, widest, h, tuple(leaves), tuple(rates), count)
 
     return call
-
-
-def _keep_freed_memory():
-    """By default glibc hands freed arrays of some 100 kB back to the system, and faults them in anew page by page: on a
-    busy machine that takes as long as the integration. Up to 64 MB are kept, unless the user has tuned it."""
-    with contextlib.suppress(AttributeError, OSError):
-        if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
-            mallopt = ctypes.CDLL(None).mallopt  # not in every C library
-            mallopt(_TRIM_THRESHOLD, 2**26)
-            mallopt(_MMAP_THRESHOLD, 2**22)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # their numbers in malloc.h
-_keep_freed_memory()
 
 
 @functools.cache

@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from deep import allocator
 from deep.siamese import Siamese
 from experiments.benchmarks import rounds, ssl_engines, ssl_lightly, training, workers
 from experiments.benchmarks.ssl_engines import Chunk, Task
+from linear_theory import allocator
 
 TOY = training.REHEARSAL
 

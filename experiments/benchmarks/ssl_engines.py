@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from deep.allocator import keep_memory
 from deep.build import build, half_precision
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from deep.datasets import Dataset, ImageSet
@@ -28,6 +27,7 @@ from deep.recorder import Recorder, Stop
 from deep.runs import training_views
 from deep.siamese import Outputs, Siamese
 from deep.training import Clock, Plan, Run, train
+from linear_theory.allocator import keep_memory
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.06, 0.9, 5e-4
 """As in lightly's cifar10 benchmark."""

@@ -12,7 +12,6 @@ from multiprocessing import active_children
 import torch
 from torch import nn
 
-from deep.allocator import keep_memory
 from deep.build import half_precision
 from experiments.benchmarks.ssl_engines import (
     LEARNING_RATE,
@@ -24,6 +23,7 @@ from experiments.benchmarks.ssl_engines import (
     images,
     seconds_a_batch,
 )
+from linear_theory.allocator import keep_memory
 
 LOADER_WORKERS = 2
 """Processes that make the views, one for each core of a small machine."""
