@@ -30,6 +30,8 @@ class RunOptions:
     """cuda, or several processes, one an accelerator, through torchrun."""
     quiet: bool = False
     """No live view on standard error."""
+    tensorboard: bool = False
+    """Write the measurements for TensorBoard too, in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Train(Command):
         results = []
         with joined(options.device) as world:
             for config, folder in zip(configs, folders):
-                place = Place(folder, options.resume, options.quiet)
+                place = Place(folder, options.resume, options.quiet, options.tensorboard)
                 results.append(execute(config, place, world, options.preset))
                 if results[-1]["state"] == "stopped":
                     break

@@ -1,22 +1,36 @@
 """What a person sees of a run while it trains: one line that moves on a terminal, one line an evaluation elsewhere."""
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 
-class View:
-    """A live view on standard error; `quiet` shows nothing. Used as a context."""
+def tensorboard_writer(folder: Path):
+    """A writer of event files in `folder`. Raises ValueError, saying what to install, where TensorBoard is missing."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ValueError("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
+    return SummaryWriter(str(folder))
 
-    def __init__(self, title: str, steps: int, quiet: bool = False):
+
+class View:
+    """A live view on standard error; `quiet` shows nothing. Used as a context.
+
+    `tensorboard`: folder to write the same numbers to, for TensorBoard. Raises ValueError where it is not installed.
+    """
+
+    def __init__(self, title: str, steps: int, quiet: bool = False, tensorboard: Path | None = None):
         self.console = Console(stderr=True, quiet=quiet)
         self.title, self.steps = title, steps
         self.now: dict = {}
         self.began, self.first = time.monotonic(), None
         moving = self.console.is_terminal and not quiet
         self.live = Live(console=self.console, refresh_per_second=4, transient=True) if moving else None
+        self.writer = tensorboard_writer(tensorboard) if tensorboard else None
 
     def __enter__(self):
         if self.live:
@@ -24,6 +38,8 @@ class View:
         return self
 
     def __exit__(self, *error):
+        if self.writer:
+            self.writer.close()
         if self.live:
             self.live.__exit__(*error)
 
@@ -35,14 +51,21 @@ class View:
         """A measurement of the training batch: scalars by name."""
         self.first = (step, time.monotonic()) if self.first is None else self.first
         self.now |= row | {"step": step}
+        self._record("train", step, row)
         if self.live:
             self.live.update(self._table())
 
     def evaluation(self, epoch: int, row: dict) -> None:
         """An evaluation of the representations; kept as a line where no terminal moves."""
         self.now |= {"epoch": epoch} | row
+        self._record("representation", epoch, row)
         if not self.live:
             self.say(" · ".join(f"{name} {value}" for name, value in self._cells()))
+
+    def _record(self, group: str, step: int, row: dict) -> None:
+        for name, value in row.items() if self.writer else ():
+            if isinstance(value, (int, float)):
+                self.writer.add_scalar(f"{group}/{name}", value, step)
 
     def _cells(self):
         now, names = self.now, {"epoch": "epoch", "loss": "loss", "knn": "kNN", "rank_z": "rank Z", "rank_p": "rank P"}

@@ -50,6 +50,7 @@ class Place:
     folder: Path | None = None
     resume: bool = False
     quiet: bool = False
+    tensorboard: bool = False
 
 
 # ---------------------------------------------------------------- folders
@@ -179,7 +180,8 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
     pairs = training_views(config, dataset, world, dtype)
     parts = evaluation_parts(config, dataset, world.device, dtype)
     title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}"
-    with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes) as view:
+    events = folder / "tensorboard" if place.tensorboard and world.writes else None
+    with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes, events) as view:
         for sentence in introduction(config, preset_name, siamese, pairs, plan):
             view.say(sentence)
         if world.writes:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -282,3 +283,22 @@ def test_a_summary_in_words_survives_missing_numbers():
     }  # fmt: skip
     assert "healthy: So it is.\nwarning, one\npicture: folder/run.png" in text(summary)
     assert text({"state": "finished", "run": "folder"}) == ""
+
+
+# ---------------------------------------------------------------- TensorBoard
+
+
+def test_tensorboard_gets_the_numbers_of_steps_and_evaluations(monkeypatch, tmp_path):
+    written, closed = [], []
+    writer = SimpleNamespace(add_scalar=lambda *entry: written.append(entry), close=lambda: closed.append(True))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=lambda folder: writer))
+    with View("digits", 20, quiet=True, tensorboard=tmp_path) as view:
+        view.step(10, {"loss": -0.5, "alignment": None})
+        view.evaluation(1, {"knn": 0.7})
+    assert written == [("train/loss", -0.5, 10), ("representation/knn", 0.7, 1)] and closed
+
+
+def test_a_missing_tensorboard_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="--tensorboard needs TensorBoard"):
+        View("digits", 20, quiet=True, tensorboard=tmp_path)
