@@ -18,7 +18,7 @@ from deep.provenance import provenance
 from deep.recorder import rows_of
 from deep.references import reference
 from deep.siamese import Siamese
-from deep.table import read
+from deep.table import export_npz, read
 from linear_theory.door import dumps
 from linear_theory.files import replace_file
 
@@ -123,6 +123,7 @@ def conclude(
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
     title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
     draw(table, title, folder / "run.png")
+    export_npz(folder, folder / "measurements.npz")
     summary = json.loads(dumps(summary))
     replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
     return summary

@@ -105,17 +105,6 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
             gradient.copy_(part.view_as(gradient))
 
 
-@torch.no_grad()
-def broadcast_start(module: torch.nn.Module) -> None:
-    """Give every process the parameters and buffers of process 0."""
-    if _size() == 1:
-        return
-    for tensor in (*module.parameters(), *module.buffers()):
-        flat = tensor.detach().clone(memory_format=torch.contiguous_format)
-        dist.broadcast(flat, 0)
-        tensor.copy_(flat)
-
-
 def agree(flag: bool) -> bool:
     """Whether `flag` is true in any process; every process must ask, and all get the same answer."""
     if _size() == 1:

@@ -27,7 +27,7 @@ class View:
         self.console = Console(stderr=True, quiet=quiet)
         self.title, self.steps = title, steps
         self.now: dict = {}
-        self.began, self.first = time.monotonic(), None
+        self.first: tuple[int, float] | None = None
         moving = self.console.is_terminal and not quiet
         self.live = Live(console=self.console, refresh_per_second=4, transient=True) if moving else None
         self.writer = tensorboard_writer(tensorboard) if tensorboard else None

@@ -36,13 +36,14 @@ def provenance(world: World) -> dict:
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "hardware": torch.cuda.get_device_name(world.device) if cuda else _cpu_name(),
+        "hardware": torch.cuda.get_device_name(world.device) if cuda else cpu_name(),
         "threads": torch.get_num_threads(),
         "processes": world.size,
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name, as well as the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -110,8 +110,8 @@ def integrate(
         compiled = worth_compiling(size) and event_dims == 0
     lone = size == 1 and event_dims == 0 and not compiled
     advance = (_compiled if compiled and _compiler_found() else _eager)(flow, spec)
-    trace = functools.partial(_trace, advance, lone)
-    run = functools.partial(_run, trace, (y, leaves, rates, [unit]), times, event_dims)
+    given = (y, leaves, rates, [unit])
+    run = functools.partial(_run, functools.partial(_trace, advance, lone), given, times, event_dims)
 
     with torch.no_grad():
         n = _FIRST_STEPS

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from deep.provenance import cpu_name
 from experiments.benchmarks import engines as peers
 from experiments.benchmarks.rounds import QUIET, Rounds, interleaved
 from linear_theory.door import Command, main
@@ -90,13 +90,8 @@ ENGINES = {
 
 def machine() -> dict:
     """The hardware and system that the rows were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        cpu = platform.processor() or platform.machine()
     return {
-        "cpu": cpu,
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "system": platform.system(),
