@@ -3,7 +3,8 @@
 `measure` is a pure function of tensors that stays on their device; `to_host` brings its result over in one transfer.
 Statistics of directions are those of both views' normalised vectors taken together, Z = z/‖z‖ = o + r (Zhang et al.
 2022), so that m_o, m_r, the channels' std and the ranks all describe one covariance, of trace 1 − m_o²; norms are in
-the trace. `BalanceResidual` holds the last layer of the projector to Theorem 1 of Tian, Chen & Ganguli 2021.
+the trace. `BalanceResidual` holds the last layer of the projector to Theorem 1 of Tian, Chen & Ganguli 2021, and
+`follow_target` holds an EMA target's last layer to their assumption A1.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ import torch
 from deep.config import Config
 from deep.expectation import recipe_of
 from linear_theory.alignment import asymmetry, balance_residual, eigenvector_alignment, misalignment
+from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.matrix_flow import Network
+from linear_theory.matrix_flow import Network, symmetric_part
 from linear_theory.predictors import correlation, full_precision, identity_like
 from linear_theory.spectrum import variance_effective_rank
 from linear_theory.unit_map import to_theory
@@ -46,12 +48,14 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
       (tr C)²/‖C‖²_F, at most rank_z and free of a decomposition;
     - covariance_z: Σ_{i≠j} C_ij²/d (the term of VICReg);
     - cosine_views: mean cos(z₁, z₂); cosine_prediction: mean cos(p₁, t₂), cos(p₂, t₁);
-    - with Wp: commutator ‖[F, W_p]‖, misalignment (the same, free of scale), asymmetry.
+    - with Wp: commutator ‖[F, W_p]‖, misalignment (the same, free of scale), asymmetry, and predictor_negative,
+      Σ|min(λ, 0)|/Σ|λ| over the eigenvalues λ of W_p's symmetric part, 0 where it is positive semi-definite. Tian et
+      al.'s Fig. 2 shows W_p becoming symmetric and its negative eigenvalues vanish.
 
     Arrays: eigenvalues of F, falling; spectrum_z, spectrum_p: of the centred covariances; with Wp: alignment
-    cos(u_j, W_p u_j) and predictor_spectrum u_jᵀW_p u_j. Above d = 512 arrays and ranks are there only if `full`.
-    Entries that are not finite make NaN, never an exception. Over several processes, give it the gathered batch.
-    Raises ValueError for shapes that do not match.
+    cos(u_j, W_p u_j) and predictor_spectrum u_jᵀW_p u_j. Above d = 512 arrays, ranks and predictor_negative are there
+    only if `full`. Entries that are not finite make NaN, never an exception. Over several processes, give it the
+    gathered batch. Raises ValueError for shapes that do not match.
     """
     if z.ndim != 3 or len(z) != 2 or not z.shape == p.shape == target.shape:
         shapes = ", ".join(str(tuple(v.shape)) for v in (z, p, target))
@@ -110,7 +114,7 @@ def _cloud(v, unit, decomposed: bool) -> Measurement:
     if not decomposed:
         return Measurement(scalars, {})
     sound, (C,) = _sound(correlation(unit, centred=True, check=False))
-    spectrum = torch.linalg.eigvalsh(C).flip(0).clamp(min=0)
+    spectrum = eigvalsh(C).flip(0).clamp(min=0)
     some = spectrum[0] > 0  # a cloud of rank 0 has no spectrum to take the entropy of
     rank = variance_effective_rank(torch.where(some, spectrum, torch.ones_like(spectrum)).sqrt()).to(C.dtype) * some
     return Measurement(scalars | _blank({"rank": rank}, sound), _blank({"spectrum": spectrum}, sound))
@@ -124,12 +128,19 @@ def _modes(F, Wp, decomposed: bool) -> Measurement:
         relative = misalignment(W, F)
         scalars = {"commutator": relative * W.norm() * F.norm(), "misalignment": relative, "asymmetry": asymmetry(W)}
     if decomposed:
-        values, U = torch.linalg.eigh(F)
+        values, U = eigh(F)
         arrays = {"eigenvalues": values.flip(0)}
         if Wp is not None:
             arrays["alignment"] = eigenvector_alignment(W, F).cosine
             arrays["predictor_spectrum"] = (U * (W @ U)).sum(dim=0).flip(0)
+            scalars["predictor_negative"] = _negative_share(eigvalsh(symmetric_part(W)))
     return Measurement(_blank(scalars, sound), _blank(arrays, sound))
+
+
+def _negative_share(values):
+    """Σ|min(λ, 0)|/Σ|λ|, and 0 where all λ are 0."""
+    size = values.abs().sum()
+    return values.clamp(max=0).abs().sum() / torch.where(size > 0, size, torch.ones_like(size))
 
 
 def _sound(*matrices):
@@ -142,6 +153,28 @@ def _sound(*matrices):
 def _blank(found: dict, sound) -> dict:
     """NaN in place of all numbers unless `sound`."""
     return {name: torch.where(sound, value, torch.nan) for name, value in found.items()}
+
+
+# ---------------------------------------------------------------- an EMA target's last layer
+
+
+@torch.no_grad()
+@full_precision
+def follow_target(weight, bias, target_weight, target_bias) -> dict[str, torch.Tensor]:
+    """How an EMA target stands to the network it follows: W = [W b] and W_a = [W_a b_a], a last layer each.
+
+    target_correlation: cos(W_a, W) = ⟨W_a, W⟩/(‖W_a‖‖W‖), which Tian, Chen & Ganguli 2021 show in Fig. 7 for their
+    assumption A1, W_a = τW; target_ratio: ⟨W_a, W⟩/⟨W, W⟩, that τ where A1 holds and its least-squares estimate where
+    not. Both are 0 where W is. weights (d, n), biases (d,) or both None; 0-d tensors of the weights' dtype.
+    """
+    W, Wa = _with_bias(weight, bias).flatten(), _with_bias(target_weight, target_bias).flatten()
+    tiny = torch.finfo(W.dtype).tiny
+    size = W.abs().amax().clamp(min=tiny)  # so that the square of a W that has nearly died does not underflow
+    unit = W / size
+    return {
+        "target_correlation": (directions(Wa) * directions(W)).sum(),
+        "target_ratio": (Wa / size * unit).sum() / unit.square().sum().clamp(min=tiny),
+    }
 
 
 # ---------------------------------------------------------------- Theorem 1 on the last layer of the projector
@@ -211,5 +244,10 @@ class BalanceResidual:
 
 def _network(weight, bias, Wp) -> Network:
     """A copy of the layers as Theorem 1 sees them; it does not look at the target's weights."""
-    W = weight.detach() if bias is None else torch.cat([weight.detach(), bias.detach()[:, None]], dim=1)
+    W = _with_bias(weight.detach(), bias)
     return Network(Wp.detach().clone(), W.clone(), W)
+
+
+def _with_bias(weight, bias):
+    """W̃ = [W b], the bias, if there is one, as one more column."""
+    return weight if bias is None else torch.cat([weight, bias.detach()[:, None]], dim=1)

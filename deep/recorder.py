@@ -14,7 +14,7 @@ from deep.diagnosis import warnings
 from deep.distributed import World, agree, gathered
 from deep.evaluation import for_table
 from deep.live import View
-from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, measure, to_host
+from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, follow_target, measure, to_host
 from deep.provenance import fingerprint
 from deep.siamese import Outputs, Siamese
 from deep.table import Columns, Table, read
@@ -148,6 +148,9 @@ class Recorder:
         found.scalars["loss"] = gathered(outputs.loss.reshape(1), dim=0).mean()
         if self.balance:
             found.scalars["balance_residual"] = self.balance.at(clock.time, *self._last_layers())
+        if self.config.method.target == "ema":
+            mine, theirs = self.siamese.online.projector.last, self.siamese.target.network.projector.last
+            found.scalars.update(follow_target(mine.weight, mine.bias, theirs.weight, theirs.bias))
         scalars, arrays = to_host(found)
         if self.world.writes:
             self._write(clock, scalars, arrays)

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from linear_theory.eigen import eigh
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.matrix_flow import Correlations, Network, balance_matrix, symmetric_part
 from linear_theory.mode_flow import Mode
@@ -38,7 +39,7 @@ def eigenvector_alignment(Wp, F, degeneracy: float | None = None) -> Eigenvector
     """
     Wp, F = _finite(Wp=Wp, F=F)
     xp, n, unit = namespace(F), F.shape[-1], namespace(F).finfo(F.dtype).eps
-    falling, U = xp.linalg.eigh(-as_correlation(F))
+    falling, U = eigh(-as_correlation(F))
     s = 0.0 - falling
 
     gap = xp.concatenate([s[..., :1], s[..., :-1]], -1) - s

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.matrix_flow import symmetric_part
 
 Normalisation = Literal["none", "spectral", "frobenius"]
@@ -96,7 +97,7 @@ def spectral_function(F, function, check: bool = True):
     an F with materially negative eigenvalues. Negative eigenvalues from rounding count as 0.
     """
     F = as_correlation(F, check)
-    s, U = namespace(F).linalg.eigh(F)
+    s, U = eigh(F)
     p = function(s.clip(min=0))
     return symmetric_part(_cast((U * p[..., None, :]) @ U.mT, F.dtype))
 
@@ -124,7 +125,7 @@ def directcopy(F, eps=0.0, normalisation: Normalisation = "none", check: bool = 
     _check_numbers(check, eps=eps)
     F = as_correlation(F, check)
     xp, n = namespace(F), F.shape[-1]
-    values = xp.linalg.eigvalsh(F) if normalisation == "spectral" else F.reshape(*F.shape[:-2], n * n)
+    values = eigvalsh(F) if normalisation == "spectral" else F.reshape(*F.shape[:-2], n * n)
     size = spectral_size(values, normalisation)[..., None]
     return _cast(F / size + (eps * xp.ones_like(F[..., 0]))[..., None] * identity_like(F), F.dtype)
 

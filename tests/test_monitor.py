@@ -151,6 +151,7 @@ def test_alignment_and_spectrum_of_a_predictor_on_the_eigenvectors():
     np.testing.assert_allclose(arrays["predictor_spectrum"], p.flip(0), atol=1e-12)
     np.testing.assert_allclose(arrays["eigenvalues"], s.flip(0), atol=1e-12)
     assert max(found["misalignment"], found["commutator"], found["asymmetry"]) < 1e-12
+    assert found["predictor_negative"] == pytest.approx(0.3 / 3.3, rel=1e-12)
     np.testing.assert_allclose(spectra(z, directpred(F), F)["alignment"], 1, atol=1e-12)
 
 
@@ -164,10 +165,24 @@ def test_commutators_against_numpy(seed):
         assert found["commutator"] == pytest.approx(np.linalg.norm(L), rel=1e-9)
         assert found["misalignment"] == pytest.approx(np.linalg.norm(L) / np.linalg.norm(X) / np.linalg.norm(W))
         assert found["asymmetry"] == pytest.approx(np.linalg.norm(W - W.mT) / 2 / np.linalg.norm(W))
+        v = np.linalg.eigvals((W.numpy() + W.numpy().T) / 2).real
+        assert found["predictor_negative"] == pytest.approx((abs(v).sum() - v.sum()) / 2 / abs(v).sum(), abs=1e-12)
         u = np.linalg.eigh(X)[1][:, ::-1]
         image = W.numpy() @ u
         np.testing.assert_allclose(arrays["predictor_spectrum"], (u * image).sum(0), atol=1e-9)
         np.testing.assert_allclose(arrays["alignment"], (u * image).sum(0) / np.linalg.norm(image, axis=0), atol=1e-9)
+
+
+def test_the_negative_share_of_a_predictor():
+    """0 for a positive semi-definite, a skew and a zero matrix, 1 for a negative one; blind to the scale."""
+    z, G = normal(20, 2, 9, 5), normal(21, 5, 3)
+    cases = [(G @ G.mT, 0), (normal(22, 5, 5).triu(1), None), (torch.zeros(5, 5), 0), (-torch.eye(5), 1)]
+    for W, share in cases:
+        W = W - W.mT if share is None else W
+        assert numbers(z, W)["predictor_negative"] == pytest.approx(share or 0, abs=1e-14)
+    W = normal(23, 5, 5)
+    assert 0.1 < numbers(z, W)["predictor_negative"] < 0.9
+    assert numbers(z, 1e-9 * W)["predictor_negative"] == pytest.approx(numbers(z, W)["predictor_negative"])
 
 
 # ---------------------------------------------------------------- what is there, and in which dtype
@@ -175,7 +190,7 @@ def test_commutators_against_numpy(seed):
 
 def test_without_a_linear_predictor_nothing_is_said_of_alignment():
     found, arrays = to_host(measure(*normal(4, 3, 2, 8, 4)))
-    assert not {"commutator", "misalignment", "asymmetry"} & set(found)
+    assert not {"commutator", "misalignment", "asymmetry", "predictor_negative"} & set(found)
     assert set(arrays) == {"eigenvalues", "spectrum_z", "spectrum_p"}
 
 
@@ -184,7 +199,7 @@ def test_large_embeddings_are_decomposed_on_request_only(monkeypatch):
     whole, arrays = to_host(measure(z, z, z, W))
     monkeypatch.setattr(monitor, "DECOMPOSED_UP_TO", 5)
     quick, none = to_host(measure(z, z, z, W))
-    assert none == {} and set(whole) - set(quick) == {"rank_z", "rank_p"}
+    assert none == {} and set(whole) - set(quick) == {"rank_z", "rank_p", "predictor_negative"}
     assert quick == {name: whole[name] for name in quick}
     again = to_host(measure(z, z, z, W, full=True))
     assert again[0] == whole and set(again[1]) == set(arrays)
@@ -210,7 +225,8 @@ def test_numbers_that_are_not_finite_are_measured_as_such(bad):
     found, arrays = to_host(measure(z, z, z, torch.eye(4)))
     assert not np.isfinite(found["trace_z"]) and np.isnan(arrays["eigenvalues"]).all()
     assert np.isnan(arrays["alignment"]).all()
-    assert np.isnan(numbers(z.nan_to_num(0, 0).clamp(max=1), torch.full((4, 4), np.nan))["misalignment"])
+    broken = numbers(z.nan_to_num(0, 0).clamp(max=1), torch.full((4, 4), np.nan))
+    assert np.isnan(broken["misalignment"]) and np.isnan(broken["predictor_negative"])
 
 
 def test_shapes_that_do_not_match():
