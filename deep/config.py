@@ -5,12 +5,26 @@ code asks for a method by name (Chen & He 2021; Tian, Chen & Ganguli 2021; Li, E
 """
 
 import dataclasses
+import functools
 import json
 import math
 import types
 import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
+
+from linear_theory.predictor_rules import SET_RULES, reading
+
+SET_PREDICTORS = tuple(SET_RULES)
+"""Predictors that are set from moments of the embeddings; the others are learned, frozen or absent."""
+VECTOR_BACKBONES = ("linear", "identity")
+
+_PREDICTOR_HELP = (
+    "Learned (mlp, linear, symmetric, bias), none (identity), frozen at random (fixed), or set from F, the correlation "
+    f"of the embeddings, with eigenvalues s. {'; '.join(f'{name}: {rule.help}' for name, rule in SET_RULES.items())}."
+)
 
 
 @dataclass(frozen=True)
@@ -79,19 +93,11 @@ class Method:
     """Bias of the projector's last layer."""
     projector_output_bn: Literal["affine", "affine_free", "none"] = "none"
     """BatchNorm after the projector's last layer; affine_free makes a complete collapse impossible."""
-    predictor: Literal[
-        "mlp",
-        "linear",
-        "symmetric",
-        "identity",
-        "fixed",
-        "bias",
-        "directpred",
-        "directset",
-        "directcopy",
-        "optimal",
+    predictor: Annotated[
+        Literal["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_PREDICTORS],
+        tyro.conf.arg(help=_PREDICTOR_HELP),
     ] = "linear"
-    """Learned (mlp, linear, symmetric, bias), none (identity), frozen at random (fixed), or set from F (the rest)."""
+    """Learned, none, frozen or set; the rules that set it are `linear_theory.predictor_rules.SET_RULES`."""
     predictor_hidden: int = 32
     """Width of the mlp predictor's hidden layer."""
     predictor_bias: bool = False
@@ -186,10 +192,6 @@ class Config:
     """Decides initialisation, subset, order and views."""
 
 
-SET_PREDICTORS = ("directpred", "directset", "directcopy", "optimal")
-VECTOR_BACKBONES = ("linear", "identity")
-
-
 def predictor_learns(method: Method) -> bool:
     """Whether the optimiser has a predictor to train: one that exists, is not frozen, and not set at every step."""
     always_set = method.predictor in SET_PREDICTORS and method.predictor_freq == 1
@@ -198,6 +200,7 @@ def predictor_learns(method: Method) -> bool:
 
 # ---------------------------------------------------------------- impossible records
 
+_HINTS = functools.cache(typing.get_type_hints)
 _FRACTION = (lambda v: 0 < v <= 1, "above 0 and at most 1")
 _PROBABILITY = (lambda v: 0 <= v <= 1, "between 0 and 1")
 _POSITIVE = (lambda v: v > 0, "above 0")
@@ -249,7 +252,7 @@ def check(config: Config) -> Config:
     for group in (config.data, config.method, config.optimisation, config.monitor, config):
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            _check_type(field.name, value, typing.get_type_hints(type(group))[field.name])
+            _check_type(field.name, value, _HINTS(type(group))[field.name])
             if field.name in _RANGES and value is not None:
                 test, rule = _RANGES[field.name]
                 if not (-math.inf < value < math.inf and test(value)):  # an int may be too large for math.isfinite
@@ -286,10 +289,10 @@ def _complaints(data: Data, method: Method, optimisation: Optimisation):
         yield f"--predictor {method.predictor} has no bias; {_without('predictor_bias')}, or use --predictor linear"
     if not is_set and method.predictor_freq != 1:
         yield f"--predictor-freq is for predictors that are set; --predictor {method.predictor} is not one of them"
-    if method.predictor != "directpred" and method.predictor_cutoff != 0:
-        yield f"--predictor-cutoff belongs to --predictor directpred, not {method.predictor}"
-    if method.predictor != "directset" and method.predictor_alpha != 1:
-        yield f"--predictor-alpha belongs to --predictor directset, not {method.predictor}"
+    for option in ("cutoff", "alpha"):  # eps and normalisation may stand idle, so that a recipe goes with any predictor
+        name, readers = f"predictor_{option}", reading(option)
+        if getattr(method, name) != getattr(Method, name) and method.predictor not in readers:
+            yield f"{_flag(name)} belongs to --predictor {' or '.join(readers)}, not {method.predictor}"
     if method.isoloss and not is_set:
         yield f"--isoloss gives the predictor no gradient; use one that is set, like directset, not {method.predictor}"
     if method.isoloss and method.predictor_freq != 1:
@@ -356,7 +359,7 @@ def to_json(config: Config) -> str:
 def _canonical(value, hint):
     """`value` with what equals the same number written the same way: 1 as 1.0 where floats belong, −0.0 as 0.0."""
     if dataclasses.is_dataclass(value):
-        return {name: _canonical(getattr(value, name), kind) for name, kind in typing.get_type_hints(hint).items()}
+        return {name: _canonical(getattr(value, name), kind) for name, kind in _HINTS(hint).items()}
     if isinstance(value, tuple):
         return [_canonical(v, typing.get_args(hint)[0]) for v in value]
     if value is not None and float in (hint, *typing.get_args(hint)):

@@ -9,6 +9,7 @@ from deep.config import SET_PREDICTORS, Config, Method, predictor_learns
 from deep.optimisation import base_rates, rates
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.predictor_rules import SET_RULES
 from linear_theory.unit_map import TrainingRecipe, predict, to_theory
 
 
@@ -167,13 +168,15 @@ def _without_predictor(h: Hyperparameters, t: float) -> str:
 
 
 def _set_predictor(method: Method, h: Hyperparameters) -> list[str]:
-    squared, normalised = method.loss == "squared", method.predictor_normalisation != "none"
+    rule, squared = SET_RULES[method.predictor], method.loss == "squared"
+    normalised = "normalisation" in rule.options and method.predictor_normalisation != "none"
     said = [f"The predictor is set from the embeddings ({method.predictor}), so its alignment is no evidence."]
-    if method.predictor == "optimal":
-        poor = "the optimal one leaves no gradient along the encoder's own weights: modes do not grow (Table 1: poor)."
-        return [f"{said[0][:-1]}; {poor}"]
+    if rule.prospect:
+        return [f"{said[0][:-1]}; {rule.prospect}"]
     if method.isoloss:
         said.append("With IsoLoss a mode's own p does not slow it down: weak modes learn as fast as strong ones.")
+    elif rule.weak_mode_grows is None:
+        pass  # nothing is known of the rule's weak modes
     elif squared and not normalised:
         said += _weak_modes(method, h)
     elif method.predictor_eps == 0 and method.predictor_cutoff >= 0:
@@ -189,14 +192,12 @@ def _set_predictor(method: Method, h: Hyperparameters) -> list[str]:
 
 
 def _weak_modes(method: Method, h: Hyperparameters) -> list[str]:
-    """Which ε lets a mode too weak to matter to p grow: p₋ < p(0) < p₊, p(0) being ε or, in DirectPred, ε max s."""
+    """Which ε lets a mode too weak to matter to p grow: p₋ < p(0) < p₊, at the uncut spectrum."""
+    if method.predictor_cutoff != 0:
+        return []
     points = fixed_points(h.replace(eta_p=None))
-    minus, plus, eps = float(points.p_minus), float(points.p_plus), f"ε is {method.predictor_eps:.3g}"
-    if method.predictor != "directpred":
-        return [f"A weak mode grows just if ε lies between p₋ = {minus:.3g} and p₊ = {plus:.3g}; {eps}."]
-    if method.predictor_cutoff == 0:  # with max s at rest, where √s + εs = p₊
-        return [f"A weak mode grows just if ε > p₋/(p₊ − p₋)² = {minus / (plus - minus) ** 2:.3g}; {eps}."]
-    return []
+    condition = SET_RULES[method.predictor].weak_mode_grows(float(points.p_minus), float(points.p_plus))
+    return [f"A weak mode grows just if {condition}; ε is {method.predictor_eps:.3g}."]
 
 
 def _caveat(config: Config, said: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 from deep.config import SET_PREDICTORS, VECTOR_BACKBONES, Config, Data, Method, Monitor, Optimisation, predictor_learns
+from linear_theory.predictor_rules import reading
 
 # Small enough for a CPU, and in a regime where alignment can be seen: crops keep most of a digit and never mirror it,
 # and the predictor learns ten times as fast as the trunk. The papers' recipes start from the records' own values.
@@ -136,13 +137,18 @@ def preset(name: str) -> Config:
 _RESIDUAL = ("a residual backbone", lambda c: c.method.backbone not in VECTOR_BACKBONES)
 _LEARNS = ("a predictor that learns", lambda c: predictor_learns(c.method))
 _GAUSSIAN = ("--dataset gaussian", lambda c: c.data.dataset == "gaussian")
-_NORMALISED = ("directpred", "directset", "directcopy")
+
+
+def _predictor(*names: str):
+    return f"--predictor {', '.join(names)}", lambda c: c.method.predictor in names
+
+
 _NEEDS = {
-    "predictor_hidden": ("--predictor mlp or fixed", lambda c: c.method.predictor in ("mlp", "fixed")),
-    "predictor_bias": ("--predictor linear or mlp", lambda c: c.method.predictor in ("linear", "mlp")),
-    "predictor_eps": (f"--predictor {', '.join(_NORMALISED)}", lambda c: c.method.predictor in _NORMALISED),
-    "predictor_normalisation": (f"--predictor {', '.join(_NORMALISED)}", lambda c: c.method.predictor in _NORMALISED),
-    "predictor_rho": (f"--predictor {', '.join(SET_PREDICTORS)}", lambda c: c.method.predictor in SET_PREDICTORS),
+    "predictor_hidden": _predictor("mlp", "fixed"),
+    "predictor_bias": _predictor("linear", "mlp"),
+    "predictor_eps": _predictor(*reading("eps")),
+    "predictor_normalisation": _predictor(*reading("normalisation")),
+    "predictor_rho": _predictor(*SET_PREDICTORS),
     "ema_momentum": ("--target ema", lambda c: c.method.target == "ema"),
     "projector_hidden": ("--projector-layers 2 or 3", lambda c: c.method.projector_layers > 1),
     **dict.fromkeys(("stem", "width", "zero_init_residual"), _RESIDUAL),

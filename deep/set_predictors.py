@@ -1,8 +1,8 @@
 """Predictors that are set from the correlation of the embeddings: DirectPred, DirectSet, DirectCopy and the optimal.
 
 Each is a rule from moments of the embeddings to W_p (Tian, Chen & Ganguli 2021, Eq. 18–19 and Table 1; Wang et al.
-2021), computed by `linear_theory.predictors`; around it stands what training adds: moving averages, processes, how
-often, and the optimiser that learns W_p in between. To add one, add a line to `_RULES`.
+2021), entered in `linear_theory.predictor_rules`; around it stands what training adds: moving averages, processes, how
+often, and the optimiser that learns W_p in between.
 """
 
 import torch
@@ -10,15 +10,8 @@ from torch import nn
 
 from deep.config import Method
 from deep.distributed import all_reduce_mean
-from linear_theory.predictors import (
-    correlation,
-    directcopy,
-    directpred,
-    directset,
-    full_precision,
-    optimal_regression,
-    update_correlation,
-)
+from linear_theory.predictor_rules import SET_RULES
+from linear_theory.predictors import correlation, full_precision, update_correlation
 
 # ---------------------------------------------------------------- what is measured
 
@@ -35,25 +28,10 @@ def own_and_cross_moments(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     return torch.stack([joint[d:, d:], joint[:d, d:]])
 
 
-# ---------------------------------------------------------------- what W_p is then
+_MOMENTS = {"own": own_moments, "own and cross": own_and_cross_moments}
 
-# name: (moments that are averaged, rule from them to W_p). No argument is checked here: `deep.config` has done that,
-# and the moments are correlations by construction.
-_RULES = {
-    "directpred": (
-        own_moments,
-        lambda m, F: directpred(F, m.predictor_eps, m.predictor_cutoff, m.predictor_normalisation, check=False),
-    ),
-    "directset": (
-        own_moments,
-        lambda m, F: directset(F, m.predictor_alpha, m.predictor_eps, m.predictor_normalisation, check=False),
-    ),
-    "directcopy": (
-        own_moments,
-        lambda m, F: directcopy(F, m.predictor_eps, m.predictor_normalisation, check=False),
-    ),
-    "optimal": (own_and_cross_moments, lambda m, F, cross: optimal_regression(F, cross, check=False)),
-}
+
+# ---------------------------------------------------------------- what W_p is then
 
 
 @full_precision
@@ -73,7 +51,9 @@ class SetPredictor(nn.Module):
         super().__init__()
         d = method.embedding_dim
         self.method = method
-        self.measure, self.rule = _RULES[method.predictor]
+        rule = SET_RULES[method.predictor]
+        self.measure, self.rule = _MOMENTS[rule.moments], rule.matrix
+        self.options = {name: getattr(method, f"predictor_{name}") for name in rule.options}
         self.steps = 0
         weight = nn.Linear(d, d, bias=False).weight
         if method.predictor_freq == 1:
@@ -100,7 +80,7 @@ class SetPredictor(nn.Module):
         self.moments.copy_(update_correlation(self.moments if self.steps else None, new, self.method.predictor_rho))
         self.steps += 1
         if self.steps % self.method.predictor_freq == 0 and self.moments.isfinite().all():
-            self.weight.copy_(self.rule(self.method, *self.moments))
+            self.weight.copy_(self.rule(*self.moments, **self.options))
             _forget_momentum(optimiser, self.weight)
 
     def matrix(self) -> torch.Tensor:

@@ -123,7 +123,7 @@ def test_values_of_a_wrong_type(field, value):
 
 # ---------------------------------------------------------------- contradictions
 
-FREE_OF_PREDICTOR = ("identity", "fixed", "directpred", "directset", "directcopy", "optimal")
+FREE_OF_PREDICTOR = ("identity", "fixed", *records.SET_PREDICTORS)
 GAUSSIAN = {"dataset": "gaussian", "backbone": "identity"}
 
 

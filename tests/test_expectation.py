@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deep import datasets, views
-from deep.config import Config, Data, Method, Optimisation, check
+from deep.config import SET_PREDICTORS, Config, Data, Method, Optimisation, check
 from deep.expectation import Noise, expectation, measure_noise, recipe_of, time_of_run, units
 from deep.presets import PRESETS
 from deep.training import Plan
@@ -136,10 +136,7 @@ def test_views_without_common_variance_have_no_units(pair):
 
 # ---------------------------------------------------------------- what is said
 
-PREDICTORS = (
-    *("mlp", "linear", "symmetric", "identity", "fixed", "bias"),
-    *("directpred", "directset", "directcopy", "optimal"),
-)
+PREDICTORS = ("mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_PREDICTORS)
 SWITCHES = {
     "stop_gradient": ("target", "none", "mirrored"),
     "target": ("shared", "ema"),
