@@ -12,6 +12,7 @@ import io
 import json
 import os
 import socket
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ from linear_theory.files import replace_file
 
 FORMAT = 1
 KEPT = 2
+
+
+class Busy(ValueError):
+    """Another, living process is writing the folder."""
 
 
 class Checkpoint(NamedTuple):
@@ -95,23 +100,13 @@ def lock(folder: Path) -> Iterator[None]:
     """Keep every other process from writing the run in `folder`, which is made if need be, until the block ends.
 
     The system releases the lock of a process that dies, however it dies; nothing stale is ever left to clear away.
-    Raises ValueError with one sentence if a living process holds it, or if the folder cannot be written or locked.
+    Raises Busy with one sentence if a living process holds it, ValueError if the folder cannot be written or locked.
     """
     path = Path(folder) / ".lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise ValueError(f"cannot write into {folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
+    file = _locked(path)
+    while not _is(path, file):  # whoever held the lock before has removed its file, or the whole folder
         os.close(file)
-        raise ValueError(f"{folder} is being written by {holder}; let it finish or name another folder") from None
-    except OSError as error:
-        os.close(file)
-        raise ValueError(f"cannot lock {folder}: {error.strerror}; put the run on a disk with file locks") from None
+        file = _locked(path)
     _held.add(file)
     try:
         os.truncate(file, 0)
@@ -121,6 +116,66 @@ def lock(folder: Path) -> Iterator[None]:
         os.truncate(file, 0)
         _held.discard(file)
         os.close(file)
+
+
+def writer(folder: Path) -> str | None:
+    """Who holds the folder's lock, in words; None where nobody does. Never in the way of who wants it."""
+    try:
+        file = os.open(Path(folder) / ".lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if not os.fstat(file).st_size:  # let go in order; what a killed process left must be tried
+            return None
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(file)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return None
+
+
+def _locked(path: Path) -> int:
+    """The lock file, open and locked."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ValueError(f"cannot write into {path.parent}: {error.strerror}") from None
+    try:
+        _seize(file)
+    except BlockingIOError:
+        holder = _holder(file)
+        os.close(file)
+        raise Busy(f"{path.parent} is being written by {holder}; let it finish or name another folder") from None
+    except OSError as error:
+        os.close(file)
+        raise ValueError(
+            f"cannot lock {path.parent}: {error.strerror}; put the run on a disk with file locks"
+        ) from None
+    return file
+
+
+def _is(path: Path, file: int) -> bool:
+    """Whether an open file is still the one at `path`."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    return False
+
+
+def _seize(file: int) -> None:
+    """Lock the file; at the second or third try if need be, since `writer` holds it for a moment as it looks."""
+    for pause in (0.01, 0.05):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(pause)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(file: int) -> str:
+    return os.pread(file, 1000, 0).decode(errors="replace") or "another process"
 
 
 # A forked worker shares its parent's lock and may outlive it; it must not keep the folder from the run's resumption.

@@ -23,7 +23,7 @@ class RunOptions:
     seeds: str | None = None
     """Several seeds, one run after the other: 0-4, or 0,2,5; with --out each in a folder seedN in it."""
     out: Path | None = None
-    """Folder of the run; None: runs/ and a name with a hash of everything that decides its numbers."""
+    """Folder of the run; None: runs/ and a hash of everything that decides its numbers."""
     resume: bool = False
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

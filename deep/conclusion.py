@@ -78,8 +78,12 @@ def conclude(
     steps: int,
     warnings: list[str],
     seconds: float,
+    picture: bool = True,
 ) -> dict:
-    """Sum up a run that ended by itself: diagnosis, evaluations, probe, picture, exported backbone."""
+    """Sum up a run that ended by itself: diagnosis, evaluations, probe.
+
+    With `picture` also run.png, measurements.npz and the exported backbone.pt, for a person who opens the folder.
+    """
     table, evaluations = read(folder), rows_of(read(folder / "evaluations"))
     rows = rows_of(table)
     diagnosis = verdict(state, rows)
@@ -107,6 +111,7 @@ def conclude(
         },
         "representation": after,
         "probe": None,
+        "picture": picture,
         "run": str(folder),
         "config": json.loads(to_json(config)),
         "provenance": provenance(world),
@@ -117,13 +122,15 @@ def conclude(
             name: attempt(warnings, f"{name} reference", reference, name, config, dataset, world, parts)
             for name in config.monitor.references
         }
+    if picture and state == "finished":
         residual = config.method.backbone not in VECTOR_BACKBONES
         backbone = siamese.online.backbone
         export = export_state_dict(backbone) if residual else backbone.state_dict()
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
-    title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
-    draw(table, title, folder / "run.png")
-    export_npz(folder, folder / "measurements.npz")
+    if picture:
+        title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
+        draw(table, title, folder / "run.png")
+        export_npz(folder, folder / "measurements.npz")
     summary = json.loads(dumps(summary))
     replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
     return summary

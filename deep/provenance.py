@@ -2,30 +2,35 @@
 
 import functools
 import hashlib
+import json
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import deep
-import linear_theory
 from deep.distributed import World
+from linear_theory import origin
 
-_SILENT = ("__main__", "commands", "live", "picture", "presets", "report")  # modules that change no number
+# Modules that `deep.runs` reaches and that change no number: what is shown and said of a run.
+_SILENT = ("deep.live", "deep.picture", "deep.presets", "deep.provenance")
 _NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+@functools.cache
+def _code() -> dict[str, str]:
+    return origin.code("deep.runs", _SILENT, _NUMERICS)
+
+
+def code() -> dict[str, str]:
+    """What computes a run: {module: digest} of all that `deep.runs` reaches, and {package: version} of its numerics."""
+    return dict(_code())
 
 
 @functools.cache
 def fingerprint() -> str:
     """A hash of the code that computes a run and of the versions of its numerics."""
-    digest = hashlib.sha256(" ".join(map(version, _NUMERICS)).encode())
-    for package in (deep, linear_theory):
-        for path in sorted(Path(package.__path__[0]).glob("*.py")):
-            if path.stem not in _SILENT:
-                digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(_code(), sort_keys=True).encode()).hexdigest()
 
 
 def provenance(world: World) -> dict:
@@ -33,9 +38,11 @@ def provenance(world: World) -> dict:
     cuda = world.device.type == "cuda"
     return {
         "fingerprint": fingerprint(),
+        "code": code(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
+        "device": world.device.type,
         "hardware": torch.cuda.get_device_name(world.device) if cuda else cpu_name(),
         "threads": torch.get_num_threads(),
         "processes": world.size,

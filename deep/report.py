@@ -53,7 +53,7 @@ def text(summary: dict) -> str:
             "",
             ": ".join(filter(None, (summary["diagnosis"], summary["explanation"]))),
             *(f"warning, {sentence}" for sentence in summary["warnings"]),
-            f"picture: {summary['run']}/run.png",
+            *([f"picture: {summary['run']}/run.png"] if summary.get("picture", True) else []),
         ]
     )
 

@@ -1,8 +1,9 @@
 """A run from its config to its folder: assembled, trained or resumed, evaluated, summed up.
 
 The folder holds `config.json`, the table of measurements (`metrics.jsonl` and raw arrays), `evaluations/`, checkpoints,
-and at the end `summary.json`, `run.png` and `backbone.pt`. Which folder that is, unless one is named, follows from
-the config, the code that computes and the versions of the numerics: another result never comes out of an old folder.
+and at the end `run.png` and `backbone.pt`, if wanted, and last of all `summary.json`. Which folder that is, unless one
+is named, follows from the config, the code that computes and the versions of the numerics: another result never comes
+out of an old folder.
 """
 
 import contextlib
@@ -51,28 +52,50 @@ class Place:
     resume: bool = False
     quiet: bool = False
     tensorboard: bool = False
+    picture: bool = True
+    """Whether run.png, measurements.npz and backbone.pt are made, which takes seconds and serves a person."""
 
 
 # ---------------------------------------------------------------- folders
 
 
+def key(config: Config) -> str:
+    """What names a run: 16 hexadecimal digits of a hash of config, code and versions."""
+    return hashlib.sha256((to_json(config) + fingerprint()).encode()).hexdigest()[:16]
+
+
 def default_folder(config: Config) -> Path:
-    """runs/NAME-HASH, the hash being that of config, code and versions."""
-    key = hashlib.sha256((to_json(config) + fingerprint()).encode()).hexdigest()
-    return Path("runs") / f"{config.data.dataset}-{config.method.predictor}-seed{config.seed}-{key[:10]}"
+    """runs/KEY."""
+    return Path("runs") / key(config)
+
+
+def whole_summary(folder: Path) -> dict | None:
+    """The summary in `folder`; None where there is none, or one that is not whole: then the run is not finished.
+
+    Raises OSError where the folder cannot be read.
+    """
+    try:
+        summary = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+        return None
+    whole = isinstance(summary, dict) and all(isinstance(summary.get(name), kind) for name, kind in _PARTS.items())
+    return summary if whole and "fingerprint" in summary["provenance"] else None
+
+
+_PARTS = {"state": str, "seconds": int | float, "first": dict, "last": dict, "config": dict, "provenance": dict}
 
 
 def read_summary(folder: Path) -> dict:
     """The summary of a finished run. Raises ValueError where there is none."""
-    path = Path(folder) / SUMMARY
-    if not path.is_file():
+    summary = whole_summary(folder)
+    if summary is None:
         unfinished = (Path(folder) / CONFIG).is_file()
         raise ValueError(
             f"{folder} holds an unfinished run; the command that began it goes on with --out {folder} --resume"
             if unfinished
             else f"{folder} holds no run"
         )
-    return json.loads(path.read_text())
+    return summary
 
 
 # ---------------------------------------------------------------- a run
@@ -129,9 +152,10 @@ def together(world: World, act: Callable[[], T]) -> T:
 
 def _claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack) -> dict | None:
     """The summary of the run in `folder` if that has ended; else None, and the folder is this process's to write."""
-    if (folder / SUMMARY).is_file():
+    if not whole_summary(folder):
+        held.enter_context(_locked(folder))
+    if whole_summary(folder):  # perhaps by now: whoever held the lock may just have finished
         return _finished(folder, config)
-    held.enter_context(_locked(folder))
     if (folder / CONFIG).is_file():
         _refuse_another(folder, config, "unfinished")
         if not resume:
@@ -198,8 +222,8 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
         return _stopped(folder, run.clock.step, stop.signal, recorder)
     if not world.writes:
         return {"state": state, "run": str(folder)}
-    seconds = recorder.seconds_before + time.monotonic() - began
-    return conclude(config, dataset, folder, world, siamese, parts, state, run.clock.step, recorder.warnings, seconds)
+    seconds, told = recorder.seconds_before + time.monotonic() - began, recorder.warnings
+    return conclude(config, dataset, folder, world, siamese, parts, state, run.clock.step, told, seconds, place.picture)
 
 
 def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siamese]:

@@ -13,13 +13,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-import linear_theory.alignment
-import linear_theory.hyperparameters
-import linear_theory.integrate
-import linear_theory.linear_siamese
-import linear_theory.matrix_flow
-import linear_theory.views
-from experiments import digits_comparison, digits_views
 from experiments.digits_comparison import LEADING, VARIANTS, Setting, agreement, measure, measured, predict, start
 from experiments.digits_images import image_variables, recovered
 from experiments.digits_views import digit_views
@@ -30,16 +23,8 @@ from linear_theory.matrix_flow import Correlations
 
 BAR = 0.05
 KEPT = "Finished pieces of work, taken up again by the next run of the same command. They may be deleted.\n"
-MODULES = (
-    digits_comparison,
-    digits_views,
-    linear_theory.alignment,
-    linear_theory.hyperparameters,
-    linear_theory.integrate,
-    linear_theory.linear_siamese,
-    linear_theory.matrix_flow,
-    linear_theory.views,
-)
+MODULES = ("experiments.digits_comparison",)
+"""What computes the units; all that it reaches goes into their keys."""
 
 
 @dataclass(frozen=True)

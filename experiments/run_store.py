@@ -1,12 +1,11 @@
 """Finished work is kept: a folder of small .npz files, one for each unit of work, that a killed run finds again.
 
-A unit's key is its configuration, the text of the modules that compute it and the versions of the numerics: nothing
-rounded, nothing left out, no commit and no time. Every file appears whole or not at all.
+A unit's key is its configuration, what computes in the modules that its code can reach, and the versions of the
+numerics (`linear_theory.origin`): nothing rounded, nothing left out, no commit and no time. Every file appears whole or
+not at all.
 """
 
 import hashlib
-import importlib.metadata
-import inspect
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from linear_theory.files import replace_file
+from linear_theory.origin import code, difference
 
 Arrays = dict[str, np.ndarray]
 
@@ -36,10 +36,10 @@ class Unit(NamedTuple):
 
 @dataclass(frozen=True)
 class RunStore:
-    """Units of work kept under `folder`, as computed by `modules` with `packages`."""
+    """Units of work in `folder`, as computed by `modules` (or names of them), all that these reach, and `packages`."""
 
     folder: Path
-    modules: tuple[ModuleType, ...]
+    modules: tuple[ModuleType | str, ...]
     packages: tuple[str, ...] = ("numpy", "torch")
 
     def origin(self, config: dict) -> dict[str, str]:
@@ -48,11 +48,9 @@ class RunStore:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        # Read once: a file edited while the work goes on is not the code that does it.
-        return {
-            **{f"module {m.__name__}": _digest(inspect.getsource(m))[:16] for m in self.modules},
-            **{f"version of {name}": importlib.metadata.version(name) for name in self.packages},
-        }
+        names = [module if isinstance(module, str) else module.__name__ for module in self.modules]
+        found = {k: v for name in names for k, v in code(name, (__name__,), self.packages).items()}
+        return {f"{'version of' if k in self.packages else 'module'} {k}": v for k, v in found.items()}
 
     def kept(self, unit: Unit) -> Arrays | None:
         """The unit's arrays, or None where it was never finished under this very origin."""
@@ -69,13 +67,12 @@ class RunStore:
         replace_file(self._path(unit), lambda draft: np.savez_compressed(draft, origin=origin, **arrays))
 
     def why(self, unit: Unit) -> str | None:
-        """What differs from the nearest result kept under the same label; None where there is none."""
+        """'a, b changed' since the nearest result kept under the same label; None where there is none, or this one."""
         origin, differences = self.origin(unit.config), []
         for path in self.folder.glob(f"{unit.label}-{'?' * 32}.npz"):
             with np.load(path) as file:
-                other = json.loads(str(file["origin"]))
-            differences.append(sorted(k for k in origin.keys() | other.keys() if origin.get(k) != other.get(k)))
-        return ", ".join(min(differences, key=len)) if differences else None
+                differences.append(difference(json.loads(str(file["origin"])), origin) or "")
+        return min(differences, key=len, default=None) or None
 
     def finish(self, units: Sequence[Unit], title: str) -> tuple[list[Arrays], int]:
         """(results of all units in order, how many had to be computed), with progress on standard error."""
@@ -87,7 +84,7 @@ class RunStore:
                 arrays = self.kept(unit)
                 if arrays is None:
                     if changed := self.why(unit):
-                        progress.console.print(f"{unit.label} is computed again; changed: {changed}")
+                        progress.console.print(f"{unit.label} is computed again; {changed}")
                     progress.update(bar, description=f"{title}: {unit.label}")
                     arrays = unit.compute(lambda part, done=done: progress.update(bar, completed=done + part))
                     self.keep(unit, arrays)

@@ -1,23 +1,19 @@
 """The data behind a picture: how it is recorded, and kept in a file until something that computes it changes."""
 
-import ast
 import functools
-import hashlib
 import json
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from linear_theory import origin as of_code
 from linear_theory.files import ENGINE, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
 
-ROOT = Path(__file__).resolve().parents[1]
-WINGS = ("linear_theory", "deep", "experiments", "figures")
-ONLY_DRAW = ("figures.style", "figures.phase")
-NUMERICS = ("numpy", "scipy", "torch")
+SILENT = ("figures.style", "figures.phase", "experiments.store")
+"""What only draws; and the store of runs, since each run has a key of its own that follows from the code behind it."""
 
 
 def record(variables: dict, coords: dict, h: Hyperparameters, **more) -> xr.Dataset:
@@ -43,20 +39,17 @@ def write(dataset: xr.Dataset, path: Path) -> None:
     write_netcdf(dataset, path)
 
 
-def cached(path: Path, compute: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, str | None]:
+def cached(
+    path: Path, compute: Callable[[], xr.Dataset], now: dict[str, str] | None = None
+) -> tuple[xr.Dataset, str | None]:
     """The dataset in `path` if the same `compute` made it, else a new one, written there.
 
     Returns (dataset, why it was computed; None where it was not). `compute` may be a functools.partial: its arguments,
-    the text of every module that it can reach and the versions of the numerical libraries decide what is the same.
+    the code of every module that it can reach and the versions of the numerical libraries decide what is the same;
+    or `now` does, where it is given.
     """
-    now = origin(compute)
-    try:
-        old = read(path)
-        why = _difference(json.loads(old.attrs.pop("origin", "{}")), now)
-    except FileNotFoundError:
-        why = "there are no data yet"
-    except ValueError:
-        why = "the data file is damaged"
+    now = origin(compute) if now is None else now
+    old, why = kept(path, now)
     if why is None:
         return old, None
     new = compute()
@@ -64,55 +57,36 @@ def cached(path: Path, compute: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, s
     return new, why
 
 
-def origin(compute: Callable, root: Path = ROOT) -> dict[str, str]:
+def kept(path: Path, now: dict[str, str]) -> tuple[xr.Dataset | None, str | None]:
+    """(the dataset in `path`, why it is not what would be computed `now`); None for either where there is none."""
+    try:
+        old = read(path)
+        return old, _difference(json.loads(old.attrs.pop("origin", "{}")), now)
+    except FileNotFoundError:
+        return None, "there are no data yet"
+    except ValueError:
+        return None, "the data file is damaged"
+
+
+def _difference(old: dict, now: dict) -> str | None:
+    """What changed, came or went; runs of a suite are counted, not named."""
+    runs = [{name: key for name, key in one.items() if name.startswith("run ")} for one in (old, now)]
+    new, gone = (len(a.items() - b.items()) for a, b in (runs[::-1], runs))
+    code = of_code.difference(
+        *({name: v for name, v in one.items() if name not in runs[k]} for k, one in enumerate((old, now)))
+    )
+    return "; ".join(filter(None, (code, new and _runs(new, "new"), gone and _runs(gone, "gone")))) or None
+
+
+def _runs(count: int, what: str) -> str:
+    return f"{count} run{'s' * (count > 1)} {what}"
+
+
+def origin(compute: Callable, root: Path = of_code.ROOT) -> dict[str, str]:
     """What decides the outcome of `compute`: {module, library or "parameters": digest or version}."""
     bare, arguments = compute, []
     while isinstance(bare, functools.partial):
         arguments += [bare.args, sorted(bare.keywords.items())]
         bare = bare.func
-    sources = _reachable(bare.__module__, root)
-    call = _digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}")
-    return {"parameters": call, **sources, **{name: version(name) for name in NUMERICS}}
-
-
-def _difference(old: dict, now: dict) -> str | None:
-    changed = sorted(name for name in {*old, *now} if old.get(name) != now.get(name))
-    return f"{', '.join(changed)} changed" if changed else None
-
-
-def _reachable(module: str, root: Path) -> dict[str, str]:
-    """{name: digest} of `module` and of all the project's modules that it imports, directly or not."""
-    digests, todo = {}, [module]
-    while todo:
-        name = todo.pop()
-        path = root / Path(*name.split(".")).with_suffix(".py")
-        if name not in digests and name not in ONLY_DRAW and name.split(".")[0] in WINGS and path.is_file():
-            digests[name], imported = _parsed(path.read_text(encoding="utf-8"))
-            todo += imported
-    return digests
-
-
-@functools.cache
-def _parsed(text: str) -> tuple[str, list[str]]:
-    """(digest of what computes, names that may be imported modules) of a module's text."""
-    tree, imported = ast.parse(text), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return _digest(ast.dump(_Computing().visit(tree))), imported
-
-
-class _Computing(ast.NodeTransformer):
-    """Drops what cannot change a number: documentation strings, and functions named draw_… or _draw_…."""
-
-    def visit_Expr(self, node):
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
-
-    def visit_FunctionDef(self, node):
-        return None if node.name.lstrip("_").startswith("draw_") else self.generic_visit(node)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    call = of_code.digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}")
+    return {"parameters": call, **of_code.code(bare.__module__, SILENT, root=root)}

@@ -39,15 +39,24 @@ class Command:
         return 0
 
 
-Commands = dict[str, type[Command] | Command]
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Commands under a common name: `python -m PROGRAM NAME COMMAND …`."""
+
+    about: str
+    """What they are for, in a sentence."""
+    commands: "Commands"
+
+
+Commands = dict[str, type[Command] | Command | Group]
 
 
 def main(program: str, description: str, commands: Commands, argv: list[str] | None = None) -> int:
     """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status.
 
     That of the command, usually 0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer
-    (`… | head`). An instance among the commands brings other defaults than its class. The name of a lone command may be
-    left out.
+    (`… | head`). An instance among the commands brings other defaults than its class, a Group more commands under one
+    name. The name of a lone command may be left out.
     """
     status = 0
     try:
@@ -86,7 +95,20 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _subcommand(name: str, command: type[Command] | Command):
+def sentences(commands: Commands) -> dict[str, str]:
+    """What each command does, by name; those of a group by both names."""
+    said = {}
+    for name, command in commands.items():
+        if isinstance(command, Group):
+            said |= {f"{name} {inner}": sentence for inner, sentence in sentences(command.commands).items()}
+        else:
+            said[name] = command.__doc__.splitlines()[0]
+    return said
+
+
+def _subcommand(name: str, command: type[Command] | Command | Group):
+    if isinstance(command, Group):  # only for the help, and for what is said of a name that does not exist
+        command = dataclasses.make_dataclass("Group", [], namespace={"__doc__": command.about})
     if isinstance(command, type):
         return Annotated[command, tyro.conf.subcommand(name, prefix_name=False)]
     return Annotated[type(command), tyro.conf.subcommand(name, prefix_name=False, default=command)]
@@ -94,6 +116,9 @@ def _subcommand(name: str, command: type[Command] | Command):
 
 def _parse(program: str, description: str, commands: Commands, argv: list[str]) -> Command | None:
     """The command that `argv` stands for; None where tyro has printed the help that was asked for."""
+    group = commands.get(argv[0]) if argv else None
+    if isinstance(group, Group):
+        return _parse(f"{program} {argv[0]}", group.about, group.commands, argv[1:])
     kinds = tuple(_subcommand(name, command) for name, command in commands.items())
     kind = Union[kinds]  # noqa: UP007
     if len(commands) == 1:  # a union of one is no union, and would have no name to be called by

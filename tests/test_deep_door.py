@@ -185,7 +185,7 @@ def test_json_is_one_object_and_quiet_is_quiet(capsys):
     assert (status, err, out.count("\n")) == (0, "", 1)
     found = json.loads(out)
     assert found.keys() >= KEYS
-    assert found["run"].startswith("runs/digits-linear-seed0-")
+    assert re.fullmatch("runs/[0-9a-f]{16}", found["run"])
     assert len(found["alignment"]) == len(found["spectrum"]) == 8
     assert found["knn"].keys() == {"before", "after", "pixels"}
     _, out, _ = call(capsys, "evaluate", found["run"], "--json", "--probe", "none")
@@ -201,7 +201,8 @@ def test_several_seeds(capsys, tmp_path):
     assert found["runs"][0]["spectrum"] != found["runs"][1]["spectrum"]
     _, out, _ = call(capsys, *argv, "--seeds", "1,2")
     runs = json.loads(out)["runs"]
-    assert [re.search(r"seed\d", r["run"])[0] for r in runs] == ["seed1", "seed2"]
+    assert [r["config"]["seed"] for r in runs] == [1, 2]
+    assert len({r["run"] for r in runs}) == 2
     assert runs[0]["spectrum"] == found["runs"][1]["spectrum"]
     assert all((tmp_path / r["run"] / "summary.json").is_file() for r in runs)
 

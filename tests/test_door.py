@@ -18,7 +18,7 @@ import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linear_theory.door import Command, dumps, main, plain, refuse_nan
+from linear_theory.door import Command, Group, dumps, main, plain, refuse_nan, sentences
 
 ROOT = Path(__file__).parents[1]
 
@@ -182,6 +182,21 @@ def test_a_lone_command_takes_no_other_name(door):
 )
 def test_nan_is_refused_wherever_a_number_is_read(door, argv, name):
     assert door("echo", *argv, "--json") == (2, "", f"error: {name} is NaN; give a number\n")
+
+
+def test_a_group_holds_commands_under_one_name(door):
+    grouped = {"echo": Echo, "files": Group("Work on files.", {"store": Store, "lone": Group("One.", {"echo": Echo})})}
+    assert sentences(grouped) == {
+        "echo": "Say what was read.", "files store": "Write to a file.", "files lone echo": "Say what was read.",
+    }  # fmt: skip
+    status, out, _ = door("--help", commands=grouped)
+    assert status == 0 and "Work on files." in out and "--p1" not in out
+    status, out, _ = door("files", "store", "--help", commands=grouped)
+    assert status == 0 and "python -m wing files store" in out and "--p1" in out
+    status, out, _ = door("files", "lone", "--p0", "0.5", "--json", commands=grouped)
+    assert status == 0 and json.loads(out)["p0"] == 0.5
+    assert door("files", commands=grouped)[::2] == (2, "error: Missing subcommand: expected one of {store, lone}\n")
+    assert "python -m wing files store: PATH The file" in door("files", "store", commands=grouped)[2]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from experiments.digits_views import digit_views
 from experiments.linear_digits import LinearDigits
 from experiments.run_store import RunStore, Unit
 from figures import linear_digits as pictures
-from linear_theory.door import main
+from linear_theory.door import main, sentences
 from linear_theory.files import ENGINE, replace_file
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.linear_siamese import Training, train
@@ -317,7 +317,7 @@ def test_the_command_prints_words_or_one_object(tiny, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["computed"] == 0 and printed.out.count("\n") == 1
     assert main("experiments", "", COMMANDS, ["list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out).keys() == COMMANDS.keys()
+    assert json.loads(capsys.readouterr().out).keys() == sentences(COMMANDS).keys()
 
 
 @pytest.mark.parametrize(
@@ -372,15 +372,16 @@ def test_store_says_what_changed(tmp_path, monkeypatch, capsys):
 
     RunStore(tmp_path, (linear_digits,)).finish([unit({"lr": 0.1, "batch": 2})], "test")
     other = RunStore(tmp_path, (linear_digits,))
-    assert other.why(unit({"lr": 0.1, "batch": 2})) == ""
-    assert other.why(unit({"lr": 0.2, "batch": 2})) == "setting lr"
+    assert other.why(unit({"lr": 0.1, "batch": 2})) is None
+    assert other.why(unit({"lr": 0.2, "batch": 2})) == "setting lr changed"
     assert other.why(Unit("another", {}, None)) is None
-    monkeypatch.setattr(module.inspect, "getsource", lambda m: "edited")
+    found = module.code
+    monkeypatch.setattr(module, "code", lambda *_: found(*_) | {"experiments.linear_digits": "edited"})
     edited = RunStore(tmp_path, (linear_digits,))
     assert edited.kept(unit({"lr": 0.1, "batch": 2})) is None
-    assert edited.why(unit({"lr": 0.1, "batch": 2})) == "module experiments.linear_digits"
+    assert edited.why(unit({"lr": 0.1, "batch": 2})) == "module experiments.linear_digits changed"
     assert edited.finish([unit({"lr": 0.1, "batch": 2})], "test")[1] == 1
-    assert "changed: module experiments.linear_digits" in " ".join(capsys.readouterr().err.split())
+    assert "computed again; module experiments.linear_digits changed" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_draft(tmp_path):

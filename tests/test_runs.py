@@ -17,8 +17,7 @@ import torchvision
 from deep import checkpoint, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from deep.distributed import World
-from deep.provenance import fingerprint
-from deep.runs import Place, default_folder, evaluate_again, execute, joined, read_summary
+from deep.runs import Place, evaluate_again, execute, joined
 
 TINY = Config(
     Data(fraction=0.1, image_size=8),
@@ -45,110 +44,6 @@ def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     return folder, run(folder)
-
-
-@pytest.fixture
-def untrainable(monkeypatch):
-    """Fail where training begins: what is to be refused must be by then."""
-    monkeypatch.setattr("deep.runs.train", lambda *_: pytest.fail("training began"))
-
-
-# ---------------------------------------------------------------- folders
-
-
-def test_a_finished_run_is_read_and_not_repeated(finished, untrainable):
-    folder, summary = finished
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert run(folder) == run(folder, resume=True) == summary == read_summary(folder)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def test_the_summary_carries_its_origin(finished):
-    folder, summary = finished
-    assert summary["config"] == json.loads((folder / "config.json").read_text())
-    origin = summary["provenance"]
-    assert origin["fingerprint"] == fingerprint()
-    assert origin["processes"] == 1
-    assert (summary["state"], summary["steps"]) == ("finished", 8)
-    assert len(summary["alignment"]) == len(summary["spectrum"]) == 8
-
-
-def test_another_setting_does_not_pass_for_it(finished, untrainable):
-    folder, _ = finished
-    for resume in (False, True):
-        with pytest.raises(ValueError, match=r"holds another, finished run: --lr was 0\.05 and is now 0\.1"):
-            run(folder, changed(TINY, lr=0.1), resume)
-
-
-def test_other_code_does_not_pass_for_it(finished, untrainable, monkeypatch):
-    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
-    with pytest.raises(ValueError, match="computed by other code or versions"):
-        run(finished[0])
-
-
-def test_the_default_folder_follows_from_all_that_decides_the_numbers(monkeypatch):
-    folders = {default_folder(changed(TINY, seed=seed, lr=lr)) for seed in (0, 1) for lr in (0.1, 0.1 + 1e-12)}
-    assert len(folders) == 4
-    assert default_folder(TINY) == default_folder(changed(TINY))
-    before = default_folder(TINY)
-    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
-    assert default_folder(TINY) != before
-
-
-@pytest.fixture
-def unfinished(tmp_path, monkeypatch):
-    """The folder of a run that lost its process as it was to be summed up."""
-    with monkeypatch.context() as broken:
-        broken.setattr("deep.runs.conclude", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run(tmp_path / "run")
-    return tmp_path / "run"
-
-
-def test_an_unfinished_run_is_gone_on_with_only_if_asked(unfinished, finished):
-    with pytest.raises(ValueError, match="unfinished run; go on with --resume"):
-        run(unfinished)
-    with pytest.raises(ValueError, match="holds an unfinished run; the command that began it goes on with --out"):
-        read_summary(unfinished)
-    with pytest.raises(ValueError, match="another, unfinished run: --seed was 0 and is now 1"):
-        run(unfinished, replace(TINY, seed=1), resume=True)
-    assert run(unfinished, resume=True)["spectrum"] == finished[1]["spectrum"]
-
-
-def test_an_unfinished_run_is_not_gone_on_with_by_other_code(unfinished, monkeypatch, untrainable):
-    monkeypatch.setattr("deep.recorder.fingerprint", lambda: "other")
-    with pytest.raises(ValueError, match="begun by other code or versions; name another --out"):
-        run(unfinished, resume=True)
-
-
-def test_a_folder_that_is_no_runs_is_left_alone(tmp_path, untrainable):
-    (tmp_path / "embeddings.f32").write_bytes(b"precious")
-    with pytest.raises(ValueError, match="holds files that are no run's"):
-        run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.f32"]
-    with pytest.raises(ValueError, match="cannot write into"):
-        run(tmp_path / "embeddings.f32" / "run")
-    with pytest.raises(ValueError, match="holds no run"):
-        read_summary(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"batch_size": 200}, "--batch-size 200 exceeds the 144 training images"),
-        ({"batch_size": 33, "accumulation": 2}, "--accumulation 2 does not divide --batch-size 33"),
-        ({"dataset": "imagefolder", "data_folder": "/nowhere"}, "/nowhere"),
-        ({"dataset": "cifar10", "data_folder": "/nowhere"}, "--download"),
-        ({"fraction": 0.0001}, "at least 2"),
-        ({"predictor": "directpred", "predictor_bias": True}, "--predictor-bias"),
-        ({"storage": "stream"}, "--storage stream"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, untrainable, fields, sentence):
-    with pytest.raises(ValueError, match=sentence) as refused:
-        run(tmp_path / "run", changed(TINY, **fields))
-    assert "\n" not in str(refused.value)
-    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------- how runs end

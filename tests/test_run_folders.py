@@ -1,0 +1,172 @@
+"""The folder of a run: what names it, what is read again, and what is refused."""
+
+import contextlib
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from test_runs import TINY, changed, run
+
+from deep.config import Config, Optimisation
+from deep.distributed import World
+from deep.provenance import code, fingerprint
+from deep.report import text
+from deep.runs import Place, default_folder, execute, key, read_summary
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return folder, run(folder)
+
+
+@pytest.fixture
+def untrainable(monkeypatch):
+    """Fail where training begins: what is to be refused must be by then."""
+    monkeypatch.setattr("deep.runs.train", lambda *_: pytest.fail("training began"))
+
+
+def test_a_finished_run_is_read_and_not_repeated(finished, untrainable):
+    folder, summary = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(folder) == run(folder, resume=True) == summary == read_summary(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_summary_carries_its_origin(finished):
+    folder, summary = finished
+    assert summary["config"] == json.loads((folder / "config.json").read_text())
+    origin = summary["provenance"]
+    assert origin["fingerprint"] == fingerprint()
+    assert origin["code"] == code()
+    assert origin["device"] == "cpu"
+    assert origin["hardware"]
+    assert origin["processes"] == 1
+    assert (summary["state"], summary["steps"]) == ("finished", 8)
+    assert len(summary["alignment"]) == len(summary["spectrum"]) == 8
+
+
+def test_another_setting_does_not_pass_for_it(finished, untrainable):
+    folder, _ = finished
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"holds another, finished run: --lr was 0\.05 and is now 0\.1"):
+            run(folder, changed(TINY, lr=0.1), resume)
+
+
+def test_other_code_does_not_pass_for_it(finished, untrainable, monkeypatch):
+    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
+    with pytest.raises(ValueError, match="computed by other code or versions"):
+        run(finished[0])
+
+
+def test_the_default_folder_follows_from_all_that_decides_the_numbers(monkeypatch):
+    folders = {default_folder(changed(TINY, seed=seed, lr=lr)) for seed in (0, 1) for lr in (0.1, 0.1 + 1e-12)}
+    assert len(folders) == 4
+    assert all(re.fullmatch("runs/[0-9a-f]{16}", str(folder)) for folder in folders)
+    assert default_folder(TINY).name == key(TINY)
+    assert default_folder(TINY) == default_folder(changed(TINY))
+    before = default_folder(TINY)
+    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
+    assert default_folder(TINY) != before
+
+
+def test_a_new_default_is_a_new_key(monkeypatch):
+    before = key(Config(optimisation=Optimisation()))
+    defaults = [0.07 if value == 0.05 else value for value in Optimisation.__init__.__defaults__]
+    monkeypatch.setattr(Optimisation.__init__, "__defaults__", tuple(defaults))
+    assert key(Config(optimisation=Optimisation())) != before
+    assert key(Config(optimisation=Optimisation(lr=0.05))) == before
+
+
+@pytest.mark.parametrize("content", ["", '{"state": "finis', "[]", "{}", "\xff", '{"state": "finished", "first": 3}'])
+def test_a_summary_that_is_not_whole_is_none(tmp_path, finished, content):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match="unfinished run"):
+        read_summary(tmp_path / "run")
+    with pytest.raises(ValueError, match="unfinished run; go on with --resume"):
+        run(tmp_path / "run")
+    summary = run(tmp_path / "run", resume=True)
+    assert summary["spectrum"] == finished[1]["spectrum"]
+    assert read_summary(tmp_path / "run") == summary
+
+
+def test_a_run_that_another_process_has_just_finished_is_read(tmp_path, finished, untrainable, monkeypatch):
+    @contextlib.contextmanager
+    def waited_for(folder):
+        shutil.copytree(finished[0], folder)
+        yield
+
+    monkeypatch.setattr("deep.checkpoint.lock", waited_for)
+    assert run(tmp_path / "run") == finished[1]
+
+
+def test_without_a_picture_the_numbers_are_the_same(tmp_path, finished):
+    place = Place(tmp_path / "run", quiet=True, picture=False)
+    summary = execute(TINY, place, World(0, 1, torch.device("cpu"), None))
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not files & {"run.png", "measurements.npz", "backbone.pt"}
+    assert {path.name for path in finished[0].iterdir()} - files == {"run.png", "measurements.npz", "backbone.pt"}
+    for name in ("spectrum", "alignment", "knn", "diagnosis"):
+        assert summary[name] == finished[1][name]
+    assert "picture" in text(finished[1])
+    assert "picture" not in text(summary)
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """The folder of a run that lost its process as it was to be summed up."""
+    with monkeypatch.context() as broken:
+        broken.setattr("deep.runs.conclude", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_an_unfinished_run_is_gone_on_with_only_if_asked(unfinished, finished):
+    with pytest.raises(ValueError, match="unfinished run; go on with --resume"):
+        run(unfinished)
+    with pytest.raises(ValueError, match="holds an unfinished run; the command that began it goes on with --out"):
+        read_summary(unfinished)
+    with pytest.raises(ValueError, match="another, unfinished run: --seed was 0 and is now 1"):
+        run(unfinished, replace(TINY, seed=1), resume=True)
+    assert run(unfinished, resume=True)["spectrum"] == finished[1]["spectrum"]
+
+
+def test_an_unfinished_run_is_not_gone_on_with_by_other_code(unfinished, monkeypatch, untrainable):
+    monkeypatch.setattr("deep.recorder.fingerprint", lambda: "other")
+    with pytest.raises(ValueError, match="begun by other code or versions; name another --out"):
+        run(unfinished, resume=True)
+
+
+def test_a_folder_that_is_no_runs_is_left_alone(tmp_path, untrainable):
+    (tmp_path / "embeddings.f32").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="holds files that are no run's"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["embeddings.f32"]
+    with pytest.raises(ValueError, match="cannot write into"):
+        run(tmp_path / "embeddings.f32" / "run")
+    with pytest.raises(ValueError, match="holds no run"):
+        read_summary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"batch_size": 200}, "--batch-size 200 exceeds the 144 training images"),
+        ({"batch_size": 33, "accumulation": 2}, "--accumulation 2 does not divide --batch-size 33"),
+        ({"dataset": "imagefolder", "data_folder": "/nowhere"}, "/nowhere"),
+        ({"dataset": "cifar10", "data_folder": "/nowhere"}, "--download"),
+        ({"fraction": 0.0001}, "at least 2"),
+        ({"predictor": "directpred", "predictor_bias": True}, "--predictor-bias"),
+        ({"storage": "stream"}, "--storage stream"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, untrainable, fields, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        run(tmp_path / "run", changed(TINY, **fields))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "run").exists()
