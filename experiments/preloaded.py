@@ -1,0 +1,9 @@
+"""What a worker process is born with: the modules a run needs, and the digest of their text as it was when read.
+
+Workers that start later, after somebody has edited a file, then still name the code that they carry out.
+"""
+
+from deep.provenance import fingerprint
+from experiments.one_run import carry_out  # noqa: F401
+
+fingerprint()

@@ -1,0 +1,117 @@
+"""`python -m experiments run SUITE`: all runs of a suite, on whatever there is to run them."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from deep.commands import read_seeds
+from experiments.launcher import choose, launch
+from experiments.one_run import Outcome
+from experiments.progress import clock
+from experiments.slurm import Slurm
+from experiments.store import ROOT, Store
+from experiments.suites import Suite
+from experiments.suites import suite as named
+from linear_theory.door import Command
+
+
+@dataclass(frozen=True)
+class RunSuite(Command):
+    """Carry out a suite: finished runs are found, unfinished ones resumed, those of other processes left to them."""
+
+    suite: tyro.conf.Positional[str]
+    """Its name."""
+    scale: str = "cpu"
+    """smoke, cpu, cifar, gpu or paper: what the runs are made of."""
+    arms: tuple[str, ...] = ()
+    """Only these arms."""
+    seeds: str | None = None
+    """Only these seeds: 0-2, or 0,2,5; None: the suite's own."""
+    launcher: Literal["auto", "inprocess", "pool", "slurm"] = "auto"
+    """auto: worker processes on a CPU, one run after the other with an accelerator."""
+    workers: int | None = None
+    """Worker processes of one thread each; None: as many as there are cores."""
+    runs: Path = ROOT
+    """Folder of the store."""
+    slurm: Slurm = Slurm()
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        """Carry out what is not finished. Raises ValueError for an unknown suite, scale or arm."""
+        if self.launcher != "slurm" and self.slurm != Slurm():
+            raise ValueError("flags of Slurm jobs need --launcher slurm")
+        began = time.monotonic()
+        chosen = select(named(self.suite, self.scale), self.arms, self.seeds)
+        entries = chosen.configs()
+        labels = [f"{arm}, seed {seed}" for arm, seed, _ in entries]
+        outcomes = launch(
+            [config for *_, config in entries],
+            Store(self.runs),
+            choose(self.launcher, self.workers, self.slurm),
+            f"{self.suite}, {self.scale}",
+            labels,
+        )
+        about = {"suite": self.suite, "scale": self.scale}
+        return about | summed_up([entry[:2] for entry in entries], outcomes) | {"seconds": time.monotonic() - began}
+
+    def text(self, result: dict) -> str:
+        """What is finished and what is not, and why."""
+        fresh = f", {result['fresh']} of them now" if result["fresh"] else ""
+        lines = [
+            f"{result['suite']}, {result['scale']}: {result['finished']} of {result['total']} runs finished{fresh}, "
+            f"in {clock(result['seconds'])}"
+        ]
+        lines += [f"diverged: {run['arm']}, seed {run['seed']}" for run in result["diverged"]]
+        if result["failed"]:
+            lines.append(f"{len(result['failed'])} failed, for the reasons above")
+        if result["stopped"]:
+            lines.append(f"{result['stopped']} stopped; the same command goes on with them")
+        return "\n".join(lines)
+
+    def status(self, result: dict) -> int:
+        """0; 1 where a run failed; 128 + the signal where one told it to stop."""
+        return 128 + result["signal"] if result["signal"] else int(bool(result["failed"]))
+
+
+def select(suite: Suite, arms: Sequence[str], seeds: str | None) -> Suite:
+    """The suite with these arms and seeds alone; all where none are named.
+
+    Raises ValueError for an arm that it has not, and for seeds that cannot be read.
+    """
+    for arm in arms:
+        if arm not in suite.arms:
+            raise ValueError(f"{suite.name} has no arm {arm!r}; there are {', '.join(suite.arms)}")
+    chosen = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}
+    if seeds is not None:
+        chosen = {name: replace(arm, seeds=tuple(read_seeds(seeds))) for name, arm in chosen.items()}
+    return replace(suite, arms=chosen)
+
+
+def summed_up(names: Sequence[tuple[str, int]], outcomes: Sequence[Outcome]) -> dict:
+    """What became of the runs whose (arm, seed) are `names`; a run that serves several arms counts once."""
+    by_key = {outcome.key: (name, outcome) for name, outcome in reversed(list(zip(names, outcomes)))}
+    runs = [by_key[key] for key in dict.fromkeys(outcome.key for outcome in outcomes)]
+    states = Counter(outcome.state for _, outcome in runs)
+
+    def listed(state: str) -> list[dict]:
+        return [
+            {"arm": arm, "seed": seed, "key": outcome.key, "reason": outcome.reason}
+            for (arm, seed), outcome in runs
+            if outcome.state == state
+        ]
+
+    return {
+        "total": len(runs),
+        "finished": states["finished"] + states["diverged"],
+        "fresh": sum(outcome.fresh for _, outcome in runs if outcome.state in ("finished", "diverged")),
+        "failed": listed("failed"),
+        "diverged": listed("diverged"),
+        "stopped": states["stopped"],
+        "signal": max((outcome.signal for _, outcome in runs), default=0),
+    }

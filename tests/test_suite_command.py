@@ -1,0 +1,135 @@
+"""`python -m experiments run SUITE`: what it carries out, what it says, and how it ends."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deep.config import Config, Data, Method, Monitor, Optimisation
+from experiments import suite_command
+from experiments.one_run import Outcome
+from experiments.slurm import Slurm
+from experiments.store import Store
+from experiments.suite_command import RunSuite, select, summed_up
+from experiments.suites import Arm, Suite
+from linear_theory.door import main
+
+TINY = Config(
+    Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
+    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Optimisation(epochs=1, batch_size=16),
+    Monitor(monitor_every=1, evaluate_every=1, probe="none"),
+)
+
+
+GOOD = {
+    "baseline": TINY,
+    "baseline again": TINY,
+    "directpred": replace(TINY, method=replace(TINY.method, predictor="directpred")),
+}
+BAD = {"too few": replace(TINY, data=replace(TINY.data, gaussian_samples=8))}
+
+
+@pytest.fixture
+def suites(monkeypatch):
+    def suite(name, scale):
+        if name not in ("good", "bad"):
+            raise ValueError(f"there is no suite {name!r}")
+        arms = GOOD if name == "good" else GOOD | BAD
+        return Suite(name, scale, {name: Arm(name, config, (0, 1)) for name, config in arms.items()})
+
+    monkeypatch.setattr(suite_command, "named", suite)
+
+
+def run(tmp_path, capsys, *argv):
+    """Exit status, standard output and standard error of a run with the launcher that starts no process."""
+    commands = {"run": RunSuite, "other": RunSuite}
+    status = main("experiments", "", commands, ["run", *argv, "--launcher", "inprocess", "--runs", str(tmp_path)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def test_a_suite_is_carried_out_once(suites, tmp_path, capsys):
+    status, out, _ = run(tmp_path, capsys, "good", "--scale", "smoke", "--json")
+    result = json.loads(out)
+    assert status == 0 and result.pop("seconds") > 0
+    counts = {"total": 4, "finished": 4, "fresh": 4, "stopped": 0, "signal": 0}
+    assert result == {"suite": "good", "scale": "smoke", "failed": [], "diverged": []} | counts
+    assert len(list(Store(tmp_path).records())) == 4
+    again = json.loads(run(tmp_path, capsys, "good", "--json")[1])
+    assert (again["finished"], again["fresh"]) == (4, 0)
+
+
+def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
+    status, out, _ = run(tmp_path, capsys, "bad", "--seeds", "1,3", "--arms", "too few", "directpred", "--json")
+    result = json.loads(out)
+    assert status == 1 and result["finished"] == 2
+    reason = "--batch-size 16 exceeds the 8 training images; it must be at most 8"
+    keys = [Store(tmp_path).folder(replace(BAD["too few"], seed=seed)).name for seed in (1, 3)]
+    assert result["failed"] == [
+        {"arm": "too few", "seed": seed, "key": key, "reason": reason} for seed, key in zip((1, 3), keys)
+    ]
+    status, out, err = run(tmp_path, capsys, "bad", "--seeds", "1", "--arms", "too few")
+    assert "bad, cpu: 0 of 1 runs finished" in out and "1 failed" in out
+    assert f"failed: too few, seed 1: {reason}" in err
+
+
+@pytest.mark.parametrize(
+    "argv, complaint",
+    [
+        (["nothing"], "there is no suite 'nothing'"),
+        (["good", "--arms", "nobody"], "good has no arm 'nobody'; there are baseline, baseline again, directpred"),
+        (["good", "--seeds", "a"], "--seeds is 'a'"),
+        (["good", "--workers", "2"], "--workers belongs to --launcher pool, not inprocess"),
+        (["good", "--partition", "fast"], "flags of Slurm jobs need --launcher slurm"),
+    ],
+)
+def test_bad_input_is_one_sentence(suites, argv, complaint, tmp_path, capsys):
+    status, out, err = run(tmp_path, capsys, *argv)
+    assert status == 2 and not out and err.startswith(f"error: {complaint}") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_reach_the_launcher(suites, tmp_path, monkeypatch):
+    seen = []
+
+    def launch(configs, store, launcher, title, labels):
+        seen.append((launcher, title, labels))
+        return [Outcome(str(config.seed), "finished", None, 1.0, True) for config in configs]
+
+    monkeypatch.setattr(suite_command, "launch", launch)
+    flags = ["--launcher", "slurm", "--partition", "fast", "--gpus", "1", "--chunk", "3", "--arms", "directpred"]
+    assert main("experiments", "", {"run": RunSuite}, ["run", "good", *flags, "--runs", str(tmp_path)]) == 0
+    labels = ["directpred, seed 0", "directpred, seed 1"]
+    assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels)]
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_a_run_that_serves_two_arms_counts_once_under_the_first():
+    names = [("a", 0), ("b", 0), ("c", 0), ("d", 0)]
+    failed = Outcome("k1", "failed", "why", 1.0, True)
+    found = Outcome("k2", "finished", None, 3.0, False)
+    wild = Outcome("k3", "diverged", None, 3.0, True)
+    result = summed_up(names, [failed, failed, found, wild])
+    assert (result["total"], result["finished"], result["fresh"]) == (3, 2, 1)
+    assert result["failed"] == [{"arm": "a", "seed": 0, "key": "k1", "reason": "why"}]
+    assert result["diverged"] == [{"arm": "d", "seed": 0, "key": "k3", "reason": None}]
+
+
+def test_a_signal_decides_the_exit_status(tmp_path):
+    result = summed_up(
+        [("a", 0), ("b", 0)],
+        [Outcome("k", "stopped", "told", 0.0, False, 15), Outcome("l", "failed", "why", 0.0, True)],
+    )
+    assert RunSuite("s").status(result) == 128 + 15
+    text = RunSuite("s").text(result | {"suite": "s", "scale": "cpu", "seconds": 3.0})
+    assert "0 of 2 runs finished, in 3 s" in text and "the same command goes on" in text
+
+
+def test_selected_arms_keep_their_order():
+    suite = Suite("s", "cpu", {name: Arm(name, TINY, (0, 1, 2)) for name in "abc"})
+    chosen = select(suite, ["c", "a"], None)
+    assert list(chosen.arms) == ["a", "c"] and chosen.seeds == (0, 1, 2)
+    assert select(suite, [], "4-5").seeds == (4, 5)
