@@ -1,0 +1,229 @@
+"""The predictor ablation of Tian, Chen & Ganguli 2021 as a grid: Tables 1-3 and 5-9, Figures 2, 6 and 7, Theorem 2.
+
+Three families of arms. Plain names: a ResNet with squared error, the theory's own setting. `cosine/…`: the same with
+the papers' loss, under which weight decay acts on norms and not on directions. `linear/…`: one linear layer on Gaussian
+points with X = I and X′ = σ²I, where nothing but the theory is at work.
+
+An arm is its family's base with a few fields changed. Bases below `cifar` are set in the theory's units, so that short
+runs are long in ηt and βt; from `gpu` on the cosine family is the paper's recipe as it stands.
+"""
+
+from dataclasses import dataclass
+
+from deep.config import Config
+from deep.presets import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN, DEFAULT, LINEAR_GAUSSIAN
+from experiments.suites import Arm, Suite, change, in_units
+from linear_theory.predictor_rules import SET_RULES
+
+EMA = {"target": "ema"}
+SYMMETRIC = {"predictor": "symmetric"}
+NO_DECAY = {"weight_decay": 0.0, "predictor_weight_decay": 0.0}
+
+# What a rule is tried with, where its paper says so; others keep the config's own values.
+TUNED = {
+    "directpred": {"predictor_rho": 0.3, "predictor_eps": 0.1},
+    "directcopy": {"predictor_rho": 0.5, "predictor_eps": 0.3},
+    "optimal": {"predictor_rho": 0.3},
+}
+
+
+def faster_predictor(base: Config, alpha: float) -> dict:
+    """α_p = `alpha` at the same η: what multiplies the predictor's learning rate divides its weight decay."""
+    o = base.optimisation
+    return {"predictor_lr": alpha * o.lr, "predictor_weight_decay": o.weight_decay / alpha}
+
+
+def stronger_decay(base: Config, factor: float) -> dict:
+    """All weight decay multiplied."""
+    decay = factor * base.optimisation.weight_decay
+    return {"weight_decay": decay, "predictor_weight_decay": decay}
+
+
+def predictor_decay_only(base: Config) -> dict:
+    """η_p > η_s = 0 (Table 5)."""
+    return {"weight_decay": 0.0, "predictor_weight_decay": base.optimisation.weight_decay}
+
+
+def directpred(**values) -> dict:
+    """DirectPred with an EMA target, as in Tables 6-8: ρ = 0.3, ε = 0.1 unless told otherwise."""
+    return {**EMA, "predictor": "directpred", **TUNED["directpred"], **values}
+
+
+def network_arms(base: Config) -> dict[str, tuple[dict, str]]:
+    """What each arm changes in its base, which has a linear predictor and no EMA; and where it is in the paper."""
+    predictor_decay = predictor_decay_only(base)
+    grid = {
+        "baseline": ({}, "linear predictor, shared target"),
+        "ema": (EMA, "Table 3"),
+        "symmetric": (SYMMETRIC, "Table 3"),
+        "symmetric-ema": (SYMMETRIC | EMA, "Table 3"),
+        "bias": ({"predictor_bias": True}, "Table 3"),
+        "bias-ema": ({"predictor_bias": True} | EMA, "Table 3"),
+        "mlp": ({"predictor": "mlp"}, "Table 3"),
+        "mlp-ema": ({"predictor": "mlp"} | EMA, "Table 3"),
+        "no-decay": (NO_DECAY, "Tables 2 and 5"),
+        "no-decay-ema": (NO_DECAY | EMA, "Tables 2 and 5"),
+        "symmetric-no-decay": (SYMMETRIC | NO_DECAY, "Table 5"),
+        "symmetric-no-decay-ema": (SYMMETRIC | NO_DECAY | EMA, "Table 5"),
+        "predictor-decay": (predictor_decay, "Table 5"),
+        "predictor-decay-ema": (predictor_decay | EMA, "Table 5"),
+        "symmetric-predictor-decay": (SYMMETRIC | predictor_decay, "Table 5"),
+        "symmetric-predictor-decay-ema": (SYMMETRIC | predictor_decay | EMA, "Table 5"),
+        "decay-8": (stronger_decay(base, 8.0), "Observation 5"),
+        "no-stop-gradient": ({"stop_gradient": "none"}, "Theorem 2"),
+        "no-predictor": ({"predictor": "identity"}, "Theorem 2, remark"),
+        "no-predictor-no-stop-gradient": ({"predictor": "identity", "stop_gradient": "none"}, "Theorem 2"),
+    }
+    for alpha in (2, 4, 8):
+        grid[f"symmetric-alpha-{alpha}"] = (SYMMETRIC | faster_predictor(base, alpha), "Figure 6")
+    for often in (2, 3, 5):
+        optimal = {"predictor": "optimal", **TUNED["optimal"], "predictor_freq": often}
+        grid[f"optimal-freq-{often}"] = (optimal, "Table 1")
+        grid[f"optimal-freq-{often}-ema"] = (optimal | EMA, "Table 1")
+    for name in SET_RULES:  # a rule that is added is an arm at once
+        values = {"predictor": name, **TUNED.get(name, {})}
+        grid[name] = (values if name == "optimal" else values | EMA, "Tables 1 and 8")
+        grid[f"{name}-freq-5"] = (grid[name][0] | {"predictor_freq": 5}, "Tables 1 and 8")
+    grid["optimal-ema"] = (grid["optimal"][0] | EMA, "Table 1")
+    for rho in (0.3, 0.5):
+        for eps in (0, 0.01, 0.1, 0.5):
+            suffix = "" if rho == 0.3 else "-rho-0.5"
+            grid[f"directpred-eps-{eps:g}{suffix}"] = (
+                directpred(predictor_eps=float(eps), predictor_rho=rho),
+                "Table 6",
+            )
+    for cutoff in (0.1, 0.05, -0.05, -0.1):
+        for often in (1, 2):
+            name = f"directpred-c{cutoff:+g}" + ("" if often == 1 else f"-freq-{often}")
+            values = directpred(predictor_eps=0.0, predictor_cutoff=cutoff, predictor_freq=often)
+            grid[name] = (values, "Table 7")
+    grid["isoloss"] = (directpred(isoloss=True), "Halvagal et al. 2023")
+    return grid
+
+
+def linear_arms(base: Config) -> dict[str, tuple[dict, str]]:
+    """The observations of section 3 in the setting of its equations."""
+    return {
+        "linear/baseline": ({}, "Theorems 1 and 3"),
+        "linear/alpha-8": (faster_predictor(base, 8.0), "Observation 1"),
+        "linear/beyond-critical-decay": (stronger_decay(base, 4.0), "Observation 5"),
+        "linear/ema": (EMA, "Observation 8"),
+        "linear/slow-ema": (EMA | {"ema_momentum": 1 - (1 - base.method.ema_momentum) / 10}, "Observation 9"),
+        "linear/no-stop-gradient": ({"stop_gradient": "none"}, "Theorem 2"),
+    }
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Bases of the three families, their seeds, and which arms there are; None: all."""
+
+    squared: Config
+    cosine: Config
+    linear: Config
+    seeds: tuple[int, ...] = (0, 1, 2)
+    linear_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    squared_arms: tuple[str, ...] | None = None
+    cosine_arms: tuple[str, ...] | None = None
+
+
+def ablation(scale: str) -> Suite:
+    """The whole study at one of `experiments.suites.SCALES`."""
+    at = SCALE[scale]
+    arms: dict[str, Arm] = {}
+
+    def add(base, grid, chosen, seeds, prefix=""):
+        missing = set(chosen or ()) - set(grid)
+        if missing:
+            raise KeyError(f"no such arms: {', '.join(sorted(missing))}")
+        for name, (values, note) in grid.items():
+            if chosen is None or name in chosen:
+                arms[prefix + name] = Arm(prefix + name, change(base, **values), seeds, note)
+
+    add(at.squared, network_arms(at.squared), at.squared_arms, at.seeds)
+    add(at.cosine, network_arms(at.cosine), at.cosine_arms, at.seeds, "cosine/")
+    add(at.linear, linear_arms(at.linear), None, at.linear_seeds)
+    arms |= {name: Arm(name, config, at.seeds, "Table 9") for name, config in IMAGENET.items() if scale == "paper"}
+    return Suite("tian2021", scale, arms)
+
+
+# ---------------------------------------------------------------- scales
+
+# 40 passes over 4,096 points, dt = 0.05, t = 32: ηt = 2.6 and βt = 6.4, at about a third of the critical decay 0.227.
+LINEAR = in_units(
+    change(LINEAR_GAUSSIAN, lr=0.05, lr_scaling="none", epochs=40, monitor_every=20, evaluate_every=1000, probe="none"),
+    eta=0.08,
+    beta=0.2,
+)
+# dt = 0.15, t = 39.6 in 264 steps: ηt = 1.03, βt = 5.3.
+_DIGITS = change(
+    DEFAULT,
+    image_size=12,
+    batch_size=64,
+    epochs=12,
+    lr=0.015,
+    lr_scaling="none",
+    predictor_lr=None,
+    schedule="constant",
+    monitor_every=22,
+    evaluate_every=1000,
+    knn_images=500,
+    probe="none",
+)
+SQUARED = in_units(change(_DIGITS, loss="squared"), eta=0.026, beta=0.133)
+COSINE = in_units(_DIGITS, eta=0.026, beta=0.133)
+
+_CPU = (
+    *("baseline", "ema", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-predictor-decay"),
+    *("no-decay", "symmetric-no-decay", "decay-8", "no-stop-gradient", "no-predictor"),
+    *("directpred-c+0.1", "directpred-c-0.1", "directpred-eps-0", "directpred-freq-5"),
+    *(name for name in SET_RULES if name != "optimal"),  # which diverges under squared error
+)
+_CPU_COSINE = ("baseline", "no-stop-gradient", "no-predictor", "optimal")
+_SMOKE = ("baseline", "ema", "symmetric", "no-stop-gradient", *SET_RULES)
+
+
+def _tiny(config: Config) -> Config:
+    return change(config, fraction=0.1, image_size=8, epochs=2, monitor_every=1, knn_images=100)
+
+
+_CIFAR = {"dataset": "cifar10", "fraction": 0.2, "width": 16, "image_size": None, "flip": 0.5, "crop_scale": (0.2, 1.0)}
+_CIFAR |= {"epochs": 60, "batch_size": 128, "knn_images": 10_000, "evaluate_every": 20, "probe": "logistic"}
+_SHARED = {"target": "shared"}
+_THEORY = {"loss": "squared", "loss_scale": 1.0, "lr": 0.01}
+
+_GPU, _PAPER = (change(preset, **_SHARED) for preset in (BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN))
+_TABLE_9 = change(
+    BYOL_STL10_TIAN,
+    dataset="imagefolder",
+    data_folder="imagenet",
+    image_size=224,
+    workers=16,
+    backbone="resnet50",
+    embedding_dim=256,
+    projector_hidden=4096,
+    epochs=60,
+    batch_size=256,
+    symmetric_loss=False,
+    blur=0.5,
+)
+IMAGENET = {
+    "imagenet/linear": _TABLE_9,
+    "imagenet/mlp": change(_TABLE_9, predictor="mlp", predictor_hidden=4096),
+    "imagenet/directpred": change(_TABLE_9, **directpred()),
+}
+
+SCALE = {
+    "smoke": Scale(
+        _tiny(SQUARED),
+        _tiny(COSINE),
+        change(LINEAR, epochs=2, gaussian_samples=512, monitor_every=1),
+        squared_arms=_SMOKE,
+        cosine_arms=("baseline",),
+        linear_seeds=(0, 1, 2),
+    ),
+    "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
+    # 4,680 steps: the same η and β act for longer.
+    "cifar": Scale(change(SQUARED, **_CIFAR), change(COSINE, **_CIFAR), LINEAR),
+    "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, seeds=(0, 1, 2)),
+    "paper": Scale(in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4)),
+}
