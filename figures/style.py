@@ -36,6 +36,10 @@ HALF_STABLE = {**STABLE, "fillstyle": "left", "markerfacecoloralt": "white", "ma
 DOOMED = {"color": FATES["collapsed"], "alpha": 0.35, "linewidth": 0}
 STREAM = {"color": FLOW, "linewidth": 0.7, "density": 1.0, "arrowsize": 0.8, "zorder": 1}
 RULE = {"color": "0.75", "linewidth": 0.8, "zorder": 0}
+SEED = {"marker": "o", "linestyle": "none", "color": "0.45", "markerfacecolor": "none", "markersize": 4.5, "zorder": 3}
+ESTIMATE = {"fmt": "D", "color": OKABE_ITO["vermillion"], "markersize": 5, "capsize": 3, "linewidth": 1.6, "zorder": 4}
+PAPER = {**ESTIMATE, "fmt": "s", "color": OKABE_ITO["blue"]}
+REMARK = {"color": "0.35", "fontsize": 9, "ha": "center", "va": "center"}
 
 STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
@@ -125,9 +129,28 @@ def legend_below(figure: Figure, **options) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", **options)
 
 
+def say(axis, sentence: str) -> None:
+    """Write why a panel is empty into its middle."""
+    axis.text(0.5, 0.5, sentence, transform=axis.transAxes, **REMARK)
+
+
+def reach(axis, way: str, limits: tuple[float | None, float | None]) -> None:
+    """Let the axis `way` ("x" or "y") reach at least from the first to the second of `limits`; None: as it is."""
+    seen = getattr(axis, f"get_{way}lim")()
+    low, high = (
+        one(shown, asked) if asked is not None else shown for one, shown, asked in zip((min, max), seen, limits)
+    )
+    room = 0.04 * (high - low)
+    getattr(axis, f"set_{way}lim")(low - room, high + room)
+
+
 def caption(name: str, text: str, *, source: str, parameters: Mapping, reproduce: str) -> str:
     """What stands beside a picture: what it shows, its source, every parameter, and the command that makes it."""
-    listed = "\n".join(f"  {key} = {_value(value)}" for key, value in parameters.items())
+    lines = (f"{key} = {_value(value)}" for key, value in parameters.items())
+    listed = "\n".join(
+        textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+        for line in lines
+    )
     body = "\n\n".join(textwrap.fill(" ".join(part.split()), 100) for part in text.strip().split("\n\n"))
     return f"{name}\n\n{body}\n\nSource: {source}\nParameters:\n{listed}\nReproduce: {reproduce}\n"
 

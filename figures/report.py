@@ -1,0 +1,144 @@
+"""`python -m figures report`: the ledger's rows and the pictures, as one HTML file that needs nothing else.
+
+What belongs to which claim is data here (`SHOWN`); how the page looks is `figures.report_page` and templates/.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import ledger
+from experiments.claims import THEORY, Claim
+from experiments.store import ROOT, Store
+from figures.registry import FIGURES
+from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
+from figures.runs import FromRuns
+from linear_theory.door import Command
+from linear_theory.files import prepare_file, replace_file
+
+PAPERS = {
+    "tian2021": {"name": "Tian, Chen & Ganguli 2021", "link": "https://arxiv.org/abs/2102.06810"},
+}
+
+SHOWN = {
+    "tian2021": (
+        (r"\bTable (\d+)", r"tian-table\1"),
+        (r"\bFig(?:ure|\.)? ?(\d+)", r"tian-fig\1"),
+        (r"\bTheorem 2\b", "tian-fig10"),
+        (r"\bTheorem 2\b", "linear-digits-modes"),
+        (r"\bTheorem 3\b", "tian-fig9"),
+        (r"\bTheorem 3\b", "linear-digits-alignment"),
+        (r"\bSection 4\.[12]\b|\bObservation #?[13]\b", "tian-fig3"),
+        (r"\bObservation #?[45]\b", "tian-fig4"),
+        (r"\bObservation #?(?:[35789]|10)\b", "tian-fig5"),
+        (r"\bEq\. 18\b", "talk-directpred-spectrum"),
+    ),
+}
+"""What shows a claim: (pattern looked for in its place and id, figure); names that are no figure are left out."""
+
+
+def figures_of(row: Mapping, arms: Iterable[str], known: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """The figures that show the claim of `row`: those that SHOWN names, else those drawn from the runs of all its arms.
+
+    `known`: {figure: the arms whose runs it shows, none for a figure of the theory}.
+    """
+    text = f"{row['place']} {row['id']}"
+    rules = SHOWN.get(row["paper"], ())
+    named = (match.expand(figure) for pattern, figure in rules for match in re.finditer(pattern, text))
+    found = tuple(dict.fromkeys(name for name in named if name in known))
+    arms = set(arms)
+    return found or tuple(name for name, shown in known.items() if arms and arms <= set(shown))
+
+
+def pictures_in(folder: Path, order: Iterable[str] = ()) -> list[Embedded]:
+    """The PNG files of `folder` with their captions: first those of `order`, then the others by name.
+
+    A folder that does not exist has none.
+    """
+    found = {path.stem: path for path in sorted(Path(folder).glob("*.png")) if not path.name.startswith(".")}
+    names = dict.fromkeys([*(name for name in order if name in found), *found])
+    return [picture(found[name]) for name in names]
+
+
+def origin_of_run(root: Path, key: str) -> Run:
+    """Hardware, code and versions of a run, as far as its summary says."""
+    try:
+        origin = json.loads((Path(root) / key / "summary.json").read_text(encoding="utf-8"))["provenance"]
+    except (OSError, ValueError, LookupError):
+        return Run(key)
+    names = [name for name in ("python", "torch", "numpy") if name in origin]
+    threads = f", {origin['threads']} thread{'s' * (origin['threads'] != 1)}" if "threads" in origin else ""
+    return Run(
+        key,
+        f"{origin.get('hardware', UNKNOWN)}{threads}",
+        str(origin.get("fingerprint", UNKNOWN))[:16],
+        ", ".join(f"{name} {origin[name]}" for name in names) or UNKNOWN,
+    )
+
+
+def command_of(row: Mapping, scale: str) -> str:
+    """What repeats the claim."""
+    verify = f"python -m experiments verify --paper {row['paper']} --scale {scale}"
+    return verify if row["scale"] == THEORY else f"{verify} --run-missing"
+
+
+@dataclass(frozen=True)
+class Report(Command):
+    """Write the report: what holds and what does not, each claim with its numbers, every figure; one HTML file."""
+
+    scale: str = "cpu"
+    """Scale of the suite whose runs decide."""
+    paper: str = "tian2021"
+    """Whose claims."""
+    runs: Path = ROOT
+    """Folder of the run store."""
+    figures: Path = Path("out/figures")
+    """Folder with the pictures and their captions."""
+    out: Path = Path("out/report.html")
+    """The file to be written."""
+    json: bool = False
+
+    def run(self) -> dict:
+        out = prepare_file(self.out, ".html")
+        rows = ledger.rows(self.paper, self.scale, Store(self.runs))
+        claims = {claim.id: claim for claim in ledger.claims_of(self.paper)}
+        pictures = pictures_in(self.figures, FIGURES)
+        known = dict.fromkeys([*FIGURES, *(one.name for one in pictures)], ())
+        known |= {name: one.compute.arms for name, one in FIGURES.items() if isinstance(one.compute, FromRuns)}
+        entries = [self._entry(row, claims[row["id"]], known) for row in rows]
+        keys = dict.fromkeys(key for row in rows for key in row["run_ids"])
+        html = page(
+            entries,
+            pictures,
+            papers={self.paper: PAPERS.get(self.paper, {"name": self.paper, "link": ""})},
+            scale=self.scale,
+            runs={key: origin_of_run(self.runs, key) for key in keys},
+            command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
+        )
+        replace_file(out, lambda draft: draft.write_text(html, encoding="utf-8", newline="\n"))
+        named = dict.fromkeys(name for entry in entries for name in entry.figures)
+        drawn = [one.name for one in pictures]
+        return {
+            "report": str(out),
+            "bytes": len(html.encode()),
+            "claims": len(entries),
+            "verdicts": dict(Counter(entry.verdict for entry in entries)),
+            "figures": drawn,
+            "missing_figures": [name for name in named if name not in drawn],
+        }
+
+    def _entry(self, row: Mapping, claim: Claim, known: Mapping) -> Entry:
+        shown = figures_of(row, claim.arms, known)
+        return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale))
+
+    def text(self, result: dict) -> str:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(result["verdicts"].items()))
+        missing = ", ".join(result["missing_figures"])
+        return (
+            f"{result['report']}: {result['claims']} claims ({verdicts}), {len(result['figures'])} figures,"
+            f" {result['bytes'] / 1e6:.1f} MB"
+            + (f"\nnot drawn yet: {missing}; python -m figures all" if missing else "")
+        )

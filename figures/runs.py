@@ -1,0 +1,54 @@
+"""Figures whose data are runs of a suite: which runs they take, and where these are kept."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+
+from figures.data import origin
+from figures.measures import Runs
+from linear_theory.origin import digest
+
+
+@dataclass(frozen=True)
+class FromRuns:
+    """Data computed from the finished runs of some arms of a suite."""
+
+    suite: str
+    """A name in `experiments.suites`."""
+    arms: tuple[str, ...]
+    """All that `compute` may look at; arms that the suite lacks at a scale count as not measured."""
+    compute: Callable[[Runs], xr.Dataset]
+
+
+def gather(source: FromRuns, scale: str, root: Path) -> Runs:
+    """The finished runs under `root` that the figure is of. Raises ValueError for a scale that there is not."""
+    from experiments import store, suites  # only here: they bring the training code along
+
+    suite = suites.suite(source.suite, scale)
+    arms = {name: suite.arms[name] for name in source.arms if name in suite.arms}
+    kept = store.Store(root)
+    found = {
+        name: {seed: kept.find(dataclasses.replace(arm.config, seed=seed)) for seed in arm.seeds}
+        for name, arm in arms.items()
+    }
+    records = {name: {seed: run for seed, run in runs.items() if run} for name, runs in found.items()}
+    return Runs(source.suite, scale, arms, records)
+
+
+def compute_from(source: FromRuns, runs: Runs) -> xr.Dataset:
+    """The figure's data, with suite, scale and the runs that they come from as attributes."""
+    used = [" ".join([arm, *(run.key for run in found.values())]) for arm, found in runs.records.items() if found]
+    done = {name: (len(runs.of(name)), len(arm.seeds)) for name, arm in runs.arms.items()}
+    missing = [f"{name} ({have} of {asked})" for name, (have, asked) in done.items() if have < asked]
+    about = {"run_ids": "; ".join(used), "not_measured": ", ".join(missing) or "nothing"}
+    return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about})
+
+
+def origin_of(source: FromRuns, runs: Runs) -> dict[str, str]:
+    """What decides the data: the code and arguments of `compute`, the scale with its arms and seeds, and every run."""
+    arms = {name: list(arm.seeds) for name, arm in runs.arms.items()}
+    asked = {"scale": runs.scale, "arms": digest(f"{arms}")}
+    return origin(source.compute) | asked | {f"run {name}": key for name, key in runs.ids().items()}
