@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from experiments.first_look import FirstLook
 from experiments.linear_digits import LinearDigits
-from linear_theory.door import Command, main
+from experiments.runs_commands import RUNS
+from experiments.suite_command import RunSuite
+from experiments.verify_command import Verify
+from linear_theory.door import Command, main, sentences
 
 
 @dataclass(frozen=True)
@@ -15,13 +18,16 @@ class List(Command):
     json: bool = False
 
     def run(self) -> dict:
-        return {name: command.__doc__.splitlines()[0] for name, command in COMMANDS.items()}
+        return sentences(COMMANDS)
 
 
 COMMANDS = {
     "list": List,
     "linear-digits": LinearDigits,
     "first-look": FirstLook,
+    "run": RunSuite,
+    "verify": Verify,
+    "runs": RUNS,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Board:
         self.states: Counter[str] = Counter()
         self.running: dict[str, str] = {}
         self.failures: list[tuple[str, str]] = []
-        self.spent, self.said = 0.0, -EVERY
+        self.started, self.said = time.monotonic(), -EVERY
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -57,6 +57,8 @@ class Board:
 
     def began(self, key: str, label: str) -> None:
         """A run is being carried out."""
+        if not (self.fresh or self.running):
+            self.started = time.monotonic()
         self.running[key] = label
         self._show()
 
@@ -72,20 +74,17 @@ class Board:
         self.done += outcome.state in ("finished", "diverged")
         if outcome.fresh and outcome.state in ("finished", "diverged"):
             self.fresh += 1
-            self.spent += outcome.seconds
         if outcome.state == "failed":
             self.failures.append((label, outcome.reason or "for an unknown reason"))
         self._show()
 
     def seconds_left(self) -> float | None:
-        """From the mean of the runs computed now and the number of those that run side by side; None before the first.
-
-        A run under way counts as half done.
-        """
+        """At the pace since the first run began, one under way counting as half done; None before one is computed."""
         if not self.fresh or not self.running:
             return None
-        left = self.total - self.done - len(self.failures) - len(self.running) / 2
-        return self.spent / self.fresh * left / len(self.running)
+        half = len(self.running) / 2
+        left = self.total - self.done - len(self.failures) - half
+        return (time.monotonic() - self.started) * left / (self.fresh + half)
 
     def line(self) -> str:
         """The state of the suite in one line."""

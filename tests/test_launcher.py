@@ -16,7 +16,7 @@ import pytest
 from deep import checkpoint, runs, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import launcher as launchers
-from experiments import worker_pool
+from experiments import progress, worker_pool
 from experiments.launcher import InProcess, Pool, choose, launch
 from experiments.one_run import Outcome, sentence
 from experiments.progress import Board, clock
@@ -308,22 +308,24 @@ def test_a_device_that_is_not_there_is_one_sentence(launcher, tmp_path):
 # ---------------------------------------------------------------- progress
 
 
-def test_time_left_comes_from_fresh_runs_and_those_side_by_side():
+def test_time_left_is_at_the_pace_since_the_first_run_began(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     board = Board("suite", 10)
-    for _ in range(3):
-        board.found()
-    board.began("a", "a"), board.began("b", "b")
+    board.found()
+    board.found()
+    now[0] = 1000.0  # nothing has begun yet: it took no time
+    board.began("a", "a")
+    board.began("b", "b")
     assert board.seconds_left() is None
-    board.ended("a", Outcome("a", "finished", None, 30.0, True))
+    now[0] = 1060.0
+    board.ended("a", Outcome("a", "finished", None, 60.0, True))
     board.began("c", "c")
-    board.ended("b", Outcome("b", "finished", None, 50.0, True))
-    board.began("d", "d")
-    # five are left, two of them half done: four times 40 seconds, two at once
-    assert board.seconds_left() == pytest.approx(80)
-    assert board.line() == "suite: 5/10 finished, 2 running, about 80 s left"
-    board.ended("c", Outcome("c", "failed", "for a reason", 1.0, True))
-    assert board.line() == "suite: 5/10 finished, 1 running, 1 failed, about 2 min left"
-    board.left_to_others("d")
+    # one done and two half done in 60 seconds, so two in 60; six left beside these halves, of ten less three done
+    assert board.seconds_left() == pytest.approx(60 * 6 / 2)
+    assert board.line() == "suite: 3/10 finished, 2 running, about 3 min left"
+    board.left_to_others("b")
+    board.left_to_others("c")
     assert board.seconds_left() is None
 
 

@@ -1,0 +1,76 @@
+"""The ledger: each paper's claims, and their rows as computed now from a store of runs.
+
+A claim is added to the tuple in its paper's module; a paper is added as one line here.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from deep.config import Config
+from experiments import tian2021_claims, tian2021_theory_claims
+from experiments.claims import Claim, Row, evaluate
+from experiments.store import Record, Store
+from experiments.suites import suite
+
+_AS_STATED = "-as-stated"
+
+
+def checked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """The claims as a tuple.
+
+    Raises ValueError where two have one id, where a claim that corrects its paper lacks the twin "ID-as-stated" or a
+    twin its correction, and where the claims are of several papers.
+    """
+    claims = tuple(claims)
+    ids = Counter(claim.id for claim in claims)
+    for name, times in ids.items():
+        if times > 1:
+            raise ValueError(f"{times} claims are called {name}; an id names one claim")
+    papers = sorted({claim.paper for claim in claims})
+    if len(papers) > 1:
+        raise ValueError(f"the claims are of {' and '.join(papers)}; a ledger is of one paper")
+    corrected = {claim.id + _AS_STATED for claim in claims if claim.as_stated is not None}
+    twins = {name for name in ids if name.endswith(_AS_STATED)}
+    for name in sorted(corrected - twins):
+        raise ValueError(f"{name.removesuffix(_AS_STATED)} corrects its paper, so there must be a claim {name} too")
+    for name in sorted(twins - corrected):
+        raise ValueError(
+            f"{name} needs a claim {name.removesuffix(_AS_STATED)} that says in as_stated what it corrects"
+        )
+    return claims
+
+
+LEDGER: dict[str, tuple[Claim, ...]] = {
+    "tian2021": checked(tian2021_theory_claims.CLAIMS + tian2021_claims.CLAIMS),
+}
+
+
+def claims_of(paper: str) -> tuple[Claim, ...]:
+    """The paper's claims. Raises ValueError for a paper that has none."""
+    if paper not in LEDGER:
+        raise ValueError(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
+    return LEDGER[paper]
+
+
+def rows(paper: str, scale: str, store: Store) -> list[Row]:
+    """A row for every claim of the paper, at one scale. Nothing is trained.
+
+    Raises ValueError for a paper without claims and for what the suite or the store refuses.
+    """
+    claims, runs = claims_of(paper), suite(paper, scale)
+    remembered = Remembered(store)
+    return [evaluate(claim, runs, remembered) for claim in claims]
+
+
+class Remembered:
+    """A store that reads each run once, however many claims look at it."""
+
+    def __init__(self, store: Store):
+        self._find: Callable[[Config], Record | None] = store.find
+        self._found: dict[Config, Record | None] = {}
+
+    def find(self, config: Config) -> Record | None:
+        """The store's answer when it was first asked."""
+        if config not in self._found:
+            self._found[config] = self._find(config)
+        return self._found[config]

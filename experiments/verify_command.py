@@ -1,0 +1,112 @@
+"""`python -m experiments verify`: the ledger of claims, every verdict computed from what the store holds now."""
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments import launcher, ledger
+from experiments.claims import Row
+from experiments.store import ROOT, Store
+from experiments.suites import suite
+from linear_theory.door import Command
+
+VERDICTS = {
+    "holds": "Holds",
+    "fails": "Fails: a finding, not an error",
+    "inconclusive": "Inconclusive",
+    "not measured": "Not measured",
+}
+_EXPLAINED = ("inconclusive", "not measured")  # whose numbers do not speak for themselves
+_COUNTED = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
+
+
+@dataclass(frozen=True)
+class Verify(Command):
+    """Hold the papers' claims against theory and finished runs. Trains nothing unless told to with --run-missing."""
+
+    paper: str = "tian2021"
+    """Whose claims."""
+    scale: str = "cpu"
+    """smoke, cpu, cifar, gpu or paper: which runs of the suite to look at."""
+    runs: Path = ROOT
+    """Folder of the store of runs."""
+    run_missing: bool = False
+    """First carry out the runs of the suite that are not finished."""
+    json: bool = False
+    """Print one JSON object, {"claims": [...]}."""
+
+    def run(self) -> dict:
+        """{"claims": a row for each claim}. Raises ValueError for an unknown paper or scale, or an unreadable store."""
+        ledger.claims_of(self.paper)
+        store = Store(self.runs)
+        if self.run_missing:
+            self._run_missing(store)
+        return {"claims": ledger.rows(self.paper, self.scale, store)}
+
+    def _run_missing(self, store: Store) -> None:
+        runs = suite(self.paper, self.scale).configs()
+        labels = [f"{arm}, seed {seed}" for arm, seed, _ in runs]
+        title = f"{self.paper}, {self.scale}"
+        launcher.launch([config for *_, config in runs], store, launcher.choose(), title, labels)
+
+    def text(self, result: dict) -> str:
+        """The claims in tables, one for each verdict, and a summary."""
+        rows = result["claims"]
+        grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
+        parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
+        return "\n".join([*parts, summary(rows), *_missing(self, rows)])
+
+
+def summary(rows: list[Row]) -> str:
+    """'12 claims: 9 hold, 1 fails, 0 inconclusive, 2 not measured'."""
+    count = Counter(row["verdict"] for row in rows)
+    words = (f"{count[v]} {_COUNTED.get(v, (v, v))[count[v] != 1]}" for v in VERDICTS)
+    return f"{len(rows)} claim{'s' if len(rows) != 1 else ''}: {', '.join(words)}"
+
+
+def table(title: str, rows: list[Row], width: int | None = None) -> str:
+    """The rows as a table: claim, estimate with its interval, seeds, scale, statement, and why nothing was decided."""
+    grid = Table(title=f"{title} ({len(rows)})", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns: dict[str, Callable[[Row], str]] = {
+        "claim": lambda row: row["id"].removeprefix(f"{row['paper']}-"),
+        "estimate": lambda row: said(row["estimate"]),
+        "95 % interval": lambda row: (
+            "" if row["ci"] is None or not row["n_seeds"] else " … ".join(map(said, row["ci"]))
+        ),
+        "n": lambda row: str(row["n_seeds"] or ""),
+        "scale": lambda row: row["scale"],
+        "statement": lambda row: row["statement"] + (f" {row['reason']}" if row["verdict"] in _EXPLAINED else ""),
+    }
+    for name in columns:
+        right = name in ("estimate", "n")
+        grid.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in rows:
+        grid.add_row(*(read(row) for read in columns.values()))
+    console = Console(file=io.StringIO(), width=width or max(Console().width, 100), highlight=False, markup=False)
+    console.print(grid)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def said(value: float | None) -> str:
+    """A number to four figures; nothing where there is none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def _missing(command: Verify, rows: list[Row]) -> list[str]:
+    """What of the suite is not finished, and how to finish it."""
+    configs = [config for *_, config in suite(command.paper, command.scale).configs()]
+    count = Counter(Store(command.runs).states(configs))
+    if count["finished"] == len(configs):
+        return []
+    others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
+    told = f"{count['finished']} of {len(configs)} runs of scale {command.scale} are finished ({', '.join(others)})"
+    return [f"{told}; --run-missing carries out the rest."]
+
+
+_STATES = {"absent": "not begun", "unfinished": "begun", "stale": "made by other code"}
