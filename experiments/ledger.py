@@ -3,14 +3,20 @@
 A claim is added to the tuple in its paper's module; a paper is added as one line here.
 """
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from deep.config import Config
 from experiments import tian2021_claims, tian2021_theory_claims
 from experiments.claims import Claim, Row, evaluate
 from experiments.store import Record, Store
 from experiments.suites import suite
+from linear_theory.door import dumps
+from linear_theory.files import replace_file
+from linear_theory.origin import code
 
 _AS_STATED = "-as-stated"
 
@@ -58,8 +64,27 @@ def rows(paper: str, scale: str, store: Store) -> list[Row]:
     Raises ValueError for a paper without claims and for what the suite or the store refuses.
     """
     claims, runs = claims_of(paper), suite(paper, scale)
-    remembered = Remembered(store)
-    return [evaluate(claim, runs, remembered) for claim in claims]
+    remembered, computed = Remembered(store), theory_rows(paper, store)
+    return [computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims]
+
+
+def theory_rows(paper: str, store: Store) -> dict[str, Row]:
+    """The rows of the claims that theory alone decides, by id; kept beside the runs until code that computes changes.
+
+    Where the store's folder does not exist, or cannot be written, they are computed and not kept.
+    """
+    path, origin = Path(store.root) / f".theory-{paper}.json", code(__name__)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["origin"] == origin:
+            return kept["rows"]
+    rows = {claim.id: evaluate(claim, None, None) for claim in claims_of(paper) if not claim.arms}
+    if path.parent.is_dir():
+        with contextlib.suppress(OSError):
+            replace_file(
+                path, lambda draft: draft.write_text(dumps({"origin": origin, "rows": rows}), encoding="utf-8")
+            )
+    return rows
 
 
 class Remembered:

@@ -8,7 +8,7 @@ from pathlib import Path
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures import data, linear_digits, tables, talks, tian2021, tian2021_networks, tian2021_runs
+from figures import data, linear_digits, overview, tables, talks, tian2021, tian2021_networks, tian2021_runs
 from figures.runs import FromRuns
 from linear_theory.predictor_rules import SET_RULES
 
@@ -52,6 +52,18 @@ squared error collapses; the loss of the papers does not see it. Accuracy is sho
 suite': no run is planned for that cell at this scale; 'not measured': none has finished; 'not finite': all diverged."""
 
 FIGURES = {
+    "overview": Picture(
+        FromRuns("tian2021", tuple(overview.ARMS), overview.compute_overview),
+        overview.draw_overview,
+        "What keeps a Siamese network without negatives from collapsing",
+        f"{NETWORKS}, Lemma 1, Theorems 2 and 3, Observation 5",
+        """Left: one mode of the linear theory under Lemma 1 (X = 1, X' = 0.1, W_p = W = 0.5 at the start; without
+        predictor W_p = 1), its size relative to the start, at the weight decay of the networks and at 1.5 times the
+        critical one. Middle: the same four settings of a ResNet trained with the squared error; trace of F = E[z z^T]
+        over its start, geometric mean and range of the seeds. Its data have many modes of unknown variance: the curves
+        are to be compared in kind, not in rate. Right: alignment of the predictor with the eigenvectors of F behind the
+        mean direction, for the network with stop-gradient and predictor; mean and range of the seeds.""",
+    ),
     "tian-fig2": Picture(
         FromRuns("tian2021", tuple(tian2021_runs.FIG2), tian2021_runs.compute_fig2),
         tian2021_runs.draw_fig2,

@@ -16,7 +16,7 @@ from experiments.store import ROOT, Store
 from figures.registry import FIGURES
 from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
 from figures.runs import FromRuns
-from linear_theory.door import Command
+from linear_theory.door import Command, dumps
 from linear_theory.files import prepare_file, replace_file
 
 PAPERS = {
@@ -87,7 +87,10 @@ def command_of(row: Mapping, scale: str) -> str:
 
 @dataclass(frozen=True)
 class Report(Command):
-    """Write the report: what holds and what does not, each claim with its numbers, every figure; one HTML file."""
+    """Write the report: what holds and what does not, each claim with its numbers, every figure; one HTML file.
+
+    Beside it, under the same name with .json, the ledger as `python -m experiments verify --json` prints it.
+    """
 
     scale: str = "cpu"
     """Scale of the suite whose runs decide."""
@@ -119,10 +122,13 @@ class Report(Command):
             command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
         )
         replace_file(out, lambda draft: draft.write_text(html, encoding="utf-8", newline="\n"))
+        ledger_file = out.with_suffix(".json")
+        replace_file(ledger_file, lambda draft: draft.write_text(dumps({"claims": rows}) + "\n", encoding="utf-8"))
         named = dict.fromkeys(name for entry in entries for name in entry.figures)
         drawn = [one.name for one in pictures]
         return {
             "report": str(out),
+            "ledger": str(ledger_file),
             "bytes": len(html.encode()),
             "claims": len(entries),
             "verdicts": dict(Counter(entry.verdict for entry in entries)),

@@ -1,8 +1,7 @@
 """Eigenvalues of symmetric matrices of any size that the dtype holds.
 
-LAPACK's drivers can fail to converge in float32 on a matrix whose entries are near the square root of the smallest
-number, as the correlation of embeddings that have collapsed is. So matrices are scaled first, by a power of two, which
-changes no bit of any other result.
+In float32 LAPACK's drivers fail to converge, or return NaN, on a matrix with entries whose squares underflow, as the
+correlation of embeddings that have collapsed is, whether it is scaled first or not. So on a CPU they work in float64.
 """
 
 import numpy as np
@@ -11,21 +10,20 @@ import torch
 
 def eigh(matrix):
     """(eigenvalues rising (…, n), eigenvectors in columns (…, n, n)) of symmetric matrices, NumPy arrays or tensors."""
-    xp, size = _power_of_two(matrix)
-    values, vectors = xp.linalg.eigh(matrix / size)
-    return values * size[..., 0], vectors
+    xp, wide, narrow = _in_double(matrix)
+    values, vectors = xp.linalg.eigh(wide)
+    return narrow(values), narrow(vectors)
 
 
 def eigvalsh(matrix):
     """Eigenvalues, rising, (…, n), of symmetric matrices (…, n, n)."""
-    xp, size = _power_of_two(matrix)
-    return xp.linalg.eigvalsh(matrix / size) * size[..., 0]
+    xp, wide, narrow = _in_double(matrix)
+    return narrow(xp.linalg.eigvalsh(wide))
 
 
-def _power_of_two(matrix):
-    """The array's module, and a power of two near each matrix's largest entry, (…, 1, 1); 1 for 0, NaN and infinity."""
-    xp = torch if isinstance(matrix, torch.Tensor) else np
-    largest = xp.amax(xp.abs(matrix), (-2, -1))[..., None, None]
-    largest = xp.where(xp.isfinite(largest) & (largest > 0), largest, xp.ones_like(largest))
-    size = largest / (2 * xp.frexp(largest)[0])
-    return xp, size.clip(min=float(xp.finfo(matrix.dtype).tiny))
+def _in_double(matrix):
+    """The array's module, the matrices to be decomposed, and the way back to their dtype."""
+    if isinstance(matrix, torch.Tensor):
+        wide = matrix if matrix.is_cuda else matrix.double()
+        return torch, wide, lambda found: found.to(matrix.dtype)
+    return np, matrix.astype(float), lambda found: found.astype(matrix.dtype)

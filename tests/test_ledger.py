@@ -80,3 +80,50 @@ def test_a_run_is_read_once():
     remembered = Remembered(Counting())
     assert [remembered.find(c) for c in "aba"] == ["record of a", "record of b", "record of a"]
     assert asked == ["a", "b"]
+
+
+# ---------------------------------------------------------------- rows of theory are kept
+
+
+def counted(monkeypatch):
+    """A ledger of one claim that theory alone decides, and the list of times it was computed."""
+    times = []
+
+    def value():
+        times.append(1)
+        return 2.0
+
+    one = Claim(
+        id="p-one",
+        paper="p",
+        place="here",
+        statement="two is above one",
+        theory=lambda: "two",
+        rule=Rule("a number", above=1.0),
+        value=value,
+    )
+    monkeypatch.setitem(ledger.LEDGER, "p", (one,))
+    return times
+
+
+def test_rows_of_theory_are_computed_once_and_again_by_other_code(tmp_path, monkeypatch):
+    times, store = counted(monkeypatch), Store(tmp_path)
+    first = ledger.theory_rows("p", store)
+    assert first["p-one"]["verdict"] == "holds" and first["p-one"]["estimate"] == 2.0
+    assert ledger.theory_rows("p", store) == first and len(times) == 1
+    monkeypatch.setattr(ledger, "code", lambda name: {"module": "other"})
+    assert ledger.theory_rows("p", store) == first and len(times) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"origin": 3}'])
+def test_a_damaged_file_of_rows_is_computed_again(tmp_path, monkeypatch, damage):
+    times, store = counted(monkeypatch), Store(tmp_path)
+    ledger.theory_rows("p", store)
+    (tmp_path / ".theory-p.json").write_text(damage)
+    assert ledger.theory_rows("p", store)["p-one"]["verdict"] == "holds" and len(times) == 2
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
+    counted(monkeypatch)
+    assert ledger.theory_rows("p", Store(tmp_path / "none"))["p-one"]["verdict"] == "holds"
+    assert not (tmp_path / "none").exists()

@@ -338,6 +338,9 @@ def test_command_writes_the_ledger_of_an_empty_store(capsys, tmp_path, quick_led
     assert status == 0
     said = json.loads(said)
     assert said["bytes"] == len(out.read_bytes())
+    claims = json.loads(out.with_suffix(".json").read_text())["claims"]
+    assert said["ledger"] == str(out.with_suffix(".json")) and len(claims) == said["claims"]
+    assert {row["id"] for row in claims} == {claim.id for claim in ledger.claims_of("tian2021")}
     assert said["claims"] == len(ledger.LEDGER["tian2021"]) >= 10
     assert said["verdicts"] == {"not measured": said["claims"]}  # the store is empty
     assert said["figures"] == ["tian-fig4", "tian-fig10"]  # the registry's order
@@ -347,7 +350,7 @@ def test_command_writes_the_ledger_of_an_empty_store(capsys, tmp_path, quick_led
     before = out.read_bytes()
     assert command(capsys, *flags)[0] == 0
     assert out.read_bytes() == before
-    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["report.html", "report.json"]
 
 
 @pytest.mark.parametrize(
