@@ -10,6 +10,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from linear_theory import integrate as module
+from linear_theory import runge_kutta
 from linear_theory.fixed_points import rest_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import integrate
@@ -112,7 +113,7 @@ def wave_flow(state):
 
 def test_the_step_is_of_order_six():
     def error(count):
-        advance, y = module._eager(wave_flow, (Wave, (), ())), [1.0, 0.0]
+        advance, y = runge_kutta.eager(runge_kutta.Problem(wave_flow, Wave, (), ())), [1.0, 0.0]
         runs = advance(y, y, 0.0, 0.0, 5.0 / count, [], [], count)[:2]
         return [np.hypot(x - np.cos(5.0), v + np.sin(5.0)) for x, v in runs]
 
@@ -140,7 +141,7 @@ def test_runs_that_end_together_in_a_wrong_place_are_not_believed(monkeypatch):
         return found.resolved & (true_error(found.state, exact.state) > 1e-6)
 
     assert not wrong().any()
-    monkeypatch.setattr(module, "_APART", np.inf)
+    monkeypatch.setattr(runge_kutta, "APART", np.inf)
     assert wrong().any()
 
 
@@ -196,16 +197,17 @@ def test_one_element_equals_the_same_element_in_a_batch():
     assert alone.state.s == pytest.approx(batch.state.s[0], abs=1e-12)
 
 
-def test_compiled_and_eager_agree():
-    p0 = np.linspace(-0.3, 1.2, 40)
-    h = H.replace(eta=np.array([0.0, 0.05, 0.3])[:, None])
-    start = Mode(p0, 0.2)
-    runs = [integrate(mode_flow, start, h, t=[2.0, 25.0], compiled=c) for c in (True, False)]
+def test_torch_compile_and_eager_agree():
+    """Where several numbers make one system, as here, torch.compile fuses; `test_kernel` tests the C++ programs."""
+    p0 = np.linspace(-0.3, 1.2, 40).reshape(20, 2)
+    h = H.replace(eta=np.array([0.0, 0.05, 0.3])[:, None, None])
+    start = Mode(p0, np.full(2, 0.2))
+    runs = [integrate(mode_flow, start, h, t=[2.0, 25.0], event_dims=1, compiled=c) for c in (True, False)]
     for fused, eager in zip(*(r.state for r in runs)):
         np.testing.assert_allclose(fused, eager, rtol=1e-12, atol=1e-12)
     # The same kernel serves every size, also one.
-    single = integrate(mode_flow, Mode(p0[:1], 0.2), h, t=[2.0, 25.0], compiled=True)
-    np.testing.assert_allclose(single.state.p[:, 1], runs[1].state.p[:, 1, :1], atol=1e-12)
+    single = integrate(mode_flow, Mode(p0[0], start.s), H.replace(eta=0.05), t=[2.0, 25.0], event_dims=1, compiled=True)
+    np.testing.assert_allclose(single.state.p, runs[1].state.p[:, 1, 0], atol=1e-12)
 
 
 def test_blocks_do_not_change_the_result(monkeypatch):
@@ -214,22 +216,6 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", 5)
     parts = integrate(mode_flow, Mode(p0, 0.2), H, t=30.0, compiled=False)
     assert np.array_equal(whole.state.p, parts.state.p) and np.array_equal(whole.steps, parts.steps)
-
-
-def test_a_missing_compiler_gives_one_warning_and_still_works(monkeypatch):
-    def no_compiler():
-        raise RuntimeError("none here")
-
-    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", no_compiler)
-    monkeypatch.setattr(module, "_compiler_found", functools.cache(module._compiler_found.__wrapped__))
-    start = Mode(np.linspace(0.1, 0.9, 5), 0.2)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        runs = [integrate(mode_flow, start, H, t=10.0, compiled=True) for _ in range(3)]
-    told = [str(w.message) for w in seen if "C++ compiler" in str(w.message)]
-    assert len(told) == 1 and "none here" in told[0]
-    eager = integrate(mode_flow, start, H, t=10.0, compiled=False)
-    assert all(np.array_equal(r.state.p, eager.state.p) for r in runs)
 
 
 def test_inputs_are_left_alone_and_may_be_read_only():

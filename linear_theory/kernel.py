@@ -1,0 +1,135 @@
+"""The integrator's inner loop as a C++ program for one flow: written by `kernel_source`, compiled and kept here.
+
+A program takes the compiler a second or two and is kept for the next process in $XDG_CACHE_HOME/stopgrad/kernels (or
+~/.cache/stopgrad/kernels), which may be deleted at any time.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from linear_theory.allocator import keep_memory
+from linear_theory.kernel_source import source
+from linear_theory.runge_kutta import Problem
+
+# Contraction makes a·b + c one instruction. NaN and infinity keep their meaning: no -ffast-math. The text is vectors
+# already; with -O3 GCC 12 takes them apart again, and the program is half as fast.
+_FLAGS = ("-std=c++17", "-O2", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC", "-pthread", "-w")
+# Named sets of instructions rather than those of the machine at hand: several machines may share a cache.
+_INSTRUCTIONS = {
+    "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
+    "AVX2": ("-mavx2", "-mfma"),
+}
+
+
+@functools.cache
+def compiler() -> str | None:
+    """The path of the C++ compiler, $CXX or a usual one; None, with one warning, where there is none."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        warnings.warn(
+            f"no C++ compiler ({', '.join(names)}), so integration is not fused and some 20 times slower", stacklevel=4
+        )
+    return found
+
+
+def _folder() -> Path:
+    """Where programs are kept; a new temporary folder where that cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad" / "kernels"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="stopgrad-"))
+
+
+def place(text: str) -> tuple[list[str], Path]:
+    """The compiler's command for a program, and the file that keeps what it makes of it."""
+    instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
+    command = [os.path.realpath(compiler()), *_FLAGS, *instructions, "-x", "c++", "-"]
+    key = hashlib.sha256("\0".join([text, *command, platform.platform()]).encode()).hexdigest()
+    return command, _folder() / f"{key}.so"
+
+
+def _library(text: str) -> ctypes.CDLL:
+    """The program compiled, or as compiled before; one that cannot be loaded is compiled again.
+
+    Raises subprocess.CalledProcessError where the compiler fails, OSError where the result cannot be kept or loaded.
+    """
+    command, path = place(text)
+    with contextlib.suppress(OSError):
+        return ctypes.CDLL(path)
+    handle, made = tempfile.mkstemp(dir=path.parent, suffix=".so")
+    os.close(handle)
+    try:
+        subprocess.run([*command, "-o", made], input=text, text=True, capture_output=True, check=True)
+        os.replace(made, path)  # at once: another process never sees half a program
+    finally:
+        Path(made).unlink(missing_ok=True)
+    return ctypes.CDLL(path)
+
+
+class _Call(ctypes.Structure):
+    """`Call` of the program."""
+
+    _fields_ = [
+        ("size", ctypes.c_long),
+        ("segments", ctypes.c_long),
+        ("values", ctypes.c_void_p),
+        ("widths", ctypes.c_void_p),
+        ("counts", ctypes.c_void_p),
+        ("keeps", ctypes.c_void_p),
+        ("outputs", ctypes.c_long),
+        ("fields", ctypes.c_void_p),
+        ("errors", ctypes.c_void_p),
+    ]
+
+
+@functools.lru_cache
+def kernel(problem: Problem, batched: tuple[bool, ...]) -> Callable | None:
+    """A function that integrates whole batches of this problem on the CPU; None for a flow of more than operators.
+
+    batched: as for `source`. The function takes float64 tensors, those of the batch contiguous and of one length:
+    (fields, leaves, rates, [unit], segments) → fields (outputs, size) and their errors (size,). Segments are triples:
+    step, number of steps (and twice as many of half the width), whether to keep what is reached.
+    """
+    try:
+        text = source(problem, batched)
+    except Exception:  # whatever the flow may say of being called on no numbers
+        return None
+    try:
+        advance = _library(text).advance
+    except (subprocess.CalledProcessError, OSError) as reason:
+        said = (getattr(reason, "stderr", None) or str(reason)).strip().partition("\n")[0]
+        warnings.warn(f"the C++ compiler failed, so torch.compile is tried: {said}", stacklevel=3)
+        return None
+    keep_memory(2**26, 2**22)  # faulting the results in anew at each call takes as long as a tenth of the steps
+
+    def run(y, leaves, rates, units, segments):
+        outputs, size = sum(keep for *_, keep in segments), len(y[0])
+        fields = torch.empty(len(y), outputs, size, dtype=torch.float64)
+        errors = torch.empty(size, dtype=torch.float64)
+        given = [*y, *leaves, *rates, *units]
+        values = (ctypes.c_void_p * len(given))(*(v.data_ptr() for v in given))
+        columns = zip((ctypes.c_double, ctypes.c_long, ctypes.c_bool), zip(*segments))
+        arrays = [values, *((kind * len(segments))(*column) for kind, column in columns)]
+        pointers = [ctypes.addressof(array) for array in arrays]
+        call = _Call(size, len(segments), *pointers, outputs, fields.data_ptr(), errors.data_ptr())
+        advance(ctypes.byref(call), torch.get_num_threads())
+        return list(fields), errors
+
+    return run
