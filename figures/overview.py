@@ -101,6 +101,7 @@ def draw_overview(data: xr.Dataset) -> Figure:
     """Theory, network, alignment, over the theory's time."""
     figure, axes = style.new_figure(1, 3, panel=(3.7, 3.1))
     theory, network, aligned = np.ravel(axes)
+    missing = []
     for arm, text in ARMS.items():
         look = {"color": style.OKABE_ITO[LOOKS[arm]], "label": text}
         theory.semilogy(data.t, data.mode.sel(arm=arm), **look)
@@ -110,6 +111,10 @@ def draw_overview(data: xr.Dataset) -> Figure:
             network.fill_between(seeds.time, low, high, alpha=0.2, linewidth=0, color=look["color"])
             middle = np.exp(np.log(seeds.clip(1e-12)).mean("seed"))
             network.semilogy(seeds.time, middle, color=look["color"])
+        else:
+            missing.append(text)
+    if missing:
+        style.say(network, "not measured:\n" + "\n".join(missing))
     theory.set_title("Theory: one mode")
     theory.set_ylabel(r"$s(t)/s(0)$")
     count = data.sizes["seed"]

@@ -97,6 +97,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
         "asymmetry": 0.7 * (1 - gone[:, 0]) * (config.method.predictor != "symmetric"),
         "predictor_negative": 0.5 * (1 - gone[:, 0]),
         "trace_z": s.sum(axis=1),
+        "time": 0.15 * step,
     }
     if diverges:
         scalars = {name: np.where(epoch < 20, v, np.nan) for name, v in scalars.items()}

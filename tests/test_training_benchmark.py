@@ -166,12 +166,13 @@ def test_a_run_that_diverges_is_no_measurement(own_engine, monkeypatch):
 @pytest.mark.parametrize("make", [ssl_lightly.lightly, ssl_lightly.lightly_same_arithmetic])
 def test_lightly_leaves_no_worker_behind(quick, make):
     pytest.importorskip("lightly")
+    others = set(multiprocessing.active_children())  # a test before this one may have left some
     engine = make(TOY)
     engine.warm_up()
     chunk = engine.chunk()
     assert all(v > 0 for v in chunk[:3])
     assert chunk.monitor is None
-    assert not multiprocessing.active_children()
+    assert not set(multiprocessing.active_children()) - others
     half = ssl_engines.half_precision(ssl_engines.config(TOY), torch.device("cpu"))
     same = make is ssl_lightly.lightly_same_arithmetic
     assert ("bfloat16" in engine.setting) == (same and half is not None)

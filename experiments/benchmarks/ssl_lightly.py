@@ -116,7 +116,7 @@ class Lightly:
 
     def chunk(self) -> Chunk:
         """Steps from a fresh loader and then batches alone; a step alone when the loader's workers are gone."""
-        task = self.task
+        task, others = self.task, set(active_children())
         batches = iter(self.loader)
         for pair, _, _ in islice(batches, task.warm):
             self._step(pair)
@@ -126,7 +126,7 @@ class Lightly:
         whole = (time.perf_counter() - began) / task.timed
         augmentation = seconds_a_batch(batches, task)
         del batches  # and with it go its workers
-        if active_children():
+        if set(active_children()) - others:
             raise RuntimeError("workers of lightly's loader are still there")
 
         began = time.perf_counter()
