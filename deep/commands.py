@@ -108,7 +108,7 @@ class Summary(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
-        from deep.runs import read_summary
+        from deep.run_folder import read_summary
 
         return read_summary(self.folder)
 

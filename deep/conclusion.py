@@ -18,7 +18,7 @@ from deep.provenance import provenance
 from deep.recorder import rows_of
 from deep.references import reference
 from deep.siamese import Siamese
-from deep.table import export_npz, read
+from deep.table import export_npz, fingerprint, read
 from linear_theory.door import dumps
 from linear_theory.files import replace_file
 
@@ -67,6 +67,11 @@ def verdict(state: str, rows: list[dict]) -> Diagnosis:
     return diagnose(rows[0], rows[-1], rows)
 
 
+def tables(folder: Path) -> list[str]:
+    """Fingerprints of the run's two tables, by which it can be told that they still are as it left them."""
+    return [fingerprint(folder), fingerprint(folder / "evaluations")]
+
+
 def conclude(
     config: Config,
     dataset: datasets.Dataset,
@@ -113,6 +118,7 @@ def conclude(
         "probe": None,
         "picture": picture,
         "run": str(folder),
+        "tables": tables(folder),
         "config": json.loads(to_json(config)),
         "provenance": provenance(world),
     }

@@ -1,16 +1,8 @@
-"""A run from its config to its folder: assembled, trained or resumed, evaluated, summed up.
-
-The folder holds `config.json`, the table of measurements (`metrics.jsonl` and raw arrays), `evaluations/`, checkpoints,
-and at the end `run.png` and `backbone.pt`, if wanted, and last of all `summary.json`. Which folder that is, unless one
-is named, follows from the config, the code that computes and the versions of the numerics: another result never comes
-out of an old folder.
-"""
+"""A run from its config to its folder: assembled, trained or resumed, evaluated, summed up."""
 
 import contextlib
 import copy
 import functools
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +14,7 @@ import torch.distributed as dist
 
 from deep import checkpoint, data_order, datasets, views
 from deep.build import build, fitting_threads
-from deep.conclusion import SUMMARY, conclude, evaluate_now, evaluation_parts, probe
+from deep.conclusion import conclude, evaluate_now, evaluation_parts, probe
 from deep.config import Config, check, from_json, to_json
 from deep.distributed import World, agree, gathered, join, leave
 from deep.evaluation import pixel_knn
@@ -31,16 +23,15 @@ from deep.live import View
 from deep.optimisation import base_rates, make_optimiser
 from deep.presets import changes, words
 from deep.presets import preset as named_preset
-from deep.provenance import fingerprint
 from deep.recorder import Recorder, Stop
 from deep.references import reference
+from deep.run_folder import CONFIG, claim, default_folder, read_summary
 from deep.siamese import Siamese
 from deep.training import Plan, Run, train
 from linear_theory.allocator import keep_memory
 from linear_theory.door import BAD_INPUT
 from linear_theory.files import replace_file
 
-CONFIG = "config.json"
 T = TypeVar("T")
 
 
@@ -54,51 +45,6 @@ class Place:
     tensorboard: bool = False
     picture: bool = True
     """Whether run.png, measurements.npz and backbone.pt are made, which takes seconds and serves a person."""
-
-
-# ---------------------------------------------------------------- folders
-
-
-def key(config: Config) -> str:
-    """What names a run: 16 hexadecimal digits of a hash of config, code and versions."""
-    return hashlib.sha256((to_json(config) + fingerprint()).encode()).hexdigest()[:16]
-
-
-def default_folder(config: Config) -> Path:
-    """runs/KEY."""
-    return Path("runs") / key(config)
-
-
-def whole_summary(folder: Path) -> dict | None:
-    """The summary in `folder`; None where there is none, or one that is not whole: then the run is not finished.
-
-    Raises OSError where the folder cannot be read.
-    """
-    try:
-        summary = json.loads((Path(folder) / SUMMARY).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
-        return None
-    whole = isinstance(summary, dict) and all(isinstance(summary.get(name), kind) for name, kind in _PARTS.items())
-    return summary if whole and "fingerprint" in summary["provenance"] else None
-
-
-_PARTS = {"state": str, "seconds": int | float, "first": dict, "last": dict, "config": dict, "provenance": dict}
-
-
-def read_summary(folder: Path) -> dict:
-    """The summary of a finished run. Raises ValueError where there is none."""
-    summary = whole_summary(folder)
-    if summary is None:
-        unfinished = (Path(folder) / CONFIG).is_file()
-        raise ValueError(
-            f"{folder} holds an unfinished run; the command that began it goes on with --out {folder} --resume"
-            if unfinished
-            else f"{folder} holds no run"
-        )
-    return summary
-
-
-# ---------------------------------------------------------------- a run
 
 
 @contextlib.contextmanager
@@ -122,7 +68,7 @@ def execute(config: Config, place: Place, world: World, preset_name: str = "defa
     check(config)
     folder = default_folder(config) if place.folder is None else Path(place.folder)
     with contextlib.ExitStack() as held:
-        summary = together(world, lambda: _claim(folder, config, place.resume, held) if world.writes else None)
+        summary = together(world, lambda: claim(folder, config, place.resume, held) if world.writes else None)
         if agree(summary is not None):
             return summary or {"state": "finished", "run": str(folder)}
         with fitting_threads(config, world.device):
@@ -148,52 +94,6 @@ def together(world: World, act: Callable[[], T]) -> T:
     if failed.index(True) == world.rank:
         raise error
     raise SystemExit(BAD_INPUT)
-
-
-def _claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack) -> dict | None:
-    """The summary of the run in `folder` if that has ended; else None, and the folder is this process's to write."""
-    if not whole_summary(folder):
-        held.enter_context(_locked(folder))
-    if whole_summary(folder):  # perhaps by now: whoever held the lock may just have finished
-        return _finished(folder, config)
-    if (folder / CONFIG).is_file():
-        _refuse_another(folder, config, "unfinished")
-        if not resume:
-            raise ValueError(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
-    elif any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"{folder} holds files that are no run's; name another --out")
-    return None
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a folder in which no run was begun after all is left as it was."""
-    was_there = folder.exists()
-    with checkpoint.lock(folder):
-        try:
-            yield
-        finally:
-            if not (folder / CONFIG).exists():
-                with contextlib.suppress(OSError):
-                    (folder / ".lock").unlink()
-                    if not was_there:
-                        folder.rmdir()
-
-
-def _refuse_another(folder: Path, config: Config, words: str) -> None:
-    difference = checkpoint.first_difference((folder / CONFIG).read_text(), to_json(config))
-    if difference:
-        raise ValueError(
-            f"{folder} holds another, {words} run: {difference}; repeat its settings or name another --out"
-        )
-
-
-def _finished(folder: Path, config: Config) -> dict:
-    summary = read_summary(folder)
-    _refuse_another(folder, config, "finished")
-    if summary["provenance"]["fingerprint"] != fingerprint():
-        raise ValueError(f"{folder} was computed by other code or versions; name another --out, or remove it")
-    return summary
 
 
 def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_name: str) -> dict:

@@ -27,6 +27,8 @@ ROWS = "metrics.jsonl"
 WALL_CLOCK = "seconds"
 """A scalar whose name begins so is a wall-clock time, the one thing that differs from run to run."""
 _SUFFIX = {np.dtype("<f4"): ".f32", np.dtype("<f8"): ".f64"}
+RAW = tuple(_SUFFIX.values())
+"""Suffixes of a table's files beside ROWS."""
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _DTYPE = {suffix: dtype for dtype, suffix in _SUFFIX.items()}
 
@@ -205,7 +207,7 @@ def _rows(folder: Path) -> Iterator[_Row]:
 def _data_files(folder: Path) -> list[Path]:
     """The table's files, the rows first: cut in this order, no line ever speaks of an array that is gone."""
     files = [path for path in Path(folder).iterdir() if path.name == ROWS or path.suffix in _DTYPE]
-    return sorted(files, key=lambda path: path.name != ROWS)
+    return sorted(files, key=lambda path: (path.name != ROWS, path.name))
 
 
 def _itemsize(name: str) -> int:

@@ -1,7 +1,8 @@
 """The store of runs: a folder with a folder for each run, named by its key, and nothing beside them to go stale.
 
 A run is a `deep.config.Config`, its key a hash of the config, the code that computes and the versions of its numerics
-(`deep.runs.key`). `summary.json`, written last and whole, is what makes a run finished; a diverged run is finished too.
+(`deep.run_folder.key`). `summary.json`, written last and whole, is what makes a run finished, as long as its tables are
+as it left them; a diverged run is finished too.
 Everything here is read from these folders each time, so any of them may be deleted, copied or brought from elsewhere.
 """
 
@@ -15,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from deep import checkpoint, runs, table
+from deep import checkpoint, run_folder, table
 from deep.config import Config, from_json, to_json
 from deep.provenance import code, fingerprint
 from linear_theory.origin import difference
@@ -27,7 +28,7 @@ _REMOVED = ".removed-"
 
 def key(config: Config) -> str:
     """The name of a run: 16 hexadecimal digits that follow from config, code and versions."""
-    return runs.key(config)
+    return run_folder.key(config)
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,8 @@ class Store:
         if Path(self.root).exists() and not Path(self.root).is_dir():
             raise ValueError(f"{self.root} is a file; a store of runs is a folder")
         try:
-            summary = runs.whole_summary(folder)
-            text = _text(folder / runs.CONFIG)
+            summary = run_folder.whole_summary(folder)
+            text = _text(folder / run_folder.CONFIG)
             if summary is None and text is None:
                 return None
             text = json.dumps(summary["config"]) if summary else text

@@ -10,11 +10,13 @@ import pytest
 import torch
 from test_runs import TINY, changed, run
 
+from deep import table
 from deep.config import Config, Optimisation
 from deep.distributed import World
 from deep.provenance import code, fingerprint
 from deep.report import text
-from deep.runs import Place, default_folder, execute, key, read_summary
+from deep.run_folder import default_folder, key, read_summary, whole_summary
+from deep.runs import Place, execute, joined
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_another_setting_does_not_pass_for_it(finished, untrainable):
 
 
 def test_other_code_does_not_pass_for_it(finished, untrainable, monkeypatch):
-    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
+    monkeypatch.setattr("deep.run_folder.fingerprint", lambda: "other")
     with pytest.raises(ValueError, match="computed by other code or versions"):
         run(finished[0])
 
@@ -69,7 +71,7 @@ def test_the_default_folder_follows_from_all_that_decides_the_numbers(monkeypatc
     assert default_folder(TINY).name == key(TINY)
     assert default_folder(TINY) == default_folder(changed(TINY))
     before = default_folder(TINY)
-    monkeypatch.setattr("deep.runs.fingerprint", lambda: "other")
+    monkeypatch.setattr("deep.run_folder.fingerprint", lambda: "other")
     assert default_folder(TINY) != before
 
 
@@ -170,3 +172,41 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, untraina
         run(tmp_path / "run", changed(TINY, **fields))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- tables that were touched after the run's end
+
+
+def _cut_last_line(folder):
+    path = folder / "metrics.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def _cut_an_array(folder):
+    path = folder / "eigenvalues.f32"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def _garbage(folder):
+    path = folder / "metrics.jsonl"
+    text = path.read_bytes()
+    path.write_bytes(text[:200] + b"#" + text[201:])
+
+
+def _no_evaluations(folder):
+    (folder / "evaluations" / "metrics.jsonl").unlink()
+
+
+@pytest.mark.parametrize("damage", [_cut_last_line, _cut_an_array, _garbage, _no_evaluations])
+def test_a_finished_run_with_a_damaged_table_is_no_finished_run_and_is_computed_again(tmp_path, damage):
+    folder = tmp_path / "run"
+    with joined("cpu") as world:
+        first = execute(TINY, Place(folder, quiet=True), world)
+        whole = table.fingerprint(folder), table.fingerprint(folder / "evaluations")
+        damage(folder)
+        assert whole_summary(folder) is None
+        with pytest.raises(ValueError, match="--resume"):
+            execute(TINY, Place(folder, quiet=True), world)
+        again = execute(TINY, Place(folder, resume=True, quiet=True), world)
+    assert (table.fingerprint(folder), table.fingerprint(folder / "evaluations")) == whole
+    assert again["last"]["loss"] == first["last"]["loss"] and whole_summary(folder)

@@ -14,7 +14,8 @@ from deep import checkpoint
 from deep.config import to_json
 from deep.distributed import World
 from deep.provenance import code
-from deep.runs import Place, default_folder, execute
+from deep.run_folder import default_folder
+from deep.runs import Place, execute
 from experiments.store import Store, key
 
 
@@ -199,7 +200,7 @@ def test_a_result_that_other_code_left_under_this_name_is_not_found(store):
 
 def test_edited_code_makes_a_new_key_and_the_old_run_stale(store, monkeypatch):
     before = key(TINY)
-    monkeypatch.setattr("deep.runs.fingerprint", lambda: "edited")
+    monkeypatch.setattr("deep.run_folder.fingerprint", lambda: "edited")
     monkeypatch.setattr("experiments.store.fingerprint", lambda: "edited")
     assert key(TINY) != before
     assert store.state(TINY) == "stale"
