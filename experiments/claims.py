@@ -126,8 +126,11 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
         records = tuple(config and store.find(config) for config in found)
         if not all(records):
             continue
+        diverged = [arm for arm, record in zip(claim.arms, records) if record.summary["state"] == "diverged"]
         try:
             value, complaint = float(claim.value(*records)), "no finite number"
+            if diverged:  # its last row may still have numbers
+                value, complaint = math.nan, f"{' and '.join(diverged)} diverged"
         except (LookupError, ValueError, ArithmeticError) as error:
             value, complaint = math.nan, f"{type(error).__name__}: {error}"
         seeds.append(seed)

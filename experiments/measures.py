@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from deep.diagnosis import NORM_COLLAPSED
 from experiments.store import Record
 
 
@@ -19,10 +20,13 @@ def eigenvalues(record: Record, row: int = -1) -> np.ndarray:
 
 def modes(record: Record) -> float:
     """Effective number of modes of F at the end: exp of the entropy of its normalised eigenvalues, mean direction
-    included. 1 where all embeddings point one way, however long they are."""
+    included. 1 where all embeddings point one way, however long they are, and 1 where nothing is left of them: a
+    trace below NORM_COLLAPSED of its start is a complete collapse in norm, in whatever proportions modes died."""
     s = eigenvalues(record)
-    if not (len(s) and np.all(np.isfinite(s)) and s.sum() > 0):
+    if not (len(s) and np.all(np.isfinite(s))):
         return math.nan
+    if not s.sum() >= NORM_COLLAPSED * eigenvalues(record, 0).sum() > 0:
+        return 1.0
     q = s[s > 0] / s.sum()
     return float(np.exp(-(q * np.log(q)).sum()))
 
@@ -71,10 +75,10 @@ def lowest(record: Record, name: str) -> float:
     return float(values.min()) if len(values) else math.nan
 
 
-def mean_size(record: Record) -> float:
-    """The trace of F averaged over the run's measurements, relative to its start."""
+def mean_growth(record: Record) -> float:
+    """By how much the trace of F exceeds its start, averaged over the run's measurements, relative to the start."""
     trace = record.columns.scalars["trace_z"]
-    return float(np.mean(trace) / trace[0])
+    return float(np.mean(trace) / trace[0] - 1)
 
 
 def accuracy(record: Record) -> float:

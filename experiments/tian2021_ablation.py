@@ -69,7 +69,7 @@ def network_arms(base: Config) -> dict[str, tuple[dict, str]]:
         "predictor-decay-ema": (predictor_decay | EMA, "Table 5"),
         "symmetric-predictor-decay": (SYMMETRIC | predictor_decay, "Table 5"),
         "symmetric-predictor-decay-ema": (SYMMETRIC | predictor_decay | EMA, "Table 5"),
-        "decay-8": (stronger_decay(base, 8.0), "Observation 5"),
+        "decay-64": (stronger_decay(base, 64.0), "Observation 5"),
         "no-stop-gradient": ({"stop_gradient": "none"}, "Theorem 2"),
         "no-predictor": ({"predictor": "identity"}, "Theorem 2, remark"),
         "no-predictor-no-stop-gradient": ({"predictor": "identity", "stop_gradient": "none"}, "Theorem 2"),
@@ -102,7 +102,7 @@ def network_arms(base: Config) -> dict[str, tuple[dict, str]]:
 
 
 def linear_arms(base: Config) -> dict[str, tuple[dict, str]]:
-    """The observations of section 3 in the setting of its equations."""
+    """The observations in the setting of the equations that they are drawn from."""
     return {
         "linear/baseline": ({}, "Theorems 1 and 3"),
         "linear/alpha-8": (faster_predictor(base, 8.0), "Observation 1"),
@@ -174,7 +174,7 @@ COSINE = in_units(_DIGITS, eta=0.026, beta=0.133)
 
 _CPU = (
     *("baseline", "ema", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-predictor-decay"),
-    *("no-decay", "symmetric-no-decay", "decay-8", "no-stop-gradient", "no-predictor"),
+    *("no-decay", "symmetric-no-decay", "decay-64", "no-stop-gradient", "no-predictor"),
     *("directpred-c+0.1", "directpred-c-0.1", "directpred-eps-0", "directpred-freq-5"),
     *(name for name in SET_RULES if name != "optimal"),  # which diverges under squared error
 )

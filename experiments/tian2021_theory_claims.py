@@ -40,7 +40,7 @@ THEOREMS = (
             ),
             "12 random symmetric pairs (W_p, F) for C′; the networks of Theorem 1 up to t = 5 for C(t)",
         ),
-        "Theorem 1 is used together with the symmetrised flow of assumption 3.",
+        "Theorem 1 holds along the symmetrised flow of assumption 3 too.",
         functools.partial(matrices.balance_digits, "symmetrised"),
     ),
     *pair(

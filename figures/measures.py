@@ -61,8 +61,9 @@ STATISTICS = {
 
 
 def value_of(statistic: Statistic, record) -> float:
-    """The statistic of a record; NaN where there is none."""
-    return float("nan") if record is None else statistic.value(record)
+    """The statistic of a record; NaN where there is none, or one that diverged, whose last row means nothing."""
+    gone = record is None or record.summary["state"] == "diverged"
+    return float("nan") if gone else statistic.value(record)
 
 
 def statistics_at(scale: str) -> dict[str, Statistic]:

@@ -22,10 +22,10 @@ ARMS = {
     "baseline": "stop-gradient and predictor",
     "no-stop-gradient": "no stop-gradient",
     "no-predictor": "no predictor",
-    "decay-8": "too much weight decay",
+    "decay-64": "too much weight decay",
 }
 """Arms of the suite, drawn in this order; theory has the same four."""
-LOOKS = {"baseline": "blue", "no-stop-gradient": "vermillion", "no-predictor": "orange", "decay-8": "green"}
+LOOKS = {"baseline": "blue", "no-stop-gradient": "vermillion", "no-predictor": "orange", "decay-64": "green"}
 MODES = 3
 """Modes after the first whose alignment is drawn."""
 POINTS = 60
@@ -52,7 +52,7 @@ def _decay(runs: Runs, arm: str) -> Hyperparameters:
     h = Hyperparameters(sigma2=SIGMA2)
     if "baseline" in runs.arms:
         h = h.replace(eta=units(runs.arms["baseline"].config, Noise(SIGMA2, 1.0)).eta)
-    return h.replace(eta=STRONG * float(critical_eta(h))) if arm == "decay-8" else h
+    return h.replace(eta=STRONG * float(critical_eta(h))) if arm == "decay-64" else h
 
 
 def _mode(arm: str, h: Hyperparameters, times: np.ndarray) -> np.ndarray:

@@ -53,6 +53,11 @@ class FakeRecord:
     key: str
     config: Config
     row: dict
+    state: str = "finished"
+
+    @property
+    def summary(self):
+        return {"state": self.state}
 
     def last(self, name):
         return self.row.get(name, math.nan)
@@ -172,6 +177,14 @@ def test_a_seed_without_a_number_lets_nothing_hold(value, word):
     row = evaluate(claim(value), SUITE, FakeStore())
     assert row["verdict"] == "inconclusive" and word in row["reason"] and row["n_seeds"] == 5
     json.loads(dumps(row))
+
+
+def test_a_diverged_run_has_no_number_whatever_its_last_row_says():
+    store = FakeStore()
+    key = next(k for k, record in store.runs.items() if record.config.seed == 2)
+    store.runs[key] = dataclasses.replace(store.runs[key], state="diverged")
+    row = evaluate(claim(lambda a, b: 1.0), SUITE, store)
+    assert row["verdict"] == "inconclusive" and "diverged" in row["reason"] and row["n_seeds"] == 5
 
 
 def test_removing_a_run_changes_exactly_the_claims_that_list_it():

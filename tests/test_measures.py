@@ -35,9 +35,15 @@ def test_modes_of_unequal_eigenvalues_are_the_exponential_of_their_entropy(tmp_p
     assert measures.modes(found) == pytest.approx(math.exp(-(q * np.log(q)).sum()), rel=1e-6)
 
 
-@pytest.mark.parametrize("eigenvalues", [[0.0, 0.0], [math.nan, 1.0]])
-def test_no_spectrum_no_modes(tmp_path, eigenvalues):
-    assert math.isnan(measures.modes(record(tmp_path, [({}, {"eigenvalues": eigenvalues})])))
+def test_a_spectrum_that_is_no_number_has_no_modes(tmp_path):
+    assert math.isnan(measures.modes(record(tmp_path, [({}, {"eigenvalues": [math.nan, 1.0]})])))
+
+
+@pytest.mark.parametrize("left, count", [(0.0, 1), (1e-9, 1), (0.019, 1), (0.021, 4), (5.0, 4)])
+def test_modes_that_died_together_are_not_counted(tmp_path, left, count):
+    """A complete collapse in norm keeps the proportions of the spectrum, and has one mode all the same."""
+    rows = [({}, {"eigenvalues": np.ones(4)}), ({}, {"eigenvalues": left * np.ones(4)})]
+    assert measures.modes(record(tmp_path, rows)) == pytest.approx(count)
 
 
 def test_a_run_that_measured_no_spectrum_gives_nan(tmp_path):
@@ -71,7 +77,7 @@ def test_falls_lows_means_and_digits(tmp_path):
     found = record(tmp_path, rows, {"probe": {"accuracy": 0.25}})
     assert measures.fall(found, "asymmetry") == pytest.approx(0.5)
     assert measures.lowest(found, "asymmetry") == pytest.approx(0.2)
-    assert measures.mean_size(found) == pytest.approx(1.5)
+    assert measures.mean_growth(found) == pytest.approx(0.5)
     assert measures.digits_of(found, "balance_residual") == pytest.approx(3)
     assert measures.accuracy(found) == 25
     assert math.isnan(measures.accuracy(record(tmp_path / "1", rows)))
