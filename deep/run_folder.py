@@ -109,6 +109,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_another(folder: Path, config: Config, words: str) -> None:
+    """Raise ValueError, naming the first field that differs, where `folder` holds a run of another config."""
     difference = checkpoint.first_difference((folder / CONFIG).read_text(), to_json(config))
     if difference:
         raise ValueError(

@@ -47,6 +47,7 @@ class Make(Command):
     def run(self) -> dict:
         if self.name not in FIGURES:
             raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+        self.places.check()
         path = made.bring(self.name, FIGURES[self.name], self.places, self.pdf, _say)
         if path is None:
             raise ValueError(made.how(self.name, FIGURES[self.name], self.places))
@@ -63,6 +64,7 @@ class All(Command):
     json: bool = False
 
     def run(self) -> dict:
+        self.places.check()
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         done = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -89,6 +91,7 @@ class Check(Command):
     json: bool = False
 
     def run(self) -> dict:
+        self.places.check()
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         found = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

@@ -1,6 +1,7 @@
 """The data behind a picture: how it is recorded, and kept in a file until something that computes it changes."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from linear_theory.hyperparameters import Hyperparameters
 
 SILENT = ("figures.style", "figures.phase", "experiments.store")
 """What only draws; and the store of runs, since each run has a key of its own that follows from the code behind it."""
+
+
+VALUES = "values"
+"""What the digest of the values themselves is called, among those of what they were computed by."""
 
 
 def record(variables: dict, coords: dict, h: Hyperparameters, **more) -> xr.Dataset:
@@ -53,19 +58,43 @@ def cached(
     if why is None:
         return old, None
     new = compute()
-    write(new.assign_attrs(origin=json.dumps(now)), path)
+    write(new.assign_attrs(origin=json.dumps({VALUES: digest(new), **now})), path)
     return new, why
 
 
 def kept(path: Path, now: dict[str, str]) -> tuple[xr.Dataset | None, str | None]:
-    """(the dataset in `path`, why it is not what would be computed `now`); None for either where there is none."""
+    """(the dataset in `path`, why it is not what would be computed `now`); None for either where there is none.
+
+    A file whose values are not those that were written with its origin is damaged, as one that cannot be read.
+    """
+    damaged = None, "the data file is damaged"
     try:
         old = read(path)
-        return old, _difference(json.loads(old.attrs.pop("origin", "{}")), now)
+        origin = json.loads(old.attrs.pop("origin", ""))
     except FileNotFoundError:
         return None, "there are no data yet"
-    except ValueError:
-        return None, "the data file is damaged"
+    except (ValueError, TypeError):
+        return damaged
+    if not isinstance(origin, dict) or origin.pop(VALUES, None) != digest(old):
+        return damaged
+    return old, _difference(origin, now)
+
+
+def digest(dataset: xr.Dataset) -> str:
+    """16 hexadecimal digits that follow from every value, name and attribute; the same before a file and after it."""
+    found = hashlib.sha256(_attributes(dataset.attrs))
+    for name in sorted(dataset.variables):
+        variable = dataset.variables[name]
+        values = np.asarray(variable.values)
+        numbers = values.dtype.kind in "biufc"  # text comes back from a file as another kind of text
+        found.update(repr((name, variable.dims, values.shape, values.dtype.str if numbers else "text")).encode())
+        found.update(_attributes(variable.attrs))
+        found.update(values.tobytes() if numbers else json.dumps(values.tolist(), default=str).encode())
+    return found.hexdigest()[:16]
+
+
+def _attributes(attrs: dict) -> bytes:
+    return json.dumps({name: np.ravel(attrs[name]).tolist() for name in sorted(attrs)}, default=str).encode()
 
 
 def _difference(old: dict, now: dict) -> str | None:

@@ -1,7 +1,7 @@
 """Bringing a picture up to date, and telling whether it is: from its source to its data file to the picture.
 
 Beside NAME.png stand its caption, NAME.txt, and NAME.json, which says what the picture was made from: digests of its
-data file, of the code that drew it and of its caption. It is current while these are what they would be now.
+data file and of the code that drew it. It is current while all of these are what they would be now.
 """
 
 import ast
@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from experiments.suites import SCALES
 from figures import data, runs, style
 from figures.registry import Picture, Recorded
 from figures.runs import FromRuns
@@ -42,6 +43,18 @@ class Places:
     """Folder of the run store, for the pictures of trained networks."""
     scale: str = "cpu"
     """Scale of the suites whose runs are shown: smoke, cpu, cifar, gpu or paper."""
+
+    def check(self) -> None:
+        """Raise ValueError where one of the folders is a file."""
+        refuse_files(out=self.out, results=self.results, runs=self.runs)
+
+
+def refuse_files(**folders: Path) -> None:
+    """Raise ValueError for the first of `folders`, by flag, that is a file or lies in one; none needs to exist."""
+    for flag, folder in folders.items():
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise ValueError(f"--{flag}: {there} is a file; name a folder")
 
 
 class Found(NamedTuple):
@@ -70,6 +83,8 @@ def find_data(name: str, one: Picture, places: Places) -> Found:
             return Found(path, source.read(path) if there else None, None if there else "its data are not there", None)
         case FromRuns() as source:
             taken = runs.gather(source, places.scale, places.runs)
+            if not taken.arms:
+                return Found(path, None, not_planned(one, places), None)
             if not taken.ids():
                 return Found(path, data.kept(path, {})[0], f"there is no run of it at scale {places.scale}", None)
             compute, now = partial(runs.compute_from, source, taken), runs.origin_of(source, taken)
@@ -79,8 +94,19 @@ def find_data(name: str, one: Picture, places: Places) -> Found:
 
 
 def how(name: str, one: Picture, places: Places) -> str:
-    """How to get data that only an experiment can make, in a sentence."""
+    """How to get data that only an experiment can make, or why none can, in a sentence."""
+    without = not_planned(one, places)
+    if without:
+        return f"{name}: {without}"
     return f"{name} needs an experiment's data; make them with `{made_by(one, places)}`"
+
+
+def not_planned(one: Picture, places: Places) -> str | None:
+    """That no run could ever be of this picture, for want of its arms at this scale, in words; None where one could."""
+    match one.compute:
+        case FromRuns() as source if not runs.planned(source, places.scale):
+            return f"not in the suite {source.suite} at scale {places.scale}"
+    return None
 
 
 def made_by(one: Picture, places: Places) -> str | None:
@@ -107,9 +133,9 @@ def bring(name: str, one: Picture, places: Places, pdf: bool, say: Callable[[str
         say(f"{name}: computed, because {found.why}")
         dataset = found.renew()
     text = caption(name, one, dataset, places)
-    record = record_of(one, found.path, text, places)
-    wanted = [target, target.with_suffix(".txt"), *([target.with_suffix(".pdf")] if pdf else [])]
-    if not all(path.is_file() for path in wanted) or _changes(_record(target), record, target):
+    record = record_of(one, found.path, places)
+    wanted = [target, *([target.with_suffix(".pdf")] if pdf else [])]
+    if not all(path.is_file() for path in wanted) or _changes(_record(target), record, target, text):
         style.save(one.draw(dataset), target, text, pdf=pdf)
         whole = record | {"picture": _digest(target), "size": Image.open(target).size}
         replace_file(target.with_suffix(".json"), lambda draft: draft.write_text(json.dumps(whole, indent=1)))
@@ -131,12 +157,11 @@ def caption(name: str, one: Picture, dataset: xr.Dataset, places: Places) -> str
     )
 
 
-def record_of(one: Picture, source: Path, text: str, places: Places) -> dict:
+def record_of(one: Picture, source: Path, places: Places) -> dict:
     """What a picture drawn now would be made from."""
     return {
         "scale": places.scale if isinstance(one.compute, FromRuns) else None,
         "data": _digest(source),
-        "caption": origin.digest(text),
         "drawing": drawing(one.draw) | {"matplotlib": version("matplotlib")},
     }
 
@@ -158,17 +183,19 @@ def _digest(path: Path) -> str:
 
 
 def _record(picture: Path) -> dict | None:
-    """What stands in NAME.json; None where nothing does that could be read."""
+    """What stands in NAME.json; None where nothing does that could be read, or something else."""
     try:
-        return json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(picture.with_suffix(".json").read_text(encoding="utf-8"))
+        whole = isinstance(record["drawing"], dict) and record["scale"] in (None, *SCALES)
+    except (OSError, ValueError, LookupError, TypeError):
         return None
+    return record if whole else None
 
 
 # ---------------------------------------------------------------- whether the picture is what it would be now
 
 
-State = Literal["current", "stale", "drifted", "no data"]
+State = Literal["current", "stale", "drifted", "no data", "not in the suite"]
 
 
 class Verdict(NamedTuple):
@@ -188,28 +215,42 @@ def examine(name: str, one: Picture, places: Places) -> Verdict:
     places = replace(places, scale=(record or {}).get("scale") or places.scale)
     found = find_data(name, one, places)
     if not target.is_file():
+        if not_planned(one, places):
+            return Verdict("not in the suite", found.why, None)
         if found.why and not found.renew:
             return Verdict("no data", f"{found.why}; make them with `{made_by(one, places)}`", None)
         return Verdict("stale", "it was never made", None)
     if found.dataset is None:
         return Verdict("stale", found.why, None)
-    now = record_of(one, found.path, caption(name, one, found.dataset, places), places)
+    text, now = caption(name, one, found.dataset, places), record_of(one, found.path, places)
     share = _drift_of(target, pixels(one.draw(found.dataset)))
-    why = "; ".join(filter(None, [found.why, *_changes(record, now, target)]))
+    why = "; ".join(filter(None, [found.why, *_changes(record, now, target, text)]))
     if share > SHARE and not why:
         why = "nothing else has changed: another machine or library drew it; delete it to have it made again"
     return Verdict("drifted" if share > SHARE else "stale" if why else "current", why or None, share)
 
 
-def _changes(record: dict | None, now: dict, picture: Path) -> list[str]:
-    """What is no longer as it was when the picture was made."""
+def _changes(record: dict | None, now: dict, picture: Path, text: str) -> list[str]:
+    """What is no longer as it was when the picture was made, its caption included, which would be `text` now."""
     if not record:
         return ["it does not say what it was made from"]
-    words = {"scale": "it is of another scale", "data": "it is older than its data", "caption": "its caption changed"}
-    changed = [text for key, text in words.items() if record.get(key) != now[key]]
-    code = origin.difference(record.get("drawing", {}), now["drawing"])
+    words = {"scale": "it is of another scale", "data": "it is older than its data"}
+    changed = [sentence for key, sentence in words.items() if record.get(key) != now[key]]
+    code = origin.difference(record["drawing"], now["drawing"])
     foreign = record.get("picture") != _digest(picture)
-    return [*changed, *([f"drawing code: {code}"] if code else []), *(["the file itself changed"] if foreign else [])]
+    return [
+        *changed,
+        *_caption_changes(picture.with_suffix(".txt"), text),
+        *([f"drawing code: {code}"] if code else []),
+        *(["the file itself changed"] if foreign else []),
+    ]
+
+
+def _caption_changes(path: Path, text: str) -> list[str]:
+    try:
+        return [] if path.read_text(encoding="utf-8", errors="replace") == text else ["its caption changed"]
+    except OSError:
+        return ["its caption is not there"]
 
 
 def _drift_of(path: Path, other: Image.Image) -> float:

@@ -13,11 +13,15 @@ from pathlib import Path
 from experiments import ledger
 from experiments.claims import THEORY, Claim
 from experiments.store import ROOT, Store
+from figures.made import Places, not_planned, refuse_files
 from figures.registry import FIGURES
 from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
 from figures.runs import FromRuns
 from linear_theory.door import Command, dumps
 from linear_theory.files import prepare_file, replace_file
+
+LINEAR = "linear/"
+"""What the name of an arm begins with when its network is one linear layer; all others are ResNets."""
 
 PAPERS = {
     "tian2021": {"name": "Tian, Chen & Ganguli 2021", "link": "https://arxiv.org/abs/2102.06810"},
@@ -79,6 +83,13 @@ def origin_of_run(root: Path, key: str) -> Run:
     )
 
 
+def rests_on(claim: Claim) -> str:
+    """'theory', 'linear' or 'resnet': what a claim is decided by, as a suite's arms are named."""
+    if not claim.arms:
+        return "theory"
+    return "linear" if all(arm.startswith(LINEAR) for arm in claim.arms) else "resnet"
+
+
 def command_of(row: Mapping, scale: str) -> str:
     """What repeats the claim."""
     verify = f"python -m experiments verify --paper {row['paper']} --scale {scale}"
@@ -105,6 +116,7 @@ class Report(Command):
     json: bool = False
 
     def run(self) -> dict:
+        refuse_files(runs=self.runs, figures=self.figures)
         out = prepare_file(self.out, ".html")
         rows = ledger.rows(self.paper, self.scale, Store(self.runs))
         claims = {claim.id: claim for claim in ledger.claims_of(self.paper)}
@@ -113,38 +125,44 @@ class Report(Command):
         known |= {name: one.compute.arms for name, one in FIGURES.items() if isinstance(one.compute, FromRuns)}
         entries = [self._entry(row, claims[row["id"]], known) for row in rows]
         keys = dict.fromkeys(key for row in rows for key in row["run_ids"])
+        named = dict.fromkeys(name for entry in entries for name in entry.figures)
+        absent = [name for name in named if name not in {one.name for one in pictures}]
+        places = Places(out=self.figures, runs=self.runs, scale=self.scale)
+        never = [name for name in absent if name in FIGURES and not_planned(FIGURES[name], places)]
         html = page(
             entries,
             pictures,
             papers={self.paper: PAPERS.get(self.paper, {"name": self.paper, "link": ""})},
             scale=self.scale,
             runs={key: origin_of_run(self.runs, key) for key in keys},
+            never=never,
             command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
         )
         replace_file(out, lambda draft: draft.write_text(html, encoding="utf-8", newline="\n"))
         ledger_file = out.with_suffix(".json")
         replace_file(ledger_file, lambda draft: draft.write_text(dumps({"claims": rows}) + "\n", encoding="utf-8"))
-        named = dict.fromkeys(name for entry in entries for name in entry.figures)
-        drawn = [one.name for one in pictures]
         return {
             "report": str(out),
             "ledger": str(ledger_file),
             "bytes": len(html.encode()),
             "claims": len(entries),
             "verdicts": dict(Counter(entry.verdict for entry in entries)),
-            "figures": drawn,
-            "missing_figures": [name for name in named if name not in drawn],
+            "scale": self.scale,
+            "figures": [one.name for one in pictures],
+            "missing_figures": [name for name in absent if name not in never],
+            "not_in_the_suite": never,
         }
 
     def _entry(self, row: Mapping, claim: Claim, known: Mapping) -> Entry:
         shown = figures_of(row, claim.arms, known)
-        return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale))
+        return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale), rests_on(claim))
 
     def text(self, result: dict) -> str:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(result["verdicts"].items()))
-        missing = ", ".join(result["missing_figures"])
+        missing, never = (", ".join(result[key]) for key in ("missing_figures", "not_in_the_suite"))
         return (
             f"{result['report']}: {result['claims']} claims ({verdicts}), {len(result['figures'])} figures,"
             f" {result['bytes'] / 1e6:.1f} MB"
-            + (f"\nnot drawn yet: {missing}; python -m figures all" if missing else "")
+            + (f"\nnot drawn yet: {missing}; python -m figures all --scale {result['scale']}" if missing else "")
+            + (f"\nnot in the suite at scale {result['scale']}: {never}" if never else "")
         )

@@ -9,7 +9,7 @@ import base64
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,12 @@ VERDICTS = {
     "inconclusive": "The interval contains the minimum effect, or the runs are out of the regime the claim is about.",
     "not measured": "No verdict: too few finished seeds, or the statistic means nothing at this scale.",
 }
+FAMILIES = {
+    "resnet": ("ResNet", "ResNets"),
+    "linear": ("linear network", "linear networks"),
+    "theory": ("theory alone", "theory alone"),
+}
+"""What decides a claim: of one, and of many."""
 TEMPLATES = Path(__file__).parent / "templates"
 UNKNOWN = "not recorded"
 TWIN = "-as-stated"
@@ -73,6 +79,8 @@ class Entry:
     unit: str = ""
     figures: tuple[str, ...] = ()
     command: str = ""
+    family: str = "resnet"
+    """What decides it, one of FAMILIES."""
 
     def __post_init__(self):
         missing = [key for key in KEYS if key not in self.row]
@@ -82,6 +90,8 @@ class Entry:
             raise ValueError(
                 f"claim {self.id!r} has verdict {self.row['verdict']!r}; it is one of {', '.join(VERDICTS)}"
             )
+        if (self.family == "theory") != (self.row["scale"] == THEORY) or self.family not in FAMILIES:
+            raise ValueError(f"claim {self.id!r} of scale {self.row['scale']!r} cannot rest on {self.family!r}")
         if not _ID.fullmatch(self.id) or self.id.startswith(("page-", "figure-")):
             raise ValueError(
                 f"{self.id!r} cannot be a claim's id: letters, digits, '-', '_' and '.', none of the page's own"
@@ -108,15 +118,16 @@ class Entry:
         return self.row["statement"].removeprefix("As stated: ")
 
     @property
-    def family(self) -> str:
-        """'network' for a claim that runs decide, 'theory' for one that theory alone decides."""
-        return "theory" if self.row["scale"] == THEORY else "network"
+    def basis(self) -> str:
+        """What decides it, with the scale of its runs, in words."""
+        name = FAMILIES[self.family][0]
+        return name if self.family == "theory" else f"{name}, scale {self.row['scale']}"
 
     @property
     def numbers(self) -> Numbers:
         """What can be drawn of it."""
         ends = [finite(end) for end in self.row["ci"] or ()]
-        whole = len(ends) == 2 and None not in ends and self.family == "network"  # theory's interval is a point
+        whole = len(ends) == 2 and None not in ends and self.family != "theory"  # theory's interval is a point
         values = [v for _, v in self.per_seed if v is not None]
         return Numbers(finite(self.row["estimate"]), tuple(ends) if whole else None, self.threshold, values)
 
@@ -173,11 +184,13 @@ def page(
     scale: str,
     runs: Mapping[str, Run],
     command: str,
+    never: Collection[str] = (),
 ) -> str:
     """The whole page. Raises ValueError where two claims share an id.
 
     `papers`: {key: {"name", "link"}}; `runs`: what is known of each run id, by it; `command`: what makes this page.
-    A figure that a claim names and `pictures` lacks is said to be missing.
+    A figure that a claim names and `pictures` lacks is said to be missing; or, where it is in `never`, that the suite
+    has no runs for it at this scale.
     """
     twice = [name for name, count in Counter(entry.id for entry in entries).items() if count > 1]
     if twice:
@@ -196,6 +209,8 @@ def page(
             scale=scale,
             runs=runs,
             command=command,
+            never=never,
+            families=FAMILIES,
             verdicts=VERDICTS,
             counts={verdict: sum(entry.verdict == verdict for entry in entries) for verdict in VERDICTS},
             summary=summary(entries, scale),
@@ -211,13 +226,15 @@ def page(
 def summary(entries: Sequence[Entry], scale: str) -> list[str]:
     """What holds and what does not, in sentences."""
     count = Counter(entry.verdict for entry in entries)
-    decided = [entry for entry in entries if entry.verdict in ("holds", "fails")]
-    networks = sum(entry.family == "network" for entry in decided)
+    rests = Counter(entry.family for entry in entries)
+    decided = Counter(entry.family for entry in entries if entry.verdict in ("holds", "fails"))
+    parts = [f"{rests[kind]} on {name} ({decided[kind]} decided)" for kind, (_, name) in FAMILIES.items()]
+    parts[0] = parts[0].replace(" on ", " rest on " if rests["resnet"] != 1 else " rests on ", 1)
     said = [
         f"Of {len(entries)} claims {_some(count['holds'], 'holds', 'hold')}, {_some(count['fails'], 'fails', 'fail')}, "
         f"{_some(count['inconclusive'], 'is', 'are')} inconclusive and {_some(count['not measured'], 'is', 'are')} not "
         f"measured at scale {scale}.",
-        f"Of the {len(decided)} decided, networks decide {networks} and theory alone {len(decided) - networks}.",
+        f"{', '.join(parts[:-1])} and {parts[-1]}.",
     ]
     twins = sum(entry.verdict == "fails" and entry.as_stated for entry in entries)
     if twins:

@@ -38,6 +38,13 @@ def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     return Runs(source.suite, scale, arms, records)
 
 
+def planned(source: FromRuns, scale: str) -> bool:
+    """Whether the suite has any of the arms at this scale. Raises ValueError for a scale that there is not."""
+    from experiments import suites
+
+    return not suites.suite(source.suite, scale).arms.keys().isdisjoint(source.arms)
+
+
 def compute_from(source: FromRuns, runs: Runs) -> xr.Dataset:
     """The figure's data, with suite, scale and the runs that they come from as attributes."""
     used = [" ".join([arm, *(run.key for run in found.values())]) for arm, found in runs.records.items() if found]

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
-from figure_examples import SMALL, phase_data, small
+from figure_examples import SMALL, from_made_up, phase_data, small
 
 import figures.__main__ as door
 from figures import commands, data, style, tian2021
@@ -76,9 +76,27 @@ def test_cache_computes_once_and_says_why_again(tmp_path, monkeypatch):
     assert data.cached(path, functools.partial(_answer, value=2.0))[1] is None
     path.write_bytes(path.read_bytes()[:100])
     assert data.cached(path, _answer)[1] == "the data file is damaged"
+    kept = xr.load_dataset(path, engine="h5netcdf")
+    for edited in (kept.assign(v=kept.v / 2), kept.assign_attrs(value=2.0), kept.assign_attrs(origin="[1]")):
+        data.write(edited, path)
+        assert data.cached(path, _answer)[1] == "the data file is damaged"
+        xr.testing.assert_identical(data.cached(path, _answer)[0], new)
     monkeypatch.setattr(origin, "version", lambda name: "0")
     assert data.cached(path, _answer)[1] == "numpy, scipy, torch changed"
-    assert _answer.calls == 4
+    assert _answer.calls == 7
+
+
+@pytest.mark.parametrize("name", [*SMALL, "tian-fig2", "tian-fig6", "tian-table3"])
+def test_a_digest_of_values_survives_a_file(name, tmp_path):
+    dataset = small(name) if name in SMALL else from_made_up(name)
+    data.write(dataset, tmp_path / "a.nc")
+    assert data.digest(data.read(tmp_path / "a.nc")) == data.digest(dataset)
+    one = next(variable for variable in dataset.data_vars if dataset[variable].dtype.kind == "f")
+    other = dataset.copy(deep=True)
+    other[one].values.flat[0] += 1
+    if np.isfinite(dataset[one].values.flat[0]):
+        assert data.digest(other) != data.digest(dataset)
+    assert data.digest(dataset.rename({one: "else"})) != data.digest(dataset)
 
 
 def test_cache_key_follows_the_code_that_computes_and_no_other(tmp_path):
@@ -197,6 +215,10 @@ def test_phase_command(run, tmp_path):
         (("phase", "{dir}/d.nc", "--out", "{dir}/x.gif"), "NAME.png"),
         (("phase", "{dir}/d.nc", "--out", "{dir}/text.nc/x.png"), "text.nc"),
         (("make", "tian-fig4", "--out", "{dir}/text.nc"), "text.nc"),
+        (("check", "--out", "{dir}/text.nc"), "--out: {dir}/text.nc is a file; name a folder"),
+        (("check", "--out", "{dir}/text.nc/inside"), "--out: {dir}/text.nc is a file; name a folder"),
+        (("check", "--runs", "{dir}/text.nc"), "--runs: {dir}/text.nc is a file; name a folder"),
+        (("all", "--results", "{dir}/text.nc"), "--results: {dir}/text.nc is a file; name a folder"),
     ],
 )
 def test_refusals_are_one_sentence(run, tmp_path, argv, words):
@@ -204,5 +226,10 @@ def test_refusals_are_one_sentence(run, tmp_path, argv, words):
     (tmp_path / "text.nc").write_text("no NetCDF")
     before = sorted(tmp_path.iterdir())
     status, out, err = run(*(a.format(dir=tmp_path) for a in argv))
-    assert (status, out) == (2, "") and words in err and err.count("\n") == 1 and err.startswith("error: ")
+    assert (
+        (status, out) == (2, "")
+        and words.format(dir=tmp_path) in err
+        and err.count("\n") == 1
+        and err.startswith("error: ")
+    )
     assert sorted(tmp_path.iterdir()) == before

@@ -86,6 +86,39 @@ def test_never_made_lost_and_damaged(places):
     assert made.examine("line", one, places)[:2] == ("stale", "there are no data yet")
 
 
+@pytest.mark.parametrize("text", ["[1]", "3", '{"drawing": [1], "scale": null}', '{"drawing": {}, "scale": "huge"}'])
+def test_a_record_that_is_something_else_counts_as_none(places, text):
+    path = bring(picture(), places)
+    whole = path.with_suffix(".json").read_text()
+    path.with_suffix(".json").write_text(text)
+    assert made.examine("line", picture(), places) == ("stale", "it does not say what it was made from", 0.0)
+    bring(picture(), places)
+    assert path.with_suffix(".json").read_text() == whole
+
+
+def test_a_caption_that_was_edited_or_deleted_is_seen_and_written_again(places):
+    path = bring(picture(), places).with_suffix(".txt")
+    text = path.read_text()
+    path.write_text(text + "And more.\n")
+    assert made.examine("line", picture(), places)[:2] == ("stale", "its caption changed")
+    bring(picture(), places)
+    assert path.read_text() == text
+    path.unlink()
+    assert made.examine("line", picture(), places)[:2] == ("stale", "its caption is not there")
+    bring(picture(), places)
+    assert path.read_text() == text and made.examine("line", picture(), places).state == "current"
+
+
+def test_data_that_were_edited_are_computed_again_and_not_drawn(places):
+    path, file = bring(picture(), places), places.out / "data" / "line.nc"
+    before, kept = path.read_bytes(), xr.load_dataset(file, engine="h5netcdf")
+    data.write(kept.assign(y=kept.y / 2), file)
+    assert made.examine("line", picture(), places)[:2] == ("stale", "the data file is damaged")
+    bring(picture(), places)
+    assert path.read_bytes() == before and made.examine("line", picture(), places).state == "current"
+    np.testing.assert_array_equal(data.read(file).y, _line().y)
+
+
 def test_a_picture_that_is_no_picture_is_drawn_again(places):
     path = bring(picture(), places)
     path.write_bytes(path.read_bytes()[:200])
@@ -182,7 +215,7 @@ def test_check_command_says_what_and_leaves_a_status(check, places):
     status, out = check({"line": picture(), "other": waiting}, "--json")
     found = json.loads(out)
     assert status == 0 and found["figures"]["line"] == {"state": "current", "why": None, "drift": 0.0}
-    assert found["count"] == {"current": 1, "stale": 0, "drifted": 0, "no data": 1}
+    assert found["count"] == {"current": 1, "stale": 0, "drifted": 0, "no data": 1, "not in the suite": 0}
     status, out = check({"line": picture(draw=functools.partial(_draw, colour="red"))})
     assert status == 1 and "drifted" in out and "%" in out
     assert max(map(len, out.splitlines())) <= 120

@@ -15,7 +15,7 @@ from scipy import stats
 from deep.config import Config
 from experiments.store import Store
 from experiments.suites import Arm
-from figures import data, made, runs, style, tian2021_runs
+from figures import commands, data, made, runs, style, tian2021_runs
 from figures.made import Places
 from figures.measures import STATISTICS, Runs, interval, statistics_at
 from figures.registry import FIGURES
@@ -173,7 +173,8 @@ def test_the_data_go_by_code_scale_and_runs():
     taken = made_up_runs(source.arms)
     first = runs.origin_of(source, taken)
     assert {"figures.tian2021_runs", "experiments.measures"} <= set(first)
-    assert not any(name.startswith("deep") for name in first)  # the keys of the runs follow from it
+    deep = {name for name in first if name.startswith("deep.")}
+    assert deep <= {"deep.diagnosis"}  # the keys of the runs follow from the others; this one is where a limit stands
     fewer = made_up_runs(source.arms, missing=("symmetric",))
     assert {k for k in first if k not in runs.origin_of(source, fewer)} == {f"run symmetric/{s}" for s in range(3)}
     assert runs.origin_of(source, taken._replace(scale="gpu")) != first
@@ -194,6 +195,18 @@ def test_gather_asks_the_store_for_every_seed_of_the_arms_that_the_suite_has(mon
     assert list(taken.arms) == ["ema"] and list(taken.of("ema")) == [1, 2] and taken.seeds == (0, 1, 2)
     with pytest.raises(ValueError, match="no scale 'huge'"):
         runs.gather(FIGURES["tian-fig2"].compute, "huge", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tian-table5", "tian-table7"])
+def test_a_figure_none_of_whose_arms_are_in_the_suite_is_said_to_be_so(tmp_path, name):
+    one, places = FIGURES[name], Places(out=tmp_path, runs=tmp_path / "runs", scale="smoke")
+    assert made.bring(name, one, places, False, print) is None
+    assert made.examine(name, one, places) == ("not in the suite", "not in the suite tian2021 at scale smoke", None)
+    assert commands.All(places).text({name: None}) == f"{name}: not in the suite tian2021 at scale smoke"
+    with pytest.raises(ValueError, match=f"{name}: not in the suite tian2021 at scale smoke"):
+        commands.Make(name, places).run()
+    elsewhere = dataclasses.replace(places, scale="gpu")
+    assert made.not_planned(one, elsewhere) is None and made.examine(name, one, elsewhere).state == "no data"
 
 
 # ----------------------------------------------------------------------------------------------- the store, made up

@@ -62,8 +62,15 @@ CAPTION = "{0}: A title of <b> & W_p\n\nWhat is drawn, p < q.\n\nMore.\n\nSource
 
 
 def entries(rows=ROWS):
-    shown = {"tian2021-observation-4": ("tian-fig4",), "tian2021-rescue": ("tian-table3",)}
-    return [Entry(one, 0.1, "nats", shown.get(one["id"], ()), report.command_of(one, "cpu")) for one in rows]
+    shown = {"tian2021-observation-4": ("tian-fig4",), "tian2021-rescue": ("tian-table3", "tian-table7")}
+    rest = {"tian2021-few": "linear", "tian2021-rescue": "linear"}
+    return [
+        Entry(
+            *(one, 0.1, "nats", shown.get(one["id"], ()), report.command_of(one, "cpu")),
+            "theory" if one["scale"] == "theory" else rest.get(one["id"], "resnet"),
+        )
+        for one in rows
+    ]
 
 
 def draw(folder, names=("tian-fig4", "tian-fig10")):
@@ -80,7 +87,8 @@ def made(folder, rows=ROWS):
     runs = {key: Run(key, "a processor", "c0de", "torch 2") for one in rows for key in one["run_ids"]}
     papers = {"tian2021": {"name": "Tian & al. 2021", "link": "https://arxiv.org/abs/2102.06810"}}
     pictures = report.pictures_in(draw(folder), ["tian-fig4"])
-    return page(entries(rows), pictures, papers=papers, scale="cpu", runs=runs, command="python -m figures report")
+    more = {"runs": runs, "command": "python -m figures report", "never": ["tian-table7"]}
+    return page(entries(rows), pictures, papers=papers, scale="cpu", **more)
 
 
 class Tree(HTMLParser):
@@ -157,11 +165,22 @@ def test_counts_and_summary_are_counted(tree, html):
     assert tiles == [("holds", "3"), ("fails", "2"), ("inconclusive", "1"), ("not measured", "2")]
     words = [
         "Of 8 claims 3 hold, 2 fail, 1 is inconclusive and 2 are not measured at scale cpu.",
-        "Of the 5 decided, networks decide 3 and theory alone 2.",
+        "4 rest on ResNets (3 decided), 2 on linear networks (0 decided) and 2 on theory alone (2 decided).",
         "Where a paper’s own wording fails (1), the corrected claim stands beside it.",
     ]
     assert summary(entries(), "cpu") == words
     assert all(sentence in tree.text[None] for sentence in words)
+
+
+def test_what_a_claim_rests_on_stands_beside_its_scale(tree, html):
+    for one, basis in (("stop-gradient", "ResNet, scale cpu"), ("few", "linear network, scale cpu")):
+        assert basis in tree.text[f"tian2021-{one}"]
+    assert html.count("linear network, scale cpu") == 4  # two claims, each in the ledger and below it
+    assert "theory alone" in tree.text["tian2021-observation-4"]
+    kinds = [report.rests_on(claim) for claim in ledger.LEDGER["tian2021"]]
+    assert min(map(kinds.count, ("theory", "linear", "resnet"))) > 1
+    for claim, kind in zip(ledger.LEDGER["tian2021"], kinds):
+        assert kind == "linear" or not any("linear/" in arm for arm in claim.arms), claim.id
 
 
 def test_setting_stands_in_both_units(html):
@@ -204,6 +223,8 @@ def test_pictures_are_the_files_and_missing_ones_are_said(tree, html, tmp_path):
     assert base64.b64decode(source["src"].split(",")[1]) == path.read_bytes()
     assert (source["width"], source["height"]) == ("60", "30")
     assert "tian-table3 is not among the pictures" in tree.text["tian2021-rescue"]
+    assert "tian-table7 is not in the suite at scale cpu." in tree.text["tian2021-rescue"]
+    assert "make tian-table7" not in html
     assert "#4 of Table 4: holds" in tree.text["figure-tian-fig4"]
     assert all(attrs.get("alt") for tag, attrs in tree.elements if tag == "img")
     path.with_suffix(".txt").unlink()
@@ -227,6 +248,7 @@ def test_no_claims_and_no_pictures_still_make_a_page():
     "change, words",
     [
         ({"verdict": "passes"}, "is one of holds, fails"),
+        ({"scale": "theory"}, "cannot rest on 'resnet'"),
         ({"id": "page-top"}, "cannot be a claim's id"),
         ({"id": 'a" onclick="'}, "cannot be a claim's id"),
     ],
@@ -345,10 +367,14 @@ def test_command_writes_the_ledger_of_an_empty_store(capsys, tmp_path, quick_led
     assert said["verdicts"] == {"not measured": said["claims"]}  # the store is empty
     assert said["figures"] == ["tian-fig4", "tian-fig10"]  # the registry's order
     assert "tian-table3" in said["missing_figures"]
+    assert said["not_in_the_suite"] == ["tian-table5", "tian-table7"]
+    assert not {*said["not_in_the_suite"]} & {*said["missing_figures"]}
     tree = Tree(out.read_text(encoding="utf-8"))
     assert len([tag for tag, _ in tree.elements if tag == "article"]) == said["claims"]
     before = out.read_bytes()
-    assert command(capsys, *flags)[0] == 0
+    status, words, _ = command(capsys, *flags)
+    assert status == 0 and "figures all --scale smoke" in words
+    assert words.splitlines()[-1] == "not in the suite at scale smoke: tian-table5, tian-table7"
     assert out.read_bytes() == before
     assert sorted(path.name for path in out.parent.iterdir()) == ["report.html", "report.json"]
 
@@ -359,10 +385,14 @@ def test_command_writes_the_ledger_of_an_empty_store(capsys, tmp_path, quick_led
         (("--out", "report.txt"), "does not end in .html"),
         (("--paper", "nobody1999"), "nobody1999"),
         (("--scale", "huge"), "huge"),
+        (("--runs", "a-file"), "--runs: "),
+        (("--figures", "a-file"), "--figures: "),
+        (("--figures", "a-file/inside"), "is a file; name a folder"),
     ],
 )
 def test_refusals_are_one_sentence(capsys, tmp_path, monkeypatch, flags, words):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").touch()
     status, said, complaint = command(capsys, *flags)
     assert (status, said) == (2, "")
     assert words in complaint and complaint.count("\n") == 1

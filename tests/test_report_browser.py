@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from test_report import ROWS, made
+from test_report import ALONE, ROWS, made, row
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the extra `browser` (pip install -e '.[browser]')"
@@ -90,6 +90,20 @@ def test_first_screen_of_a_laptop_has_counts_failures_and_claims(visit):
         assert box["y"] + box["height"] <= 768, where
 
 
+def test_all_that_fails_is_to_be_seen_without_scrolling_a_box(browser, tmp_path):
+    many = [
+        row(f"claim-{k}-as-stated", "fails", statement=f"As stated: {'a long sentence, ' * 9}", **ALONE)
+        for k in range(12)
+    ]
+    (tmp_path / "report.html").write_text(made(tmp_path / "figures", many), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1366, "height": 768})
+    page.goto((tmp_path / "report.html").as_uri())
+    box = page.locator(".findings").bounding_box()
+    ends = [one.bounding_box() for one in page.locator(".findings li").all()]
+    assert len(ends) == 12 and all(end["y"] + end["height"] <= box["y"] + box["height"] + 1 for end in ends)
+    page.close()
+
+
 def luminance(page, selector, what):
     red, green, blue = page.eval_on_selector(
         selector, f"(one) => getComputedStyle(one).{what}.match(/[\\d.]+/g).slice(0, 3).map(Number)"
@@ -128,7 +142,7 @@ def test_filters_choose_count_and_are_kept_in_the_address(visit):
     page.locator(".tile.fails").click()
     assert one.shown() == ["predictor-as-stated", "hostile"]
     assert page.locator(".tile.fails").get_attribute("aria-pressed") == "true"
-    page.get_by_label("Decided by").select_option("network")
+    page.get_by_label("Decided by").select_option("resnet")
     assert one.shown() == ["hostile"]
     assert page.locator(".tile.holds .count").text_content() == "2"
     page.locator(".tile.holds").click()
