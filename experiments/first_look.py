@@ -22,7 +22,8 @@ from deep import datasets
 from deep.config import Config, Monitor, check
 from deep.distributed import World
 from deep.presets import SIMSIAM_CIFAR10
-from deep.runs import Place, default_folder, execute, joined
+from deep.run_folder import default_folder
+from deep.runs import Place, execute, joined
 from experiments.first_look_record import compact, opening, recorded, refuse_another
 from linear_theory.door import Command
 from linear_theory.files import prepare_file, replace_file

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ from experiments.progress import Board
 from experiments.slurm import Slurm
 from experiments.store import Store
 from experiments.worker_pool import Pool
+from linear_theory.files import prepare_file
 
 LOOK_AGAIN = 0.5
 """Seconds between two looks at a run that another process has."""
@@ -90,7 +92,7 @@ def launch(
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At SIGINT or SIGTERM
     runs keep their state, and what is not finished is `stopped`. Progress on standard error. Raises ValueError where
-    the launcher cannot work at all.
+    the launcher cannot work at all, or the store not be written.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a suite's launcher starts its own processes; start it without torchrun")
@@ -108,6 +110,8 @@ def launch(
             else:
                 outcomes[key] = found(key, record.summary)
                 board.found()
+        if left:
+            prepare_file(Path(store.root) / "summary.json", ".json")  # or each run would fail, by the same cause
         while left:
             for key, outcome in _once(list(left.values()), launcher, stop, board):
                 outcomes[key] = outcome

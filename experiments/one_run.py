@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from deep.checkpoint import Busy
-from deep.config import Config
+from deep.config import Config, Data
 from deep.distributed import World
-from deep.runs import Place, execute, whole_summary
+from deep.run_folder import CONFIG
+from deep.runs import Place, execute
 
+_FETCH = "fetch it with"
 State = Literal["finished", "diverged", "failed", "stopped", "busy"]
 
 
@@ -43,18 +45,26 @@ class Outcome(NamedTuple):
 
 def carry_out(task: Task, world: World) -> Outcome:
     """Carry out a run or go on with it; whatever it raises is its outcome's reason."""
-    began, fresh = time.monotonic(), False
+    began, before = time.monotonic(), _stamp(task.folder)
     try:
-        fresh = whole_summary(task.folder) is None
         result = execute(task.config, Place(folder=task.folder, resume=True, quiet=True, picture=False), world)
     except Busy as error:
         return Outcome(task.key, "busy", str(error), 0.0, False)
     except Exception as error:  # of any kind: the other runs go on
-        return Outcome(task.key, "failed", sentence(error), time.monotonic() - began, True)
+        return Outcome(task.key, "failed", advised(sentence(error), task.config.data), time.monotonic() - began, True)
     seconds = time.monotonic() - began
     if result["state"] == "stopped":
         return stopped(task, result["signal"])._replace(seconds=seconds)
-    return Outcome(task.key, result["state"], None, seconds, fresh)
+    return Outcome(task.key, result["state"], None, seconds, _stamp(task.folder) != before)
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """What changes as a run is computed, and not as it is found finished, be it by who waited for its lock."""
+    try:
+        status = (folder / CONFIG).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def found(key: str, summary: dict) -> Outcome:
@@ -81,3 +91,16 @@ def sentence(error: Exception) -> str:
     places = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
+
+
+def advised(reason: str, data: Data) -> str:
+    """The reason of a failure; where data are missing, with what to do instead of flags that only training has."""
+    missing, flags, _ = reason.partition("; give --download")
+    if flags:
+        return f"{missing}; {_FETCH} python -m deep train --dataset {data.dataset} --download --epochs 0"
+    return reason.replace("--data-folder must hold", f"{data.data_folder}, a folder or a link to one, must hold")
+
+
+def to_fetch(reason: str) -> str:
+    """The command that fetches the data that are missing; empty where the reason is another."""
+    return reason.partition(f"; {_FETCH} ")[2]

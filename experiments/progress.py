@@ -42,9 +42,11 @@ class Board:
         return self
 
     def __exit__(self, *error):
+        nothing = error[0] is not None and not self.states  # an error before any run ended says all there is to say
         if self.bar:
+            self.bar.live.transient = nothing
             self.bar.__exit__(*error)
-        else:
+        elif not nothing:
             self._say(self.line())
         for label, reason in self.failures:
             self._say(f"failed: {label}: {reason}")

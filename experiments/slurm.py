@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from deep.recorder import Stop
-from deep.runs import joined, whole_summary
+from deep.run_folder import whole_summary
+from deep.runs import joined
 from experiments.one_run import Outcome, Task, carry_out, failed, found, stopped
 
 PATIENCE = 30.0

@@ -11,7 +11,7 @@ import tyro
 
 from deep.commands import read_seeds
 from experiments.launcher import choose, launch
-from experiments.one_run import Outcome
+from experiments.one_run import Outcome, to_fetch
 from experiments.progress import clock
 from experiments.slurm import Slurm
 from experiments.store import ROOT, Store
@@ -70,13 +70,25 @@ class RunSuite(Command):
         lines += [f"diverged: {run['arm']}, seed {run['seed']}" for run in result["diverged"]]
         if result["failed"]:
             lines.append(f"{len(result['failed'])} failed, for the reasons above")
+            lines += fetching(result)
         if result["stopped"]:
             lines.append(f"{result['stopped']} stopped; the same command goes on with them")
         return "\n".join(lines)
 
     def status(self, result: dict) -> int:
         """0; 1 where a run failed; 128 + the signal where one told it to stop."""
-        return 128 + result["signal"] if result["signal"] else int(bool(result["failed"]))
+        return exit_status(result)
+
+
+def exit_status(result: dict) -> int:
+    """That of `summed_up`: 0; 1 where a run failed; 128 + the signal where one told it to stop."""
+    return 128 + result["signal"] if result["signal"] else int(bool(result["failed"]))
+
+
+def fetching(result: dict) -> list[str]:
+    """How to fetch the data for want of which runs of `summed_up` failed, each set once."""
+    found = [to_fetch(run["reason"] or "") for run in result["failed"]]
+    return [f"to fetch the data: {command}" for command in dict.fromkeys(found) if command]
 
 
 def select(suite: Suite, arms: Sequence[str], seeds: str | None) -> Suite:

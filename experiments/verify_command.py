@@ -13,6 +13,7 @@ from rich.table import Table
 from experiments import launcher, ledger
 from experiments.claims import Row
 from experiments.store import ROOT, Store
+from experiments.suite_command import exit_status, fetching, summed_up
 from experiments.suites import suite
 from linear_theory.door import Command
 
@@ -24,6 +25,14 @@ VERDICTS = {
 }
 _EXPLAINED = ("inconclusive", "not measured")  # whose numbers do not speak for themselves
 _COUNTED = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
+
+
+class Verified(dict):
+    """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out."""
+
+    def __init__(self, rows: list[Row], carried_out: dict):
+        super().__init__(claims=rows)
+        self.carried_out = carried_out
 
 
 @dataclass(frozen=True)
@@ -41,26 +50,30 @@ class Verify(Command):
     json: bool = False
     """Print one JSON object, {"claims": [...]}."""
 
-    def run(self) -> dict:
+    def run(self) -> Verified:
         """{"claims": a row for each claim}. Raises ValueError for an unknown paper or scale, or an unreadable store."""
         ledger.claims_of(self.paper)
         store = Store(self.runs)
-        if self.run_missing:
-            self._run_missing(store)
-        return {"claims": ledger.rows(self.paper, self.scale, store)}
+        carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
+        return Verified(ledger.rows(self.paper, self.scale, store), carried_out)
 
-    def _run_missing(self, store: Store) -> None:
+    def _run_missing(self, store: Store) -> dict:
         runs = suite(self.paper, self.scale).configs()
         labels = [f"{arm}, seed {seed}" for arm, seed, _ in runs]
         title = f"{self.paper}, {self.scale}"
-        launcher.launch([config for *_, config in runs], store, launcher.choose(), title, labels)
+        outcomes = launcher.launch([config for *_, config in runs], store, launcher.choose(), title, labels)
+        return summed_up([run[:2] for run in runs], outcomes)
 
-    def text(self, result: dict) -> str:
+    def text(self, result: Verified) -> str:
         """The claims in tables, one for each verdict, and a summary."""
         rows = result["claims"]
         grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
         parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
-        return "\n".join([*parts, summary(rows), *_missing(self, rows)])
+        return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows)])
+
+    def status(self, result: Verified) -> int:
+        """0, whatever the verdicts; 1 where a missing run failed; 128 + the signal where one told it to stop."""
+        return exit_status(result.carried_out)
 
 
 def summary(rows: list[Row]) -> str:
@@ -96,6 +109,14 @@ def table(title: str, rows: list[Row], width: int | None = None) -> str:
 def said(value: float | None) -> str:
     """A number to four figures; nothing where there is none."""
     return "" if value is None else f"{value:.4g}"
+
+
+def _unfinished(carried_out: dict) -> list[str]:
+    """Which of the missing runs could not be carried out, and why."""
+    lines = [f"failed: {run['arm']}, seed {run['seed']}: {run['reason']}" for run in carried_out["failed"]]
+    if carried_out["stopped"]:
+        lines.append(f"{carried_out['stopped']} runs stopped; the same command goes on with them")
+    return [*lines, *fetching(carried_out)]
 
 
 def _missing(command: Verify, rows: list[Row]) -> list[str]:

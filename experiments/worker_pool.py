@@ -75,9 +75,8 @@ class _Worker:
         context = multiprocessing.get_context(START)
         context.set_forkserver_preload(["experiments.preloaded"])
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, device), name="run")
-        self.process.start()
-        theirs.close()
+        with contextlib.closing(theirs):
+            self.process = _started(context, (theirs, device))
         self.at: int | None = None
         self.told = False
 
@@ -97,6 +96,11 @@ class _Worker:
             raise answer
         return answer
 
+    def tell(self, number: int) -> None:
+        """Send it a signal; multiprocessing would not, taking all for dead whose server is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
     def send_home(self) -> None:
         """Have it leave when its run, if it has one, has ended."""
         with contextlib.suppress(OSError):
@@ -108,6 +112,23 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def _started(context, arguments: tuple):
+    """A worker process; at the second try where the server that forks them was killed at the first.
+
+    Raises ValueError where that fails too.
+    """
+    for tries in range(1, ATTEMPTS + 1):
+        process = context.Process(target=_work, args=arguments, name="run")
+        try:
+            process.start()
+            return process
+        except (EOFError, OSError) as error:
+            why = str(error)
+        if tries < ATTEMPTS:
+            time.sleep(_GLANCE)  # a server that has just been killed may still pass for alive
+    raise ValueError(f"worker processes cannot be started ({why}); use fewer --workers, or --launcher inprocess")
 
 
 class _Crew:
@@ -145,12 +166,12 @@ class _Crew:
         for worker in self.at_work():
             if not worker.told:
                 worker.told = True
-                worker.process.terminate()
+                worker.tell(signal.SIGTERM)
 
     def close(self) -> None:
         """Send all home. One still at work, because the launcher fails, keeps its state; told before, it dies."""
         for worker in self.at_work():
-            worker.process.kill() if worker.told else worker.process.terminate()
+            worker.tell(signal.SIGKILL if worker.told else signal.SIGTERM)
         for worker in self.workers:
             worker.send_home()
         for worker in self.workers:

@@ -26,8 +26,13 @@ TEN = Config(optimisation=Optimisation(batch_size=10))
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_a_cache_of_its_own(tmp_path, monkeypatch):
+def a_cache_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For `rehearsed` too: a record names the number of threads, and the last bits follow from it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

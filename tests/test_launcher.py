@@ -5,21 +5,23 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deep import checkpoint, runs, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import launcher as launchers
-from experiments import progress, worker_pool
+from experiments import one_run, worker_pool
 from experiments.launcher import InProcess, Pool, choose, launch
 from experiments.one_run import Outcome, sentence
-from experiments.progress import Board, clock
 from experiments.slurm import Slurm
 from experiments.store import Store
 
@@ -59,6 +61,12 @@ def written(store):
 
 def measured(store):
     return {path.parent.name: table.fingerprint(path.parent) for path in store.root.glob("*/summary.json")}
+
+
+def put(run, folder):
+    """What another has computed, into a folder where it may have begun."""
+    there = [path.name for path in folder.iterdir()]
+    shutil.copytree(run, folder, copy_function=os.link, dirs_exist_ok=True, ignore=lambda *_: [".lock", *there])
 
 
 # ---------------------------------------------------------------- launchers in processes of their own
@@ -234,6 +242,46 @@ def test_a_signal_ends_the_suite_with_what_is_done(launcher, number, tmp_path):
     assert store.state(last) == "absent"
 
 
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_server_killed_as_it_forks_is_started_once_more(deaths, monkeypatch):
+    tried = []
+
+    class Process:
+        def __init__(self, **about):
+            tried.append(self)
+
+        def start(self):
+            if len(tried) <= deaths:
+                raise EOFError("unexpected EOF")
+
+    pipe = multiprocessing.get_context("fork").Pipe
+    context = SimpleNamespace(Pipe=pipe, Process=Process, set_forkserver_preload=lambda modules: None)
+    monkeypatch.setattr(worker_pool.multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(worker_pool, "_GLANCE", 0)
+    if deaths == 1:
+        assert worker_pool._Worker("cpu").process is tried[1]
+    else:
+        with pytest.raises(ValueError, match=r"^worker processes cannot be started \(unexpected EOF\); use fewer"):
+            worker_pool._Worker("cpu")
+    assert len(tried) == 2
+
+
+def test_a_worker_whose_server_is_dead_is_told_to_stop():
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=time.sleep, args=(PATIENCE,))
+    process.start()
+    worker = worker_pool._Worker.__new__(worker_pool._Worker)
+    # what multiprocessing takes for the end of a process whose server was killed
+    worker.process = SimpleNamespace(pid=process.pid, returncode=255, terminate=lambda: None, kill=lambda: None)
+    worker.at, worker.told = 0, False
+    crew = worker_pool._Crew(Pool(1, "cpu"))
+    crew.workers.append(worker)
+    crew.tell_to_stop()
+    process.join(PATIENCE)
+    assert process.exitcode == -signal.SIGTERM
+    worker.tell(signal.SIGTERM)  # gone by now, which is what was wanted
+
+
 # ---------------------------------------------------------------- several at once
 
 
@@ -266,8 +314,8 @@ def test_a_run_held_by_another_is_looked_at_again(finishes, tmp_path, monkeypatc
         with checkpoint.lock(store.folder(config)):
             held.set()
             assert waited.wait(PATIENCE)
-            for name in ("config.json", "summary.json") if finishes else ():
-                os.link(elsewhere.folder(config) / name, store.folder(config) / name)
+            if finishes:
+                put(elsewhere.folder(config), store.folder(config))
 
     holder = threading.Thread(target=hold)
     holder.start()
@@ -275,6 +323,25 @@ def test_a_run_held_by_another_is_looked_at_again(finishes, tmp_path, monkeypatc
     outcome = carried_out([config], store, InProcess("cpu"))[0]
     holder.join()
     assert outcome.state == "finished" and outcome.fresh == (not finishes)
+
+
+def test_a_run_that_another_finished_while_its_lock_was_waited_for_is_not_fresh(tmp_path, monkeypatch):
+    store, [config] = Store(tmp_path / "runs"), seeds(1)
+    elsewhere = Store(tmp_path / "elsewhere")
+    carried_out([config], elsewhere, InProcess("cpu"))
+    theirs, ours = elsewhere.folder(config), store.folder(config)
+    ours.mkdir(parents=True)
+    os.link(theirs / "config.json", ours / "config.json")  # they have begun
+    original = one_run.execute
+
+    def execute(*arguments):
+        put(theirs, ours)
+        return original(*arguments)
+
+    monkeypatch.setattr(one_run, "execute", execute)
+    outcome = carried_out([config], store, InProcess("cpu"))[0]
+    assert (outcome.state, outcome.fresh) == ("finished", False)
+    assert written(store) == written(elsewhere)
 
 
 # ---------------------------------------------------------------- which launcher
@@ -305,29 +372,19 @@ def test_a_device_that_is_not_there_is_one_sentence(launcher, tmp_path):
         carried_out(seeds(2), Store(tmp_path), launcher)
 
 
-# ---------------------------------------------------------------- progress
+def locked_out(tmp_path):
+    (tmp_path / "file").touch()
+    return {"beneath a file": tmp_path / "file" / "runs", "where nothing can be made": Path("/proc/runs")}
 
 
-def test_time_left_is_at_the_pace_since_the_first_run_began(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    board = Board("suite", 10)
-    board.found()
-    board.found()
-    now[0] = 1000.0  # nothing has begun yet: it took no time
-    board.began("a", "a")
-    board.began("b", "b")
-    assert board.seconds_left() is None
-    now[0] = 1060.0
-    board.ended("a", Outcome("a", "finished", None, 60.0, True))
-    board.began("c", "c")
-    # one done and two half done in 60 seconds, so two in 60; six left beside these halves, of ten less three done
-    assert board.seconds_left() == pytest.approx(60 * 6 / 2)
-    assert board.line() == "suite: 3/10 finished, 2 running, about 3 min left"
-    board.left_to_others("b")
-    board.left_to_others("c")
-    assert board.seconds_left() is None
+@pytest.mark.parametrize("where", ["beneath a file", "where nothing can be made"])
+def test_a_store_that_cannot_be_written_is_one_sentence_before_anything_begins(where, tmp_path, capsys):
+    with pytest.raises(ValueError, match="cannot write into"):
+        carried_out(seeds(2), Store(locked_out(tmp_path)[where]), InProcess("cpu"))
+    assert not capsys.readouterr().err
 
 
-def test_durations_read_well():
-    assert [clock(s) for s in (4.4, 89, 91, 3600, 3600 * 2.5)] == ["4 s", "89 s", "2 min", "60 min", "2.5 h"]
+def test_finished_runs_are_found_where_nothing_can_be_written(tmp_path, monkeypatch):
+    carried_out(seeds(1), Store(tmp_path), InProcess("cpu"))
+    monkeypatch.setattr(launchers, "prepare_file", None)
+    assert carried_out(seeds(1), Store(tmp_path), InProcess("cpu"))[0].state == "finished"

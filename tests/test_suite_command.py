@@ -1,18 +1,23 @@
 """`python -m experiments run SUITE`: what it carries out, what it says, and how it ends."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+import tyro
 
+from deep.commands import commands
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import suite_command
+from experiments.__main__ import COMMANDS, MODULES
 from experiments.one_run import Outcome
 from experiments.slurm import Slurm
 from experiments.store import Store
 from experiments.suite_command import RunSuite, select, summed_up
 from experiments.suites import Arm, Suite
-from linear_theory.door import main
+from linear_theory.door import CONFIG, Group, main
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
@@ -28,14 +33,18 @@ GOOD = {
     "directpred": replace(TINY, method=replace(TINY.method, predictor="directpred")),
 }
 BAD = {"too few": replace(TINY, data=replace(TINY.data, gaussian_samples=8))}
+NO_DATA = {
+    name: Config(Data(dataset=name, data_folder=folder), monitor=TINY.monitor)
+    for name, folder in (("cifar10", None), ("stl10", None), ("imagefolder", "/nowhere/images"))
+}
 
 
 @pytest.fixture
 def suites(monkeypatch):
     def suite(name, scale):
-        if name not in ("good", "bad"):
+        if name not in ("good", "bad", "no data"):
             raise ValueError(f"there is no suite {name!r}")
-        arms = GOOD if name == "good" else GOOD | BAD
+        arms = {"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]
         return Suite(name, scale, {name: Arm(name, config, (0, 1)) for name, config in arms.items()})
 
     monkeypatch.setattr(suite_command, "named", suite)
@@ -43,8 +52,8 @@ def suites(monkeypatch):
 
 def run(tmp_path, capsys, *argv):
     """Exit status, standard output and standard error of a run with the launcher that starts no process."""
-    commands = {"run": RunSuite, "other": RunSuite}
-    status = main("experiments", "", commands, ["run", *argv, "--launcher", "inprocess", "--runs", str(tmp_path)])
+    both = {"run": RunSuite, "other": RunSuite}
+    status = main("experiments", "", both, ["run", "--launcher", "inprocess", "--runs", str(tmp_path), *argv])
     said = capsys.readouterr()
     return status, said.out, said.err
 
@@ -74,6 +83,21 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
     assert f"failed: too few, seed 1: {reason}" in err
 
 
+def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    status, out, err = run(tmp_path / "runs", capsys, "no data")
+    assert status == 1 and "--download to" not in err and "--data-folder" not in err
+    for name in ("cifar10", "stl10"):
+        command = f"python -m deep train --dataset {name} --download --epochs 0"
+        assert err.count(f"or damaged there; fetch it with {command}\n") == 2
+        assert out.count(f"to fetch the data: {command}") == 1
+        *_, flags = command.partition("train ")
+        train = commands([])["train"]
+        config = tyro.cli(type(train), default=train, args=flags.split(), config=CONFIG).configs()[0]
+        assert (config.data.dataset, config.data.download, config.data.data_folder) == (name, True, None)
+    assert "there is no train/ in /nowhere/images; /nowhere/images, a folder or a link to one, must hold train/" in err
+
+
 @pytest.mark.parametrize(
     "argv, complaint",
     [
@@ -81,6 +105,8 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
         (["good", "--arms", "nobody"], "good has no arm 'nobody'; there are baseline, baseline again, directpred"),
         (["good", "--seeds", "a"], "--seeds is 'a'"),
         (["good", "--workers", "2"], "--workers belongs to --launcher pool, not inprocess"),
+        (["good", "--runs", "/proc/runs"], "cannot write into /proc/runs"),
+        (["good", "--runs", __file__], f"{__file__} is a file"),
         (["good", "--partition", "fast"], "flags of Slurm jobs need --launcher slurm"),
     ],
 )
@@ -102,6 +128,26 @@ def test_flags_reach_the_launcher(suites, tmp_path, monkeypatch):
     assert main("experiments", "", {"run": RunSuite}, ["run", "good", *flags, "--runs", str(tmp_path)]) == 0
     labels = ["directpred, seed 0", "directpred, seed 1"]
     assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels)]
+
+
+# ---------------------------------------------------------------- the door
+
+
+def test_help_comes_without_what_takes_seconds_to_import():
+    code = (
+        "import runpy, sys\nsys.argv = ['experiments', '--help']\n"
+        "try:\n    runpy.run_module('experiments', run_name='__main__')\n"
+        "except SystemExit as leave:\n    assert not leave.code\n"
+        "assert {'torch', 'torchvision', 'sklearn', 'scipy'}.isdisjoint(sys.modules)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(name in said for name in MODULES)
+
+
+def test_what_the_help_says_of_a_command_is_what_the_command_says():
+    for name, command in COMMANDS.items():
+        about = command.about if isinstance(command, Group) else command.__doc__.splitlines()[0]
+        assert MODULES[name][1] == about
 
 
 # ---------------------------------------------------------------- parts

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import ledger, verify_command
 from experiments.claims import KEYS, Claim, Rule
+from experiments.one_run import Outcome
 from experiments.verify_command import Verify, summary, table
 from linear_theory.door import main
 
@@ -27,8 +28,18 @@ def three_claims(monkeypatch):
 @pytest.fixture
 def launched(monkeypatch):
     """What was given to the launcher, which does nothing."""
-    calls = []
-    quiet = types.SimpleNamespace(launch=lambda *given: calls.append(given), choose=lambda: "the launcher")
+
+    def launch(configs, *given):
+        calls.append((configs, *given))
+        finished = {"state": "finished", "reason": None, "seconds": 1.0, "fresh": True}
+        keys = [f"{config}" for config in configs]
+        return [Outcome(keys[0], **finished | calls.became), *(Outcome(key, **finished) for key in keys[1:])]
+
+    class Calls(list):
+        became = types.MappingProxyType({})
+
+    calls = Calls()
+    quiet = types.SimpleNamespace(launch=launch, choose=lambda: "the launcher")
     monkeypatch.setattr(verify_command, "launcher", quiet)
     return calls
 
@@ -64,6 +75,22 @@ def test_missing_runs_are_carried_out_when_asked_for(capsys, tmp_path, launched)
     assert status == 0 and launcher == "the launcher" and title == "tian2021, smoke"
     assert len(configs) == len(labels) > 0 and labels[0].endswith(f"seed {configs[0].seed}")
     assert store.root == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("became", "status", "words"),
+    [
+        ({"state": "stopped", "reason": "told to", "signal": 15}, 128 + 15, "1 runs stopped; the same command"),
+        ({"state": "failed", "reason": "it could not"}, 1, "seed 0: it could not"),
+        ({"state": "diverged", "reason": None}, 0, "4 claims"),
+    ],
+)
+def test_what_became_of_missing_runs_decides_the_exit_status(capsys, tmp_path, launched, became, status, words):
+    launched.became = became
+    code, said = verify(capsys, tmp_path, "--scale", "smoke", "--run-missing")
+    assert code == status and words in said.out
+    code, said = verify(capsys, tmp_path, "--scale", "smoke", "--run-missing", "--json")
+    assert code == status and list(json.loads(said.out)) == ["claims"]
 
 
 @pytest.mark.parametrize(
