@@ -383,7 +383,7 @@ CLAIMS = (
             "mean growth of F's trace over the run in linear/ema, less that in linear/slow-ema",
             0.05,
             "",
-            "of its start",
+            "of its start; set after a first look, in which the size of F at the start had drowned a ratio",
         ),
         ["linear/ema", "linear/slow-ema"],
         lambda fast, slow: measures.mean_growth(fast) - measures.mean_growth(slow),
