@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from deep.config import Config
-from experiments import tian2021_claims, tian2021_theory_claims
 from experiments.claims import Claim, Row, evaluate
 from experiments.store import Record, Store
 from experiments.suites import suite
+from experiments.tian2021 import claims as tian2021_networks
+from experiments.tian2021 import theory_claims as tian2021_theory
 from linear_theory.door import dumps
 from linear_theory.files import replace_file
 from linear_theory.origin import code
@@ -47,7 +48,7 @@ def checked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
 
 
 LEDGER: dict[str, tuple[Claim, ...]] = {
-    "tian2021": checked(tian2021_theory_claims.CLAIMS + tian2021_claims.CLAIMS),
+    "tian2021": checked(tian2021_theory.CLAIMS + tian2021_networks.CLAIMS),
 }
 
 

@@ -83,7 +83,7 @@ def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> C
 
 
 def _tian2021(scale: str) -> Suite:
-    from experiments.tian2021_ablation import ablation
+    from experiments.tian2021.ablation import ablation
 
     return ablation(scale)
 

@@ -38,7 +38,7 @@ def test_a_flow_and_a_predictor_of_the_theory():
 def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
     """In a process of its own, since a claim is added to a module before the ledger reads it."""
     lines = [
-        "import experiments.tian2021_claims as claims",
+        "import experiments.tian2021.claims as claims",
         f"exec({block('CLAIMS +=')!r}, vars(claims))",
         "from experiments import ledger",
         "from experiments.claims import evaluate",

@@ -9,7 +9,7 @@ from deep.expectation import recipe_of
 from deep.presets import BYOL_STL10_TIAN, changes
 from experiments.claims import acted
 from experiments.suites import SCALES, SUITES, change, in_units, suite
-from experiments.tian2021_ablation import SCALE
+from experiments.tian2021.ablation import SCALE
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictor_rules import SET_RULES
 from linear_theory.unit_map import to_theory

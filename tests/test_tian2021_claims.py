@@ -8,7 +8,7 @@ import pytest
 from deep.expectation import Noise, recipe_of, units
 from deep.table import Columns, Series
 from experiments.suites import suite
-from experiments.tian2021_claims import CLAIMS, LINEAR, SQUARED
+from experiments.tian2021.claims import CLAIMS, LINEAR, SQUARED
 from linear_theory.fixed_points import critical_eta
 from linear_theory.unit_map import to_theory
 

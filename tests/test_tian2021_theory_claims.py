@@ -8,12 +8,12 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from experiments import tian2021_theory_matrices as matrices
-from experiments import tian2021_theory_modes as modes
-from experiments import tian2021_theory_predictors as predictors
 from experiments.claims import KEYS, evaluate
 from experiments.ledger import checked
-from experiments.tian2021_theory_claims import CLAIMS
+from experiments.tian2021 import theory_matrices as matrices
+from experiments.tian2021 import theory_modes as modes
+from experiments.tian2021 import theory_predictors as predictors
+from experiments.tian2021.theory_claims import CLAIMS
 from linear_theory import alignment, basin, closed_loop, fixed_points, unit_map
 from linear_theory.matrix_flow import Network
 from linear_theory.mode_flow import EmaMode, Mode

@@ -1,16 +1,16 @@
 """What Tian, Chen & Ganguli 2021 claim and theory alone decides: computed whenever it is asked for, without a run.
 
 Theorems here; observations #1 to #10 and DirectPred are claims of the two modules imported. Where the paper errs, the
-corrected claim stands beside what was stated. Statistics and their grids: `tian2021_theory_matrices` and its like.
+corrected claim stands beside what was stated. Statistics and their grids: `theory_matrices` and its like.
 """
 
 import functools
 
-from experiments import tian2021_theory_matrices as matrices
 from experiments.claims import Claim, Rule
 from experiments.theory_claims import COLLAPSE, TOLERANCE, of_paper, pair
-from experiments.tian2021_theory_observations import OBSERVATIONS
-from experiments.tian2021_theory_set_predictors import PREDICTORS
+from experiments.tian2021 import theory_matrices as matrices
+from experiments.tian2021.theory_observations import OBSERVATIONS
+from experiments.tian2021.theory_set_predictors import PREDICTORS
 from linear_theory.alignment import stop_gradient_rate_bound
 from linear_theory.hyperparameters import Hyperparameters
 

@@ -8,8 +8,8 @@ import functools
 import numpy as np
 import torch
 
-from experiments.tian2021_theory_matrices import problem
-from experiments.tian2021_theory_modes import digits
+from experiments.tian2021.theory_matrices import problem
+from experiments.tian2021.theory_modes import digits
 from linear_theory import closed_loop, unit_map
 from linear_theory.closed_loop import Amplitudes, SetPredictor, closed_loop_flow, isotropic_regression
 from linear_theory.hyperparameters import Hyperparameters

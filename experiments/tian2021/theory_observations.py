@@ -2,9 +2,9 @@
 
 import functools
 
-from experiments import tian2021_theory_modes as modes
 from experiments.claims import Rule
 from experiments.theory_claims import BORDERS, TOLERANCE, of_paper, pair
+from experiments.tian2021 import theory_modes as modes
 from linear_theory.alignment import negative_window
 from linear_theory.basin import critical_s0
 from linear_theory.fixed_points import critical_eta, fixed_points, rest_points

@@ -2,9 +2,9 @@
 
 import functools
 
-from experiments import tian2021_theory_predictors as predictors
 from experiments.claims import Rule
 from experiments.theory_claims import of_paper, pair
+from experiments.tian2021 import theory_predictors as predictors
 from linear_theory.closed_loop import directpred_threshold, directset_limit, directset_threshold
 from linear_theory.fixed_points import critical_eta, fixed_points
 from linear_theory.hyperparameters import Hyperparameters

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.tian2021_theory_modes import digits
+from experiments.tian2021.theory_modes import digits
 from linear_theory import alignment, nonisotropic
 from linear_theory.fixed_points import critical_eta, rest_points
 from linear_theory.hyperparameters import Hyperparameters

@@ -1,0 +1,109 @@
+"""Kinds of claims about networks: what is compared, and how much of it is enough.
+
+Minimum effects are the same throughout: a tenth (0.1 in natural logarithms) where the paper says "more" or "less", none
+(−0.1) where it says "as good", a power of ten for a collapse in norm.
+"""
+
+import math
+
+from experiments import measures
+from experiments.claims import Claim, Rule
+from experiments.measures import accuracy, alignment_beyond_first, log_modes, log_spread, lost_decades
+from experiments.tian2021 import sentences
+
+PAPER = "tian2021"
+MORE, AS_GOOD = 0.1, -0.1
+ACCURACY = ("cifar", "gpu", "paper")
+TRAINED = ("cpu", "cifar", "gpu", "paper")
+"""A smoke run is over before anything has happened."""
+
+
+def claim(name: str, place: str, statement: str, theory, rule: Rule, arms, value, **more) -> Claim:
+    """A claim of this paper, meant for runs that have learned something unless `scales` says otherwise."""
+    more.setdefault("scales", TRAINED)
+    return Claim(
+        id=f"{PAPER}-{name}",
+        paper=PAPER,
+        place=place,
+        statement=statement,
+        theory=theory,
+        rule=rule,
+        arms=tuple(arms),
+        value=value,
+        **more,
+    )
+
+
+def more_modes(name, place, statement, theory, better, worse, above=MORE, **more) -> Claim:
+    """A claim that one arm keeps more modes of F than another."""
+    rule = Rule(f"ln(modes of {better} ÷ modes of {worse})", above, "nats", _why(above))
+    return claim(
+        name, place, statement, theory, rule, (better, worse), lambda b, w: log_modes(b) - log_modes(w), **more
+    )
+
+
+def more_accurate(name, place, statement, theory, better, worse, above, scales=ACCURACY) -> Claim:
+    """A claim that one arm's linear probe is better than another's by so many points."""
+    rule = Rule(f"accuracy of {better} − accuracy of {worse}", above, "points", "well under the paper's own difference")
+    value = lambda b, w: accuracy(b) - accuracy(w)  # noqa: E731
+    return claim(name, place, statement, theory, rule, (better, worse), value, scales=scales)
+
+
+def _why(above: float) -> str:
+    return "a tenth more" if above > 0 else "not a tenth fewer"
+
+
+def lost_more(name, place, statement, theory, dead, alive, **more) -> Claim:
+    """A claim that one arm loses at least ten times more of F's trace than another."""
+    rule = Rule(
+        f"powers of ten that F's trace lost in {dead}, less those in {alive}", 1.0, "decades", "a tenth is left"
+    )
+    return claim(
+        name,
+        place,
+        statement,
+        theory,
+        rule,
+        (dead, alive),
+        lambda d, a: lost_decades(d) - lost_decades(a),
+        **more,
+    )
+
+
+def narrower(name, place, statement, dead, alive) -> Claim:
+    """A claim that one arm's embeddings gather in one direction, as seen beside another's."""
+    rule = Rule(f"ln(spread of {alive} ÷ spread of {dead}), spread being 1 − m_o²", math.log(2), "nats", "half is left")
+    return claim(
+        name, place, statement, sentences.cosine_only, rule, (dead, alive), lambda d, a: log_spread(a) - log_spread(d)
+    )
+
+
+def falls(name, statement, scalar, words) -> Claim:
+    """A claim that a part of the predictor's matrix shrinks while it learns."""
+    rule = Rule(f"{words} at the start less that at the end, ResNet", MORE, "", "a tenth of its range")
+    return claim(
+        name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], lambda r: measures.fall(r, scalar)
+    )
+
+
+def aligns(name, place, arm, theory, what) -> Claim:
+    """A claim that the predictor aligns with the eigenvectors of F behind the first."""
+    rule = Rule(f"cos(u_j, W_p u_j) over modes j ≥ 2 weighted by eigenvalue at the end, {arm}", 0.9, "", "within 26°")
+    statement = f"The eigenvectors of F become eigenvectors of W_p ({what})."
+    return claim(name, place, statement, theory, rule, [arm], alignment_beyond_first)
+
+
+def balanced(name, arm, what) -> Claim:
+    """A claim that Theorem 1's balance holds to a digit."""
+    rule = Rule(f"-log10 of the relative residual of Eq. 5 at the end, {arm}", 1.0, "digits", "within 10 %")
+    statement = f"W Wᵀ and W_pᵀ W_p/α_p differ by e^(−2ηt) C alone ({what})."
+    return claim(
+        name,
+        "Theorem 1",
+        statement,
+        sentences.balance,
+        rule,
+        [arm],
+        lambda r: measures.digits_of(r, "balance_residual"),
+        needs=("eta_t",),
+    )
