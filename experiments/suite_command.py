@@ -10,12 +10,12 @@ from typing import Literal
 import tyro
 
 from deep.commands import read_seeds
+from experiments.grid import Suite
 from experiments.launcher import choose, launch
 from experiments.one_run import Outcome, to_fetch
 from experiments.progress import clock
 from experiments.slurm import Slurm
 from experiments.store import ROOT, Store
-from experiments.suites import Suite
 from experiments.suites import suite as named
 from linear_theory.door import Command
 

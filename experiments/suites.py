@@ -4,91 +4,15 @@ A new suite is a function from a scale to a `Suite`, entered in `SUITES`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
 
-from deep.config import Config, check
-from deep.expectation import recipe_of
-from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.unit_map import to_recipe
+from deep.config import check
+from experiments.grid import Suite
+from experiments.tian2021.ablation import ablation
 
 SCALES = ("smoke", "cpu", "cifar", "gpu", "paper")
 """From seconds on any machine to the papers' own size."""
 
-
-@dataclass(frozen=True)
-class Arm:
-    """One setting of a suite, to be trained with several seeds."""
-
-    name: str
-    config: Config
-    """With seed 0; runs differ in the seed alone, so that arms are paired by it."""
-    seeds: tuple[int, ...]
-    note: str = ""
-    """What it differs in from the suite's baseline, in words."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A grid at one scale."""
-
-    name: str
-    scale: str
-    arms: dict[str, Arm]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Every seed that some arm has."""
-        return tuple(sorted({seed for arm in self.arms.values() for seed in arm.seeds}))
-
-    def configs(self) -> list[tuple[str, int, Config]]:
-        """(arm, seed, config) of every run, seed by seed, so that an interrupted suite is complete for some seeds."""
-        return [
-            (arm.name, seed, replace(arm.config, seed=seed))
-            for seed in self.seeds
-            for arm in self.arms.values()
-            if seed in arm.seeds
-        ]
-
-
-def change(config: Config, **values) -> Config:
-    """`config` with fields replaced, whichever of its groups they stand in. Raises TypeError for an unknown one."""
-    groups = {}
-    for group in fields(config):
-        record = getattr(config, group.name)
-        mine = {f.name: values.pop(f.name) for f in fields(record) if f.name in values} if group.name != "seed" else {}
-        groups |= {group.name: replace(record, **mine)} if mine else {}
-    return replace(config, **groups, **values)
-
-
-def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> Config:
-    """`config` with weight decay, EMA momentum and predictor learning rate that are η, β and α_p at its learning rate.
-
-    The EMA momentum is set whether or not the target is an EMA, so that a variation may switch it on.
-    """
-    recipe, o = recipe_of(config), config.optimisation
-    found = to_recipe(
-        Hyperparameters(eta=eta, beta=beta, alpha_p=alpha_p),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        loss_scale=recipe.loss_scale,
-        loss=recipe.loss,
-    )
-    return change(
-        config,
-        weight_decay=found.weight_decay,
-        predictor_weight_decay=found.predictor_weight_decay,
-        predictor_lr=None if found.predictor_lr is None else o.lr * found.predictor_lr / recipe.lr,
-        ema_momentum=found.ema_momentum,
-    )
-
-
-def _tian2021(scale: str) -> Suite:
-    from experiments.tian2021.ablation import ablation
-
-    return ablation(scale)
-
-
-SUITES: dict[str, Callable[[str], Suite]] = {"tian2021": _tian2021}
+SUITES: dict[str, Callable[[str], Suite]] = {"tian2021": ablation}
 
 
 def suite(name: str, scale: str) -> Suite:

@@ -18,7 +18,7 @@ class Runs(NamedTuple):
     suite: str
     scale: str
     arms: Mapping[str, Any]
-    """`experiments.suites.Arm` by name, for every arm of these that the suite has at this scale."""
+    """`experiments.grid.Arm` by name, for every arm of these that the suite has at this scale."""
     records: Mapping[str, Mapping[int, Any]]
     """By arm and seed; what is not there has not been run by this code."""
 

@@ -14,7 +14,7 @@ import xarray as xr
 
 from deep.config import Config, Method, Optimisation
 from deep.table import Columns, Series
-from experiments.suites import Arm
+from experiments.grid import Arm
 from figures import data, runs, talks, tian2021, tian2021_networks
 from figures.measures import Runs
 from figures.registry import FIGURES

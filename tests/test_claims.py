@@ -13,7 +13,7 @@ from scipy import stats
 from deep.config import Config, Data, Method, Optimisation, check
 from deep.expectation import time_of_run
 from experiments.claims import KEYS, Claim, Rule, acted, decide, describe, evaluate, in_theory, interval
-from experiments.suites import Arm, Suite
+from experiments.grid import Arm, Suite
 from linear_theory.door import dumps
 
 LINEAR = check(

@@ -13,8 +13,8 @@ from matplotlib.text import Text
 from scipy import stats
 
 from deep.config import Config
+from experiments.grid import Arm
 from experiments.store import Store
-from experiments.suites import Arm
 from figures import commands, data, made, runs, style, tian2021_runs
 from figures.made import Places
 from figures.measures import STATISTICS, Runs, interval, statistics_at

@@ -12,11 +12,11 @@ from deep.commands import commands
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import suite_command
 from experiments.__main__ import COMMANDS, MODULES
+from experiments.grid import Arm, Suite
 from experiments.one_run import Outcome
 from experiments.slurm import Slurm
 from experiments.store import Store
 from experiments.suite_command import RunSuite, select, summed_up
-from experiments.suites import Arm, Suite
 from linear_theory.door import CONFIG, Group, main
 
 TINY = Config(

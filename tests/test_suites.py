@@ -8,7 +8,8 @@ from deep.config import to_json
 from deep.expectation import recipe_of
 from deep.presets import BYOL_STL10_TIAN, changes
 from experiments.claims import acted
-from experiments.suites import SCALES, SUITES, change, in_units, suite
+from experiments.grid import change, in_units
+from experiments.suites import SCALES, SUITES, suite
 from experiments.tian2021.ablation import SCALE
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictor_rules import SET_RULES

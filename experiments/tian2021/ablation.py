@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from deep.config import Config
 from deep.presets import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN, DEFAULT, LINEAR_GAUSSIAN
-from experiments.suites import Arm, Suite, change, in_units
+from experiments.grid import Arm, Suite, change, in_units
 from linear_theory.predictor_rules import SET_RULES
 
 EMA = {"target": "ema"}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from deep.expectation import Noise, units
-from experiments.suites import change
+from experiments.grid import change
 from experiments.tian2021.ablation import LINEAR, SQUARED, faster_predictor
 from linear_theory.basin import critical_s0
 from linear_theory.closed_loop import directpred_threshold
