@@ -183,7 +183,7 @@ def test_keyboard_alone_reaches_skip_link_tile_and_details(visit):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#page-ledger")
+    page.wait_for_url("**#page-ledger")
     page.locator(".tile.holds").focus()
     page.keyboard.press("Space")
     assert page.locator(".tile.holds").get_attribute("aria-pressed") == "true"

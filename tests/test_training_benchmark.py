@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -163,8 +164,18 @@ def test_a_run_that_diverges_is_no_measurement(own_engine, monkeypatch):
         own_engine.chunk()
 
 
+@pytest.fixture
+def forks(request):
+    """For a test whose workers are forked: once JAX has computed here they may hang, so it runs in a fresh process."""
+    if "jax" in sys.modules:
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", request.node.nodeid]
+        done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+        pytest.skip("passed in a process of its own, since JAX is loaded in this one")
+
+
 @pytest.mark.parametrize("make", [ssl_lightly.lightly, ssl_lightly.lightly_same_arithmetic])
-def test_lightly_leaves_no_worker_behind(quick, make):
+def test_lightly_leaves_no_worker_behind(forks, quick, make):
     pytest.importorskip("lightly")
     others = set(multiprocessing.active_children())  # a test before this one may have left some
     engine = make(TOY)
@@ -276,7 +287,7 @@ def test_row_on_an_h100_has_a_bar(monkeypatch):
     assert row["gflop_a_sample"] == pytest.approx(6.746, abs=2e-3)
 
 
-def test_rehearsal_goes_through_both_parts(quick, capsys):
+def test_rehearsal_goes_through_both_parts(forks, quick, capsys):
     assert training.door(["--rehearse", "--rounds", "2", "--engines", "stopgrad", "lightly", "--json"]) == 0
     out = capsys.readouterr().out
     rows = json.loads(out)
