@@ -35,7 +35,7 @@ SHOWN = {
         (r"\bTheorem 2\b", "linear-digits-modes"),
         (r"\bTheorem 3\b", "tian-fig9"),
         (r"\bTheorem 3\b", "linear-digits-alignment"),
-        (r"\bSection 4\.[12]\b|\bObservation #?[13]\b", "tian-fig3"),
+        (r"\bCollapse basin\b|\bCriterion at η = 0\b|\bObservation #?[13]\b", "tian-fig3"),
         (r"\bObservation #?[45]\b", "tian-fig4"),
         (r"\bObservation #?(?:[35789]|10)\b", "tian-fig5"),
         (r"\bEq\. 18\b", "talk-directpred-spectrum"),

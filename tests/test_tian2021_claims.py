@@ -12,7 +12,6 @@ from experiments.tian2021.claims import CLAIMS, LINEAR, SQUARED
 from linear_theory.fixed_points import critical_eta
 from linear_theory.unit_map import to_theory
 
-GPU = suite("tian2021", "gpu")
 CPU = suite("tian2021", "cpu")
 
 

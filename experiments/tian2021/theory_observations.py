@@ -50,7 +50,7 @@ OBSERVATIONS = (
     *pair(
         claim(
             "basin",
-            "Section 4.2",
+            "Collapse basin, Eq. 16",
             "The collapse basin is bounded by the stable manifold of (p₋, s₋), which is p = p₋ on the parabola alone.",
             Rule("share of simulated starts whose fate it foretells", 0.99, "", BORDERS),
             lambda: modes.basin_agreement()[0],
@@ -63,7 +63,7 @@ OBSERVATIONS = (
     *pair(
         claim(
             "no-decay",
-            "Section 4.1",
+            "Criterion at η = 0, Eq. 14",
             "At η = 0, s(0) > p(0)²/α_p is sufficient for survival and not necessary: p(0) > 0 and (τ/a)²/α_p + c > 0 "
             "with c = s(0) − p(0)²/α_p is enough.",
             Rule("share of simulated starts whose fate it foretells", 0.99, "", BORDERS),
