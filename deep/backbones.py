@@ -84,12 +84,29 @@ class ResNet(nn.Module):
         return self.avgpool(x).flatten(1)
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """A 1×1 convolution without bias that reads every `stride`-th pixel: `nn.Conv2d(…, 1, stride)`, name by name.
+
+    The pixels are picked first and convolved with stride 1. On CPUs without AVX-512 oneDNN's weight gradient of a 1×1
+    convolution with stride 2 writes past its workspace where a float32 input in channels_last has fewer than 8
+    channels: crashes, hangs or wrong numbers. With stride 1 another kernel serves.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__(inputs, outputs, kernel_size=1, bias=False)
+        self.every = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) to (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        return super().forward(x[:, :, :: self.every, :: self.every])
+
+
 def _stage(block, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
     """`depth` blocks, the first of which changes resolution and channels, and then its shortcut is a convolution."""
     outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        shortcut = nn.Sequential(PointwiseConv2d(inputs, outputs, stride), nn.BatchNorm2d(outputs))
     return nn.Sequential(block(inputs, planes, stride, shortcut), *(block(outputs, planes) for _ in range(depth - 1)))
 
 

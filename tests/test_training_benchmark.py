@@ -293,14 +293,14 @@ def test_rehearsal_goes_through_both_parts(forks, quick, capsys):
     rows = json.loads(out)
     assert out.count("\n") == 1
     assert list(rows) == ["stopgrad", "lightly", "stopgrad_epochs"]
-    own = rows["stopgrad"]["widths"]["4"]
+    own = rows["stopgrad"]["widths"]["8"]
     assert own["samples_per_second"] * own["seconds_a_step"] == pytest.approx(TOY.batch)
     assert len(own["round_seconds_a_step"]) == 2
     assert rows["stopgrad"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert rows["stopgrad"]["machine"]["cpus"] >= 1
     assert rows["stopgrad_epochs"]["mfu"] is rows["stopgrad_epochs"]["bar"] is None
     if "skipped" not in rows["lightly"]:
-        peer = rows["lightly"]["widths"]["4"]
+        peer = rows["lightly"]["widths"]["8"]
         assert peer["stopgrad_times_faster"] > 0
         assert peer["bar"] is None
 
@@ -312,7 +312,7 @@ def test_table_says_all_and_a_missing_peer_is_a_skipped_row(quick, monkeypatch, 
     assert training.door(["--rehearse", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
     assert out.count("skipped: lightly is not installed; `make bench` installs it") == 2
-    for words in ("width 4", "stopgrad", "samples/s", "interleaved rounds", "views take", "s an epoch", "torch"):
+    for words in ("width 8", "stopgrad", "samples/s", "interleaved rounds", "views take", "s an epoch", "torch"):
         assert words in out
 
 

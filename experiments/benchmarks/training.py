@@ -53,7 +53,7 @@ ENGINES = {
 # A step takes seconds at width 64 on two cores and a fifth of one at width 16.
 NARROW = {"warm": 3, "timed": 10, "step_timed": 4}
 REHEARSAL = Task(
-    width=4,
+    width=8,  # a peer with a plain strided 1×1 convolution needs 8 channels: see deep.backbones.PointwiseConv2d
     heads=(32, 32, 8),
     batch=8,
     images=240,
