@@ -1,8 +1,8 @@
 """Evidence outlives code: a row for each finished run of a suite, small enough to be kept in the repository.
 
-`experiments/results/STUDY-SCALE.json` holds what claims, tables and descriptions read of a run, and what it was computed
-by and on. It is read where the store has nothing for a config; whatever rests on it says so. A row serves the config
-that it was computed with and no other, fields aside that say where and how images lie.
+`experiments/results/STUDY-SCALE.json` holds what claims, tables and descriptions read of a run, and what it was
+computed by and on. It is read where the store has nothing for a config; whatever rests on it says so. A row serves the
+config that it was computed with and no other, fields aside that say where and how images lie.
 """
 
 import json

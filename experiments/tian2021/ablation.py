@@ -241,6 +241,8 @@ _CIFAR = change(
     evaluate_every=2,
     probe="logistic",
 )
+_CIFAR_SQUARED = change(_CIFAR, **_THEORY | {"lr": 0.02}, warmup_epochs=0.0, schedule="constant")
+_CIFAR_SQUARED = in_units(_CIFAR_SQUARED, eta=0.005, beta=0.1)
 _TABLE_9 = change(
     BYOL_STL10_TIAN,
     dataset="imagefolder",
@@ -271,9 +273,7 @@ SCALE = {
         linear_seeds=(0, 1, 2),
     ),
     "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
-    "cifar": Scale(
-        in_units(change(_CIFAR, **_THEORY | {"lr": 0.02, "warmup_epochs": 0.0, "schedule": "constant"}), eta=0.005, beta=0.1), _CIFAR, LINEAR
-    ),
+    "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR),
     "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, seeds=(0, 1, 2)),
     "paper": Scale(in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4)),
 }
