@@ -120,6 +120,7 @@ def conclude(
         "run": str(folder),
         "tables": tables(folder),
         "config": json.loads(to_json(config)),
+        "data": {"key": dataset.key, "source": dataset.source},
         "provenance": provenance(world),
     }
     if state == "finished":

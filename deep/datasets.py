@@ -59,6 +59,8 @@ class Dataset:
     """Side of a view in pixels; for gaussian the dimension."""
     key: str
     """Hash of what is learned from and tested on: pixels and labels, or names and byte counts where images stream."""
+    source: str = ""
+    """Where the images came from, in words, where a set may come from several places."""
 
     @property
     def labelled(self) -> ImageSet | ImageFiles:
@@ -161,8 +163,13 @@ def _gaussian(data: Data, seed: int) -> Dataset:
 
 
 def _torchvision(data: Data, cache: Path) -> Dataset:
-    """cifar10, cifar100 or stl10, from the files that torchvision keeps (and checks) in a folder."""
+    """cifar10, cifar100 or stl10: from the files that torchvision keeps (and checks) in a folder, or from a copy there
+    as images, NAME/train/CLASS/… and NAME/test/CLASS/…, which is learned from as the set itself would be."""
     folder = Path(data.data_folder).expanduser() if data.data_folder else cache / "torchvision"
+    if (folder / data.dataset / "train").is_dir():
+        copy = _imagefolder(replace(data, data_folder=str(folder / data.dataset), storage="resident"), cache)
+        mean, std = _MEAN_STD[data.dataset]
+        return replace(copy, name=data.dataset, mean=mean, std=std)
     try:
         train, test, classes = (_stl10 if data.dataset == "stl10" else _cifar)(data.dataset, folder, data.download)
     except (RuntimeError, OSError) as error:
@@ -173,7 +180,8 @@ def _torchvision(data: Data, cache: Path) -> Dataset:
         raise ValueError(f"{data.dataset} is missing from {folder} or damaged there; {hint}") from None
     size = data.image_size or train.images.shape[-1]
     train, test = (ImageSet(_resized(part.images, size), part.labels) for part in (train, test))
-    return _dataset(data.dataset, classes, train, test, size, *_MEAN_STD[data.dataset])
+    whole = _dataset(data.dataset, classes, train, test, size, *_MEAN_STD[data.dataset])
+    return replace(whole, source="torchvision's files")
 
 
 def _cifar(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet, list[str]]:
@@ -226,6 +234,8 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
             raise ValueError(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
     classes = _same_classes(*folders)
     parts = [_image_files(folder, classes) for folder in folders]
+    suffixes = sorted({Path(path).suffix.lower() for part in parts for path in part.paths})
+    source = f"image files ({', '.join(suffixes)})"
     contents, stamps = zip(*map(_fingerprint, folders, parts))
     shapes = [
         cached(cache, f"{stamp}-shapes", partial(header_shapes, part.paths)) for stamp, part in zip(stamps, parts)
@@ -233,10 +243,11 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     size, resident = _plan(data, np.concatenate(shapes), root)
     if not resident:
         key = digest(*classes, *contents)
-        return Dataset("imagefolder", classes, *_MEAN_STD["imagefolder"], *parts, size, key)
+        return Dataset("imagefolder", classes, *_MEAN_STD["imagefolder"], *parts, size, key, source)
     pixels = [cached(cache, f"{stamp}-{size}", partial(decode, part.paths, size)) for stamp, part in zip(stamps, parts)]
     sets = [ImageSet(torch.from_numpy(array), part.labels) for array, part in zip(pixels, parts)]
-    return _dataset("imagefolder", classes, *sets, size, *_MEAN_STD["imagefolder"])
+    whole = _dataset("imagefolder", classes, *sets, size, *_MEAN_STD["imagefolder"])
+    return replace(whole, source=source)
 
 
 def _fingerprint(folder: Path, files: ImageFiles) -> tuple[str, str]:

@@ -44,9 +44,17 @@ def provenance(world: World) -> dict:
         "python": platform.python_version(),
         "device": world.device.type,
         "hardware": torch.cuda.get_device_name(world.device) if cuda else cpu_name(),
+        "instructions": instructions(world.device),
         "threads": torch.get_num_threads(),
         "processes": world.size,
     }
+
+
+def instructions(device: torch.device) -> str:
+    """The instruction set that torch computes with there, on which rounding, and the precision `auto`, depend."""
+    if device.type == "cuda":
+        return "compute capability {}.{}".format(*torch.cuda.get_device_capability(device))
+    return torch.backends.cpu.get_cpu_capability() + (" BF16" if torch.cpu._is_avx512_bf16_supported() else "")
 
 
 def cpu_name() -> str:

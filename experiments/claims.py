@@ -22,7 +22,7 @@ THEORY = "theory"
 CONFIDENCE, FEWEST_SEEDS = 0.95, 3
 KEYS = (
     *("id", "paper", "place", "statement", "theory", "scale", "setting", "statistic", "rule"),
-    *("estimate", "ci", "n_seeds", "seeds", "values", "run_ids", "verdict", "reason"),
+    *("estimate", "ci", "n_seeds", "seeds", "values", "run_ids", "recorded", "verdict", "reason"),
 )
 Verdict = Literal["holds", "fails", "inconclusive", "not measured"]
 Row = dict[str, Any]
@@ -143,11 +143,12 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
 
 def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: Decision) -> Row:
     run_ids = [record.key for records in evidence.runs for record in records]
+    recorded = [getattr(record, "recorded", None) for records in evidence.runs for record in records]
     values = (
         *(claim.id, claim.paper, claim.place, claim.statement, _theory(claim), scale, setting),
         *(claim.rule.statistic, rule_in_words(claim), decision.estimate, decision.ci),
         *(len(evidence.seeds), evidence.seeds, evidence.values, list(dict.fromkeys(run_ids))),
-        *(decision.verdict, decision.reason),
+        *("; ".join(dict.fromkeys(filter(None, recorded))) or None, decision.verdict, decision.reason),
     )
     return dict(zip(KEYS, values, strict=True))
 

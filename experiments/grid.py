@@ -27,6 +27,8 @@ class Suite:
     name: str
     scale: str
     arms: dict[str, Arm]
+    worth: tuple[tuple[str, ...], ...] = ()
+    """Groups of arms, the one to be carried out first at the front; arms of no group come last."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -34,12 +36,16 @@ class Suite:
         return tuple(sorted({seed for arm in self.arms.values() for seed in arm.seeds}))
 
     def configs(self) -> list[tuple[str, int, Config]]:
-        """(arm, seed, config) of every run, seed by seed, so that an interrupted suite is complete for some seeds."""
+        """(arm, seed, config) of every run, group by group and in each seed by seed, so that an interrupted suite is
+        complete for the first groups, and for some seeds of the next."""
+        first = dict.fromkeys(name for group in self.worth for name in group)
+        groups = [*self.worth, [name for name in self.arms if name not in first]]
         return [
-            (arm.name, seed, replace(arm.config, seed=seed))
+            (name, seed, replace(self.arms[name].config, seed=seed))
+            for group in groups
             for seed in self.seeds
-            for arm in self.arms.values()
-            if seed in arm.seeds
+            for name in group
+            if name in self.arms and seed in self.arms[name].seeds
         ]
 
 

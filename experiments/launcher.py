@@ -60,20 +60,26 @@ Launcher = InProcess | Pool | Slurm
 
 
 def choose(
-    name: Literal["auto", "inprocess", "pool", "slurm"] = "auto", workers: int | None = None, slurm: Slurm | None = None
+    name: Literal["auto", "inprocess", "pool", "slurm"] = "auto",
+    workers: int | None = None,
+    slurm: Slurm | None = None,
+    device: str = "auto",
 ) -> Launcher:
     """The launcher of that name; auto: a pool on a CPU, in this process with an accelerator.
 
-    `workers`: of the pool, by default as many as this process may use cores. Raises ValueError where they belong to no
-    pool.
+    `workers`: of the pool, by default as many as this process may use cores; where `device` is an accelerator they all
+    share that one. Raises ValueError where they belong to no pool, and for a `device` where Slurm says which.
     """
     if name == "auto":
-        name = "pool" if workers is not None or not torch.cuda.is_available() else "inprocess"
+        on_cpu = device == "cpu" or not torch.cuda.is_available()
+        name = "pool" if workers is not None or on_cpu else "inprocess"
     if workers is not None and name != "pool":
         raise ValueError(f"--workers belongs to --launcher pool, not {name}")
     if name == "slurm":
+        if device != "auto":
+            raise ValueError("--device belongs to this machine; jobs have an accelerator with --slurm.gpus 1")
         return Slurm() if slurm is None else slurm
-    return Pool(cores() if workers is None else workers) if name == "pool" else InProcess()
+    return Pool(cores() if workers is None else workers, device) if name == "pool" else InProcess(device)
 
 
 def cores() -> int:

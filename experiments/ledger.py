@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deep.config import Config
 from experiments.claims import Claim, Row, evaluate
+from experiments.evidence import Backed, RecordedRun, backed
 from experiments.store import Record, Store
 from experiments.suites import suite
 from experiments.tian2021 import claims as tian2021_networks
@@ -62,10 +63,11 @@ def claims_of(paper: str) -> tuple[Claim, ...]:
 def rows(paper: str, scale: str, store: Store) -> list[Row]:
     """A row for every claim of the paper, at one scale. Nothing is trained.
 
-    Raises ValueError for a paper without claims and for what the suite or the store refuses.
+    Where the store has nothing for a config its recorded run serves, and the row says so under `recorded`. Raises
+    ValueError for a paper without claims and for what the suite, the store or the record refuses.
     """
     claims, runs = claims_of(paper), suite(paper, scale)
-    remembered, computed = Remembered(store), theory_rows(paper, store)
+    remembered, computed = Remembered(backed(store, runs)), theory_rows(paper, store)
     return [computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims]
 
 
@@ -91,11 +93,11 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
 class Remembered:
     """A store that reads each run once, however many claims look at it."""
 
-    def __init__(self, store: Store):
-        self._find: Callable[[Config], Record | None] = store.find
-        self._found: dict[Config, Record | None] = {}
+    def __init__(self, store: Store | Backed):
+        self._find: Callable[[Config], Record | RecordedRun | None] = store.find
+        self._found: dict[Config, Record | RecordedRun | None] = {}
 
-    def find(self, config: Config) -> Record | None:
+    def find(self, config: Config) -> Record | RecordedRun | None:
         """The store's answer when it was first asked."""
         if config not in self._found:
             self._found[config] = self._find(config)

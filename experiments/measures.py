@@ -25,7 +25,7 @@ def modes(record: Record) -> float:
     s = eigenvalues(record)
     if not (len(s) and np.all(np.isfinite(s))):
         return math.nan
-    if not s.sum() >= NORM_COLLAPSED * eigenvalues(record, 0).sum() > 0:
+    if not s.sum() >= NORM_COLLAPSED * record.first("trace_z") > 0:
         return 1.0
     q = s[s > 0] / s.sum()
     return float(np.exp(-(q * np.log(q)).sum()))

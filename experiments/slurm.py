@@ -29,7 +29,7 @@ class Slurm:
 
     partition: str | None = None
     """Slurm partition; None: the cluster's own choice."""
-    minutes: int = 240
+    job_minutes: int = 240
     """Time limit of a job; one that reaches it keeps its runs and is queued again."""
     gpus: int = 0
     """Accelerators of a job: 0 or 1."""
@@ -146,7 +146,7 @@ def _executor(slurm: Slurm, logs: Path):
         raise ValueError("there is no Slurm here (no srun); use --launcher pool, or --cluster local") from None
     executor.update_parameters(
         name="stopgrad",
-        timeout_min=slurm.minutes,
+        timeout_min=slurm.job_minutes,
         cpus_per_task=slurm.cpus,
         gpus_per_node=slurm.gpus,
         slurm_array_parallelism=slurm.jobs,
@@ -156,9 +156,9 @@ def _executor(slurm: Slurm, logs: Path):
 
 
 def _refuse(slurm: Slurm) -> None:
-    for name in ("minutes", "cpus", "chunk", "jobs"):
+    for name in ("job_minutes", "cpus", "chunk", "jobs"):
         if getattr(slurm, name) < 1:
-            raise ValueError(f"--{name} is {getattr(slurm, name)}; it must be at least 1")
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(slurm, name)}; it must be at least 1")
     if slurm.gpus not in (0, 1):
         raise ValueError(f"--gpus is {slurm.gpus}; a run uses one accelerator, so it must be 0 or 1")
     if not slurm.poll > 0:

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments import launcher, ledger
+from experiments import evidence, launcher, ledger
 from experiments.claims import Row
 from experiments.store import ROOT, Store
 from experiments.suite_command import exit_status, fetching, summed_up
@@ -47,14 +47,21 @@ class Verify(Command):
     """Folder of the store of runs."""
     run_missing: bool = False
     """First carry out the runs of the suite that are not finished."""
+    record: bool = False
+    """Keep a row of each finished run in experiments/results, to be read where the store has nothing."""
     json: bool = False
     """Print one JSON object, {"claims": [...]}."""
 
     def run(self) -> Verified:
-        """{"claims": a row for each claim}. Raises ValueError for an unknown paper or scale, or an unreadable store."""
+        """{"claims": a row for each claim}.
+
+        Raises ValueError for an unknown paper or scale, an unreadable store or record, and nothing to record.
+        """
         ledger.claims_of(self.paper)
         store = Store(self.runs)
         carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
+        if self.record:
+            evidence.record(suite(self.paper, self.scale), store)
         return Verified(ledger.rows(self.paper, self.scale, store), carried_out)
 
     def _run_missing(self, store: Store) -> dict:
@@ -94,7 +101,9 @@ def table(title: str, rows: list[Row], width: int | None = None) -> str:
         ),
         "n": lambda row: str(row["n_seeds"] or ""),
         "scale": lambda row: row["scale"],
-        "statement": lambda row: row["statement"] + (f" {row['reason']}" if row["verdict"] in _EXPLAINED else ""),
+        "statement": lambda row: " ".join(
+            [row["statement"], *([row["reason"]] if row["verdict"] in _EXPLAINED else []), *_recorded(row)]
+        ),
     }
     for name in columns:
         right = name in ("estimate", "n")
@@ -104,6 +113,10 @@ def table(title: str, rows: list[Row], width: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=width or max(Console().width, 100), highlight=False, markup=False)
     console.print(grid)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def _recorded(row: Row) -> list[str]:
+    return [f"[{row['recorded']}]"] if row["recorded"] else []
 
 
 def said(value: float | None) -> str:
@@ -122,10 +135,14 @@ def _unfinished(carried_out: dict) -> list[str]:
 def _missing(command: Verify, rows: list[Row]) -> list[str]:
     """What of the suite is not finished, and how to finish it."""
     configs = [config for *_, config in suite(command.paper, command.scale).configs()]
-    count = Counter(Store(command.runs).states(configs))
+    states = Store(command.runs).states(configs)
+    count = Counter(states)
     if count["finished"] == len(configs):
         return []
+    recorded = evidence.backed(Store(command.runs), suite(command.paper, command.scale)).runs
+    known = sum(state != "finished" and evidence.identity(c) in recorded for c, state in zip(configs, states))
     others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
+    others += [f"{known} of these recorded"] if known else []
     told = f"{count['finished']} of {len(configs)} runs of scale {command.scale} are finished ({', '.join(others)})"
     return [f"{told}; --run-missing carries out the rest."]
 

@@ -119,7 +119,7 @@ FIGURES = {
         paper's networks were trained with. p(0) and sigma^2 are not stated in the paper; here they are 0.1 and 0.1.""",
     ),
     "tian-fig6": Picture(
-        FromRuns("tian2021", tian2021_runs.arms_fig6(), tian2021_runs.compute_fig6),
+        FromRuns("tian2021", tian2021_runs.arms_fig6(), tian2021_runs.compute_fig6, ends=True),
         tian2021_runs.draw_fig6,
         "Does a faster predictor replace EMA for a symmetric one?",
         f"{NETWORKS}, Figure 6",
@@ -177,7 +177,7 @@ FIGURES = {
     ),
     **{
         f"tian-{name}": Picture(
-            FromRuns("tian2021", tables.arms_of([table]), partial(tables.compute_table, table=table)),
+            FromRuns("tian2021", tables.arms_of([table]), partial(tables.compute_table, table=table), ends=True),
             tables.draw_table,
             f"Table {name.removeprefix('table')}: {table['title']}",
             f"{NETWORKS}, Table {name.removeprefix('table')}",
@@ -186,7 +186,7 @@ FIGURES = {
         for name, table in TABLES.items()
     },
     "set-predictors": Picture(
-        FromRuns("tian2021", tables.arms_of([RULES]), partial(tables.compute_table, table=RULES)),
+        FromRuns("tian2021", tables.arms_of([RULES]), partial(tables.compute_table, table=RULES), ends=True),
         tables.draw_table,
         RULES["title"],
         f"{NETWORKS} (where it has a number), and whatever rule was added here",

@@ -21,15 +21,18 @@ class FromRuns:
     arms: tuple[str, ...]
     """All that `compute` may look at; arms that the suite lacks at a scale count as not measured."""
     compute: Callable[[Runs], xr.Dataset]
+    ends: bool = False
+    """Whether it looks at the beginnings and ends of runs alone, which a recorded run has as well."""
 
 
 def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     """The finished runs under `root` that the figure is of. Raises ValueError for a scale that there is not."""
-    from experiments import store, suites  # only here: they bring the training code along
+    from experiments import evidence, store, suites  # only here: they bring the training code along
 
     suite = suites.suite(source.suite, scale)
     arms = {name: suite.arms[name] for name in source.arms if name in suite.arms}
     kept = store.Store(root)
+    kept = evidence.backed(kept, suite) if source.ends else kept
     found = {
         name: {seed: kept.find(dataclasses.replace(arm.config, seed=seed)) for seed in arm.seeds}
         for name, arm in arms.items()
@@ -51,6 +54,9 @@ def compute_from(source: FromRuns, runs: Runs) -> xr.Dataset:
     done = {name: (len(runs.of(name)), len(arm.seeds)) for name, arm in runs.arms.items()}
     missing = [f"{name} ({have} of {asked})" for name, (have, asked) in done.items() if have < asked]
     about = {"run_ids": "; ".join(used), "not_measured": ", ".join(missing) or "nothing"}
+    origins = [getattr(run, "recorded", None) for found in runs.records.values() for run in found.values()]
+    recorded = "; ".join(dict.fromkeys(filter(None, origins)))
+    about |= {"recorded": recorded} if recorded else {}
     return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about})
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from deep import checkpoint, runs, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
@@ -353,11 +354,23 @@ def test_the_launcher_fits_the_machine(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert choose() == InProcess()
     assert choose("auto", workers=3) == choose("pool", workers=3) == Pool(3)
+    assert choose("pool", workers=3, device="cuda") == Pool(3, "cuda") and choose(device="cuda") == InProcess("cuda")
+    assert choose(device="cpu") == Pool(launchers.cores(), "cpu")
+    with pytest.raises(ValueError, match="--device belongs to this machine"):
+        choose("slurm", device="cuda")
     assert choose("slurm") == Slurm() and choose("slurm", slurm=Slurm(gpus=1)) == Slurm(gpus=1)
     with pytest.raises(ValueError, match="--workers belongs to --launcher pool, not inprocess"):
         choose("inprocess", workers=2)
     with pytest.raises(ValueError, match="--workers is 0"):
         choose("pool", workers=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_workers_share_one_accelerator(tmp_path):
+    store = Store(tmp_path)
+    outcomes = carried_out(seeds(4), store, Pool(3, "cuda"))
+    assert [outcome.state for outcome in outcomes] == ["finished"] * 4
+    assert {record.summary["provenance"]["device"] for record in store.records()} == {"cuda"}
 
 
 def test_torchrun_is_refused(tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ def record(tmp_path: Path, rows, summary=None) -> Record:
     with Table(tmp_path) as table:
         for step, (scalars, arrays) in enumerate(rows):
             table.append(step, scalars, {name: np.asarray(v, dtype=np.float32) for name, v in arrays.items()})
-    ends = {"first": rows[0][0], "last": rows[-1][0]}
+    trace = {"trace_z": float(np.sum(rows[0][1]["eigenvalues"]))} if "eigenvalues" in rows[0][1] else {}
+    ends = {"first": trace | rows[0][0], "last": rows[-1][0]}
     return Record("0" * 16, tmp_path, LINEAR_GAUSSIAN, ends | (summary or {}))
 
 

@@ -135,9 +135,9 @@ def test_without_slurm_the_sentence_says_what_to_use(monkeypatch, tmp_path):
         launch(CONFIGS, Store(tmp_path), Slurm(), "suite", ["a", "b", "c"])
 
 
-@pytest.mark.parametrize("settings", [{"chunk": 0}, {"gpus": 2}, {"minutes": 0}, {"poll": 0.0}])
+@pytest.mark.parametrize("settings", [{"chunk": 0}, {"gpus": 2}, {"job_minutes": 0}, {"poll": 0.0}])
 def test_impossible_settings_are_refused_before_anything_is_said(settings, tmp_path, capsys):
-    [name] = settings
+    [name] = (field.replace("_", "-") for field in settings)
     with pytest.raises(ValueError, match=f"--{name} is 0|--{name} is 2"):
         launch(CONFIGS, Store(tmp_path), Slurm(cluster="local", **settings), "suite", ["a", "b", "c"])
     assert not capsys.readouterr().err
