@@ -143,7 +143,7 @@ _SENTENCES = {
     "not converged": "Nothing has collapsed, but the prediction is not learned: its cosine with the target is "
     "{cosine_prediction:.2g}, while the two views' embeddings have {cosine_views:.2g}.",
 }
-_TOO_FEW = " A batch spans {rank_ceiling:g} directions at most: too few images to tell a dimensional collapse."
+_TOO_FEW = " Views that agree have a rank of {rank_ceiling:g} at most: too few images to tell a dimensional collapse."
 
 
 # ---------------------------------------------------------------- early signs
