@@ -29,7 +29,9 @@ RANK_LOST = 0.12
 """Centred effective rank of Z over its start. [Mirror; no predictor or stop-gradient behind BatchNorm: 0.09 to 0.115;
 healthy with a linear predictor: from 0.127 in passing, 0.18 at the end; with another, from 0.27]"""
 RANK_FLOOR = 2.0
-"""Effective rank that is too low whatever it was at the start, where a random network's may be low as well."""
+"""Effective rank that is too low whatever it was at the start, where a random network's may be low as well; but at most
+half of what the batch can span, `rank_ceiling`. [B images of white noise, both views alike: from 1.85 at B = 3, 2.8 at
+4, 3.7 at 5; the default network untrained: from 1.8 at B = 2]"""
 NOT_PREDICTED = 0.7
 """Cosine of prediction and target, over the cosine of the two views. [fixed random predictor: 0.37; healthy: from 0.97,
 since a predictor that learns is no worse than none]"""
@@ -57,8 +59,9 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
     """What has become of a run, from its first and its present row.
 
     A rank that is not measured at every step is taken from the rows of `history` that have one: the first for the
-    start, the last for now; without any, no dimensional collapse is found. Missing or infinite numbers are a
-    divergence. Raises ValueError for a start that lacks its statistics.
+    start, the last for now; without any, no dimensional collapse is found, nor in a batch that spans two directions at
+    most, as the sentence then says: no effective rank is below 1. Missing or infinite numbers are a divergence. Raises
+    ValueError for a start that lacks its statistics.
     """
     needed = ("trace_z", "std_z", "trace_p", "std_p", "cosine_views", "cosine_prediction")
     if not _finite(start, needed):
@@ -67,7 +70,8 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
         return Diagnosis("diverged", "Embeddings or predictions are no longer finite numbers.", {})
     evidence = _evidence(start, now, [start, *history, now])
     word = next((word for word, holds in _RULES if holds(evidence)), "healthy")
-    return Diagnosis(word, _SENTENCES[word].format(**evidence), evidence)
+    untold = _TOO_FEW if _rank_floor(evidence) <= 1 and word in ("healthy", "not converged") else ""
+    return Diagnosis(word, (_SENTENCES[word] + untold).format(**evidence), evidence)
 
 
 def warnings(row: Row, previous: Sequence[Row]) -> list[str]:
@@ -77,7 +81,7 @@ def warnings(row: Row, previous: Sequence[Row]) -> list[str]:
     """
     start = previous[0] if previous else row
     return [
-        words.format(start=start, **row)
+        words.format(start=start, floor=_rank_floor(row), **row)
         for sign, words in _SIGNS
         if sign(row, start) and not any(sign(other, start) for other in reversed(previous))
     ]
@@ -94,12 +98,22 @@ def _evidence(start: Row, now: Row, rows: Sequence[Row]) -> dict[str, float]:
         **{name: now[name] for name in ("std_z", "std_p", "cosine_views", "cosine_prediction")},
         "std_z_start": start["std_z"],
         **({"rank_z": ranks[-1], "rank_z_start": ranks[0]} if ranks else {}),
-        **{name: now[name] for name in ("m_o_z", "m_o_p", "rank_p") if name in now},
+        **{name: now[name] for name in ("m_o_z", "m_o_p", "rank_p", "rank_ceiling") if name in now},
     }
 
 
+def _rank_floor(row: Row) -> float:
+    """The effective rank below which a batch's embeddings have collapsed, whatever they were."""
+    return min(RANK_FLOOR, row.get("rank_ceiling", math.inf) / 2)
+
+
 def _rank_lost(e) -> bool:
-    return "rank_z" in e and e["rank_z"] < max(RANK_FLOOR, RANK_LOST * e["rank_z_start"])
+    return "rank_z" in e and e["rank_z"] < max(_rank_floor(e), RANK_LOST * e["rank_z_start"])
+
+
+def _unpredicted(cosine: float) -> float:
+    """What a prediction's cosine is below where it is clearly worse than none; few images may have one below 0."""
+    return min(NOT_PREDICTED * cosine, cosine / NOT_PREDICTED)
 
 
 def _predictor_collapsed(e) -> bool:
@@ -112,7 +126,7 @@ _RULES = (  # the first that holds: what is worse hides what follows
     ("complete collapse (direction)", lambda e: e["std_z"] < DIRECTION_COLLAPSED),
     ("predictor collapse", _predictor_collapsed),
     ("dimensional collapse", _rank_lost),
-    ("not converged", lambda e: e["cosine_prediction"] < NOT_PREDICTED * e["cosine_views"]),
+    ("not converged", lambda e: e["cosine_prediction"] < _unpredicted(e["cosine_views"])),
 )
 
 _SENTENCES = {
@@ -129,6 +143,7 @@ _SENTENCES = {
     "not converged": "Nothing has collapsed, but the prediction is not learned: its cosine with the target is "
     "{cosine_prediction:.2g}, while the two views' embeddings have {cosine_views:.2g}.",
 }
+_TOO_FEW = " Views that agree have a rank of {rank_ceiling:g} at most: too few images to tell a dimensional collapse."
 
 
 # ---------------------------------------------------------------- early signs
@@ -160,7 +175,10 @@ _SIGNS = (
         _fell("rank_z", 2 * RANK_LOST),
         f"effective rank of Z fell below {2 * RANK_LOST:.0%} of its start, {{start[rank_z]:.3g}}",
     ),
-    (_below("rank_z", RANK_FLOOR), f"effective rank of Z fell below {RANK_FLOOR:g}"),
+    (
+        lambda row, _: _finite(row, ("rank_z",)) and row["rank_z"] < _rank_floor(row),
+        "effective rank of Z fell below {floor:g}",
+    ),
     (
         lambda row, _: _finite(row, ("std_z", "std_p")) and row["std_p"] < PREDICTOR_SHARE * row["std_z"],
         f"channel std × √d of P fell below {PREDICTOR_SHARE:.0%} of that of Z: predictions gather in one direction",

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from deep.probe import check_features
+from linear_theory.lengths import directions
 from linear_theory.predictors import full_precision
 from linear_theory.spectrum import LI2022, merge, moments, report, singular_values
 
@@ -140,8 +141,9 @@ def knn_accuracy(
 
     Neighbours by cosine similarity, votes weighted by exp(similarity/temperature); k = min(200, N_train/50), at least
     1, fixed in advance. Of equally similar neighbours the earlier in `train` counts, of equal votes the smaller label:
-    votes are summed as integers, so no device's order of summation decides. float32, `chunk` test rows at a time
-    (default: as memory allows). Raises ValueError for shapes, labels, k or features that cannot serve.
+    votes are summed as integers, so no device's order of summation decides. Features of any length, of which only the
+    directions count; these in float32, `chunk` test rows at a time (default: as memory allows). Raises ValueError for
+    shapes, labels, k or features that cannot serve.
     """
     check_features(train, train_labels, test, test_labels)
     n = len(train)
@@ -152,7 +154,7 @@ def knn_accuracy(
         raise ValueError(f"temperature is {temperature:g}; it must be above 0")
     chunk = max(1, _CHUNK_ENTRIES // n) if chunk is None else chunk
 
-    train, test = (functional.normalize(f.float(), dim=1) for f in (train, test.to(train.device)))
+    train, test = (directions(f).float() for f in (train, test.to(train.device)))
     labels, truth = train_labels.to(train.device), test_labels.to(train.device)
     correct = 0
     for rows, answer in zip(test.split(chunk), truth.split(chunk)):

@@ -15,6 +15,7 @@ from torch import nn
 
 from deep.config import SET_PREDICTORS, Method
 from deep.set_predictors import SetPredictor
+from linear_theory.lengths import directions
 from linear_theory.matrix_flow import symmetric_part
 from linear_theory.predictors import full_precision
 
@@ -123,7 +124,7 @@ class BiasLayer(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """(B, d) to (B, d)."""
-        return nn.functional.normalize(z, dim=-1) + self.bias
+        return directions(z) + self.bias
 
 
 def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:

@@ -18,6 +18,7 @@ from deep.expectation import recipe_of
 from linear_theory.alignment import asymmetry, balance_residual, eigenvector_alignment, misalignment
 from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.lengths import MATRIX, directions, length, magnitude
 from linear_theory.matrix_flow import Network, symmetric_part
 from linear_theory.predictors import correlation, full_precision, identity_like
 from linear_theory.spectrum import variance_effective_rank
@@ -45,8 +46,9 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
     - trace_z: E‖z‖², the trace of F; m_o_z, m_r_z: ‖o‖ and E‖r‖ of the normalised vectors (Zhang et al. §3);
     - std_z: mean over channels of their std (population), times √d: 1 for a uniform direction, 0 for a single one;
     - rank_z: centred effective rank, exp of the entropy of their covariance's eigenvalues; participation_z:
-      (tr C)²/‖C‖²_F, at most rank_z and free of a decomposition;
-    - covariance_z: Σ_{i≠j} C_ij²/d (the term of VICReg);
+      (tr C)²/‖C‖²_F, at most rank_z and free of a decomposition; rank_ceiling: min(B − 1, d), the rank of B images
+      whose views agree (views that do not may have up to twice as much);
+    - covariance_z: Σ_{i≠j} C_ij²/d (the term of VICReg, here of directions and C being the mean over all 2B);
     - cosine_views: mean cos(z₁, z₂); cosine_prediction: mean cos(p₁, t₂), cos(p₂, t₁);
     - with Wp: commutator ‖[F, W_p]‖, misalignment (the same, free of scale), asymmetry, and predictor_negative,
       Σ|min(λ, 0)|/Σ|λ| over the eigenvalues λ of W_p's symmetric part, 0 where it is positive semi-definite. Tian et
@@ -68,6 +70,7 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
     scalars = {
         "cosine_views": (Z[0] * Z[1]).sum(dim=-1).mean(),
         "cosine_prediction": (P * T.flip(0)).sum(dim=-1).mean(),
+        "rank_ceiling": torch.full((), min(z.shape[1] - 1, z.shape[2]), dtype=kind, device=z.device),
     }
     arrays = {}
     for name, vectors, unit in (("z", z, Z), ("p", p, P)):
@@ -76,8 +79,11 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
         arrays |= {f"{key}_{name}": value for key, value in found.arrays.items()}
     if Wp is None and not decomposed:
         return Measurement(scalars, arrays)
-    F = correlation(z.flatten(0, 1), check=False) if F is None else F.to(kind)
-    found = _modes(F, None if Wp is None else Wp.to(kind), decomposed)
+    unit = 1.0
+    if F is None:  # of embeddings too short to be squared, in a unit in which they are not
+        unit = magnitude(z, (0, 1, 2)).clamp(max=1).reshape(())
+        F = correlation((z / unit).flatten(0, 1), check=False)
+    found = _modes(F.to(kind), None if Wp is None else Wp.to(kind), decomposed, unit**2)
     return Measurement(scalars | found.scalars, arrays | found.arrays)
 
 
@@ -87,13 +93,6 @@ def to_host(measurement: Measurement) -> tuple[dict[str, float], dict[str, np.nd
     values = torch.cat([torch.stack(list(scalars.values())), *arrays.values()]).cpu()
     numbers, *spectra = values.split([len(scalars), *(len(v) for v in arrays.values())])
     return dict(zip(scalars, numbers.tolist())), {name: v.numpy() for name, v in zip(arrays, spectra)}
-
-
-def directions(v):
-    """v/‖v‖ over the last axis, for norms as small or large as the dtype holds; 0 stays 0."""
-    tiny = torch.finfo(v.dtype).tiny
-    v = v / v.abs().amax(dim=-1, keepdim=True).clamp(min=tiny)
-    return v / v.norm(dim=-1, keepdim=True).clamp(min=tiny)
 
 
 def _cloud(v, unit, decomposed: bool) -> Measurement:
@@ -120,16 +119,17 @@ def _cloud(v, unit, decomposed: bool) -> Measurement:
     return Measurement(scalars | _blank({"rank": rank}, sound), _blank({"spectrum": spectrum}, sound))
 
 
-def _modes(F, Wp, decomposed: bool) -> Measurement:
-    """Spectrum of F, and how W_p stands to F's eigenvectors."""
+def _modes(F, Wp, decomposed: bool, unit) -> Measurement:
+    """Spectrum of F, which is given in this unit, and how W_p stands to F's eigenvectors."""
     sound, (F, W) = _sound(F, identity_like(F) if Wp is None else Wp)
     scalars, arrays = {}, {}
     if Wp is not None:
         relative = misalignment(W, F)
-        scalars = {"commutator": relative * W.norm() * F.norm(), "misalignment": relative, "asymmetry": asymmetry(W)}
+        size = length(W, MATRIX) * length(F, MATRIX)
+        scalars = {"commutator": relative * size * unit, "misalignment": relative, "asymmetry": asymmetry(W)}
     if decomposed:
         values, U = eigh(F)
-        arrays = {"eigenvalues": values.flip(0)}
+        arrays = {"eigenvalues": values.flip(0) * unit}
         if Wp is not None:
             arrays["alignment"] = eigenvector_alignment(W, F).cosine
             arrays["predictor_spectrum"] = (U * (W @ U)).sum(dim=0).flip(0)
@@ -168,12 +168,11 @@ def follow_target(weight, bias, target_weight, target_bias) -> dict[str, torch.T
     not. Both are 0 where W is. weights (d, n), biases (d,) or both None; 0-d tensors of the weights' dtype.
     """
     W, Wa = _with_bias(weight, bias).flatten(), _with_bias(target_weight, target_bias).flatten()
-    tiny = torch.finfo(W.dtype).tiny
-    size = W.abs().amax().clamp(min=tiny)  # so that the square of a W that has nearly died does not underflow
+    size = magnitude(W)  # so that the square of a W that has nearly died does not underflow
     unit = W / size
     return {
         "target_correlation": (directions(Wa) * directions(W)).sum(),
-        "target_ratio": (Wa / size * unit).sum() / unit.square().sum().clamp(min=tiny),
+        "target_ratio": (Wa / size * unit).sum() / unit.square().sum().clamp(min=torch.finfo(W.dtype).tiny),
     }
 
 

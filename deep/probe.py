@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from deep import counter
+from linear_theory.lengths import magnitude
 from linear_theory.predictors import full_precision
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -77,19 +78,20 @@ def logistic_probe(
 ) -> Probe:
     """L2-regularised multinomial logistic regression, by L-BFGS in float64 on the CPU.
 
-    Features are standardised with the training set's mean and deviation. C None: the one of `STRENGTHS` with the best
-    accuracy on `held_out` of the *training* set (the stronger of equals), then fitted again to all of it. `tolerance`
-    bounds the largest entry of the gradient of the mean loss.
+    Features are standardised with the training set's mean and deviation, whatever their size; what varies by no more
+    than 8 spacings of its dtype is rounding and not enlarged. C None: the one of `STRENGTHS` with the best accuracy on
+    `held_out` of the *training* set (the stronger of equals), then fitted again to all of it. `tolerance` bounds the
+    largest entry of the gradient of the mean loss.
     """
     check_features(train, train_labels, test, test_labels)
     _check_classes(train_labels)
-    x, mean, scale = _standardised(train)
+    x, standardise = _standardised(train)
     y = train_labels.cpu().numpy()
     fit = _Logistic(max_iter, tolerance)
     if C is None:
         C = _chosen_strength(fit, x, y, seed, held_out)
     model, converged = fit(x, y, C)
-    accuracy = model.score((_float64(test) - mean) / scale, test_labels.cpu().numpy())
+    accuracy = model.score(standardise(test), test_labels.cpu().numpy())
     return Probe(float(accuracy), float(model.score(x, y)), "logistic", C, converged)
 
 
@@ -233,12 +235,18 @@ def _chosen_strength(fit: _Logistic, x, y, seed: int, held_out: float, strengths
 
 
 def _standardised(train: torch.Tensor):
-    """(standardised features, mean, scale); a direction without variance keeps scale 1."""
+    """(standardised features, the function that standardises others so); what does not vary keeps scale 1."""
     x = _float64(train)
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    # a constant computed in float32 need not come out with a deviation of exactly 0
-    scale = np.where(scale > 1e-6 * np.abs(mean), scale, 1.0)
-    return (x - mean) / scale, mean, scale
+    size = magnitude(x, axis=0)  # so that no square vanishes or overflows
+    mean, deviation = (x / size).mean(axis=0), (x / size).std(axis=0)
+    # a constant that was computed in floating point need not come out with a deviation of exactly 0
+    spacing = torch.finfo(train.dtype).eps if train.is_floating_point() else 0.0
+    scale = np.where(deviation > 8 * spacing * np.abs(mean), deviation, 1.0)
+
+    def standardise(features: torch.Tensor) -> np.ndarray:
+        return (_float64(features) / size - mean) / scale
+
+    return standardise(train), standardise
 
 
 def _float64(features: torch.Tensor) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import nn
 from deep.backbones import backbone
 from deep.config import Method
 from deep.heads import predictor, projector
+from linear_theory.lengths import directions
 
 
 class Outputs(NamedTuple):
@@ -41,8 +42,13 @@ class Outputs(NamedTuple):
 
 
 def cosine_loss(prediction, target):
-    """−cos(prediction, target), averaged over the batch (Chen & He 2021, Eq. 1)."""
-    return -nn.functional.cosine_similarity(prediction, target, dim=-1).mean()
+    """−cos(prediction, target), averaged over the batch (Chen & He 2021, Eq. 1).
+
+    Of true directions, as the monitor's, however short the vectors: the gradient is exact and grows as 1/‖prediction‖,
+    where torch's cosine_similarity takes any length below 1e-8 for 1e-8. A vector that is 0 has no direction: it adds
+    0 to the loss and receives no gradient.
+    """
+    return -(directions(prediction) * directions(target)).sum(dim=-1).mean()
 
 
 def squared_loss(prediction, target):

@@ -17,6 +17,7 @@ from figures.data import record
 from linear_theory.alignment import commutator_norm, misalignment
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import integrate
+from linear_theory.lengths import MATRIX, directions, length
 from linear_theory.matrix_flow import (
     Aligned,
     Correlations,
@@ -55,7 +56,7 @@ def compute_fig7(
     data = Correlations(np.eye(n), sigma2 * np.eye(n))
     _, W, Wa = integrate(flow, Network(Wp, W, 0 * W), data, h, t=times, tolerance=1e-6, event_dims=2).state
     return record(
-        {"correlation": (("time", *dims[:4]), (W * Wa).sum((-1, -2)) / (_norm(W) * _norm(Wa)))},
+        {"correlation": (("time", *dims[:4]), _cosine(W, Wa))},
         {"time": times, "eta": np.array(etas), "gamma": np.array(gammas)},
         Hyperparameters(),
         sigma=sigma,
@@ -214,7 +215,13 @@ def _normal(seed, *shape):
 
 def _norm(matrices):
     """Frobenius norm over the last two axes."""
-    return np.sqrt((matrices * matrices).sum((-1, -2)))
+    return length(matrices, MATRIX)
+
+
+def _cosine(one, other):
+    """⟨A, B⟩/(‖A‖‖B‖) of matrices in the last two axes."""
+    one, other = (directions(m.reshape(*m.shape[:-2], -1)) for m in (one, other))
+    return (one * other).sum(-1)
 
 
 def _spread(values, shape):

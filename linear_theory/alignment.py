@@ -13,6 +13,7 @@ import numpy as np
 
 from linear_theory.eigen import eigh
 from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.lengths import MATRIX, length, magnitude
 from linear_theory.matrix_flow import Correlations, Network, balance_matrix, symmetric_part
 from linear_theory.mode_flow import Mode
 from linear_theory.predictors import as_correlation, as_square, full_precision, identity_like, namespace
@@ -47,7 +48,7 @@ def eigenvector_alignment(Wp, F, degeneracy: float | None = None) -> Eigenvector
     cluster = xp.cumsum(gap > width * xp.amax(xp.abs(s), axis=-1, keepdims=True), -1)
     members = xp.asarray(cluster[..., :, None] == cluster[..., None, :], dtype=F.dtype)
 
-    Wp = Wp / _scale(Wp)
+    Wp = Wp / magnitude(Wp, MATRIX)
     image = Wp @ U
     trace, square, rank = (
         (members @ column[..., None])[..., 0]
@@ -74,7 +75,7 @@ def commutator_norm(Wp, F):
 def misalignment(Wp, F):
     """‖[F, W_p]‖_F/(‖F‖_F ‖W_p‖_F), between 0 and √2, and 0 where F or W_p vanishes: (…,). Free of scale."""
     Wp, F = _finite(Wp=Wp, F=F)
-    Wp, F = Wp / _scale(Wp), F / _scale(F)
+    Wp, F = Wp / magnitude(Wp, MATRIX), F / magnitude(F, MATRIX)
     return _ratio(_norm(commutator(Wp, F)), _norm(F) * _norm(Wp))
 
 
@@ -84,7 +85,7 @@ def asymmetry(Wp, kind: Literal["frobenius", "absolute"] = "frobenius"):
     The first lies in [0, 1] and is √½ for independent entries; both are 0 for W_p = 0.
     """
     (Wp,) = _finite(Wp=Wp)
-    Wp = Wp / _scale(Wp)
+    Wp = Wp / magnitude(Wp, MATRIX)
     if kind == "frobenius":
         return _ratio(_norm(Wp - Wp.mT) / 2, _norm(Wp))
     if kind == "absolute":
@@ -205,16 +206,9 @@ def _finite(**matrices):
     return squares
 
 
-def _scale(matrix):
-    """The largest magnitude, kept as (…, 1, 1), and 1 for a zero matrix: dividing by it prevents underflow."""
-    xp = namespace(matrix)
-    largest = xp.amax(xp.abs(matrix), axis=(-2, -1), keepdims=True)
-    return xp.where(largest > 0, largest, xp.ones_like(largest))
-
-
 def _norm(matrix):
     """Frobenius norm."""
-    return namespace(matrix).sqrt((matrix * matrix).sum(axis=(-2, -1)))
+    return length(matrix, MATRIX)
 
 
 def _ratio(numerator, denominator):

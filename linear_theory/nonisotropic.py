@@ -6,6 +6,7 @@ import numpy as np
 
 from linear_theory.fixed_points import critical_eta
 from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.lengths import MATRIX, magnitude
 from linear_theory.matrix_flow import Correlations, Network
 from linear_theory.mode_flow import ScalarNetwork, scalar_network_flow
 
@@ -28,6 +29,8 @@ def shared_modes(data: Correlations, tolerance: float = 1e-8) -> Modes:
     ‖[X, X′]‖ > tolerance·‖X‖‖X′‖ (Frobenius; beyond rounding), where no shared eigenvectors exist.
     """
     X, Xp = _checked(data)
+    unit = np.maximum(magnitude(X, MATRIX), magnitude(Xp, MATRIX))  # of which no product vanishes or overflows
+    X, Xp = X / unit, Xp / unit
     size, sizep, defect = (np.linalg.norm(m, axis=(-2, -1)) for m in (X, Xp, X @ Xp - Xp @ X))
     if np.any(defect > tolerance * size * sizep + 1e-14 * (size + sizep) ** 2):
         raise ValueError("X and X′ do not commute, so they share no eigenvectors; integrate the matrix flow instead")
@@ -36,7 +39,7 @@ def shared_modes(data: Correlations, tolerance: float = 1e-8) -> Modes:
     x, xp = (np.maximum(np.sum(vectors * (m @ vectors), axis=-2), 0.0) for m in (X, Xp))
     order = np.argsort(-x, axis=-1)
     x, xp = (np.take_along_axis(v, order, axis=-1) for v in (x, xp))
-    return Modes(x, xp, np.take_along_axis(vectors, order[..., None, :], axis=-1))
+    return Modes(x * unit[..., 0], xp * unit[..., 0], np.take_along_axis(vectors, order[..., None, :], axis=-1))
 
 
 def mode_hyperparameters(

@@ -15,9 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from linear_theory.lengths import length, magnitude
 from linear_theory.predictors import namespace
+from linear_theory.white_noise import white_noise_spectrum
 
 FLOAT32 = 2.0**-23  # distance from 1 to the next float32, the precision that published spectra were computed in
+_SQUARABLE = 2.0**-400  # of features as small the squares lose digits
 FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)
 
 
@@ -95,7 +98,8 @@ def collapse_auc(sigma, dim: int | None = None):
 def rankme(sigma, eps: float = 0.0):
     """Garrido et al. 2023: exp(−Σ p ln p) with p = σ/Σσ + eps, over all values given, zeros too.
 
-    The paper's eps is 1e-7; with it, a flat spectrum exceeds d. `variance_effective_rank` is the same of σ².
+    The paper's eps is 1e-7; with it, a flat spectrum exceeds d, and a zero counts: its spectrum is the min(N, d) values
+    of an SVD (`report`). `variance_effective_rank` is the same of σ².
     """
     if not 0 <= eps < math.inf:
         raise ValueError(f"eps is {eps}; it must be at least 0")
@@ -159,11 +163,13 @@ class Moments(NamedTuple):
     count: int
     """N."""
     mean: np.ndarray | torch.Tensor
-    """(d,) in float64."""
+    """(d,) in float64, in the unit below."""
     scatter: np.ndarray | torch.Tensor
-    """Σ(z − mean)(z − mean)ᵀ, (d, d) in float64."""
+    """Σ(z − mean)(z − mean)ᵀ, (d, d) in float64, in that unit squared."""
     rounding: float
     """Spacing at 1 of the dtype in which the features came."""
+    unit: np.ndarray | torch.Tensor
+    """1, or a power of two for features so small that their squares would vanish."""
 
 
 def moments(features) -> Moments:
@@ -174,9 +180,12 @@ def moments(features) -> Moments:
     z = _float64(features)
     if z.ndim != 2 or 0 in z.shape:
         raise ValueError(f"the features have shape {tuple(z.shape)}; they must be (samples, dimensions), neither 0")
+    size = magnitude(z, (0, 1)).reshape(())
+    unit = namespace(z).where(size < _SQUARABLE, size, 1.0)
+    z = z / unit
     mean = z.mean(0)
     residual = z - mean
-    return Moments(z.shape[0], mean, residual.mT @ residual, _rounding(features))
+    return Moments(z.shape[0], mean, residual.mT @ residual, _rounding(features), unit)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -186,16 +195,21 @@ def merge(a: Moments, b: Moments) -> Moments:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {a.mean.shape[0]} and of {b.mean.shape[0]} dimensions cannot be merged")
-    count, step = a.count + b.count, b.mean - a.mean
+    unit = namespace(a.mean).maximum(a.unit, b.unit)
+    smaller, larger = a.unit / unit, b.unit / unit
+    count, step = a.count + b.count, b.mean * larger - a.mean * smaller
     share = b.count / count
-    scatter = a.scatter + b.scatter + (a.count * share) * step[:, None] * step
-    return Moments(count, a.mean + share * step, scatter, max(a.rounding, b.rounding))
+    scatter = a.scatter * smaller**2 + b.scatter * larger**2 + (a.count * share) * step[:, None] * step
+    return Moments(count, a.mean * smaller + share * step, scatter, max(a.rounding, b.rounding), unit)
 
 
 def unit_rows(features, eps: float = 1e-6):
-    """Each row z/(‖z‖ + eps), in float64; Li et al.'s optional normalisation, done before centring."""
+    """Each row z/(‖z‖ + eps), in float64; Li et al.'s optional normalisation, done before centring.
+
+    With their eps a row that is not long beside 1e-6 stays short; `lengths.directions` knows no such size.
+    """
     z = _float64(features)
-    return z / (namespace(z).linalg.norm(z, axis=-1, keepdims=True) + eps)
+    return z / (length(z)[..., None] + eps)
 
 
 def singular_values(m: Moments, centred: bool = True):
@@ -215,7 +229,7 @@ def singular_values(m: Moments, centred: bool = True):
     floor = xp.where(unresolved, math.inf, modes * np.finfo(np.float64).eps * lam[0])
     lam = xp.where(lam > floor, lam, 0.0)
     lam[max(m.count - centred, 0) :] = 0
-    return xp.sqrt(lam)
+    return xp.sqrt(lam) * m.unit
 
 
 # ---------------------------------------------------------------- what noise would give
@@ -232,33 +246,17 @@ class Metrics(NamedTuple):
     alpha_req: float | None
 
 
-def _metrics(sigma, dim: int, eps: float, window: tuple[int, int] | None) -> Metrics:
+def _metrics(sigma, samples: int, dim: int, eps: float, window: tuple[int, int] | None) -> Metrics:
+    """Of σ (…,) falling. RankMe is over the min(N, d) values that an SVD returns, whatever number is given of zeros."""
+    returned = np.append(sigma, np.zeros(dim))[: min(samples, dim)]
     return Metrics(
         float(collapse_auc(sigma, dim)),
-        float(rankme(sigma, eps)),
+        float(rankme(returned, eps)),
         float(variance_effective_rank(sigma)),
         float(participation_ratio(sigma)),
         float(stable_rank(sigma)),
         window and float(alpha_req(sigma, *window)),
     )
-
-
-def white_noise_spectrum(samples: int, dim: int, centred: bool = True) -> np.ndarray:
-    """σ (dim,), falling, of white Gaussian features of unit variance: the Marčenko–Pastur law's quantiles (i − ½)/rank.
-
-    Centring takes one sample's worth. Values beyond the rank are 0. ValueError if nothing is left to vary.
-    """
-    n = samples - centred
-    if n < 1 or dim < 1:
-        raise ValueError(f"{samples} samples of {dim} dimensions have no spectrum; give two samples and one dimension")
-    rank, root = min(n, dim), math.sqrt(dim / n)
-    # λ/n = 1 + g − 2√g cos θ turns the density √((b−λ)(λ−a))/λ, singular at its ends, into a smooth one on (0, π).
-    theta = np.linspace(0, math.pi, 1 + max(1 << 14, 16 * rank))
-    middle = (theta[1:] + theta[:-1]) / 2
-    mass = np.cumsum(np.sin(middle) ** 2 / ((1 - root) ** 2 + 4 * root * np.sin(middle / 2) ** 2))
-    quantile = np.interp((np.arange(rank, 0, -1) - 0.5) / rank, np.append(0, mass / mass[-1]), theta)
-    lam = (1 - root) ** 2 + 4 * root * np.sin(quantile / 2) ** 2
-    return np.append(np.sqrt(n * lam), np.zeros(dim - rank))
 
 
 @lru_cache(maxsize=256)
@@ -278,7 +276,7 @@ def white_noise(
     largest = (a + b) ** 2 - 1.2065335746 * (a + b) * (1 / a + 1 / b) ** (1 / 3)  # −1.2…: mean of Tracy–Widom, β = 1
     # Below some ten samples or dimensions λ₁'s asymptotics leave the range [1, ratio] in which a stable rank lies.
     stable = min(max(n * dim / largest, 1.0), ratio)
-    return _metrics(sigma, dim, eps, window)._replace(participation_ratio=ratio, stable_rank=stable)
+    return _metrics(sigma, samples, dim, eps, window)._replace(participation_ratio=ratio, stable_rank=stable)
 
 
 # ---------------------------------------------------------------- one measurement
@@ -296,7 +294,7 @@ class Convention:
     normalised: bool = False
     """Rows are scaled to length 1 first (`unit_rows`)."""
     rankme_eps: float = 0.0
-    """eps of `rankme`."""
+    """eps of `rankme`, which each of min(N, d) values is given."""
     alpha_window: tuple[int, int] = FIT
     """First and last rank of `alpha_req`'s fit; cut where fewer values are positive."""
 
@@ -373,10 +371,10 @@ def report(sigma, samples: int, dim: int, convention: Convention = LI2022, space
         normalised=convention.normalised,
         samples=samples,
         dim=dim,
-        rms=float(np.linalg.norm(sigma) / math.sqrt(samples)),
+        rms=float(length(sigma) / math.sqrt(samples)),
         rankme_eps=convention.rankme_eps,
         alpha_window=window,
-        metrics=None if collapsed else _metrics(sigma, dim, convention.rankme_eps, window),
+        metrics=None if collapsed else _metrics(sigma, samples, dim, convention.rankme_eps, window),
         white_noise=white_noise(samples, dim, convention.centred, convention.rankme_eps, window),
     )
 

@@ -90,7 +90,7 @@ def _roots(data: Correlations):
             raise ValueError(f"{name} has shape {tuple(M.shape)}; X and X′ must be square matrices of the same size")
         if not M.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity; it must be finite")
-        if not torch.allclose(M, M.mT, rtol=1e-9, atol=1e-12):
+        if not torch.allclose(M, M.mT, rtol=1e-9, atol=1e-12 * float(M.abs().max())):
             raise ValueError(f"{name} is not symmetric; a correlation matrix must be")
         values, vectors = torch.linalg.eigh(symmetric_part(M))
         if values[0] < -1e-10 * max(float(values[-1]), 1e-300):

@@ -104,6 +104,50 @@ def test_a_row_that_lacks_its_numbers_has_diverged_and_a_start_must_have_them():
         diagnose({"step": 0}, row())
 
 
+# ---------------------------------------------------------------- few images
+
+
+def cloud(batch, d, rank=None, agree=0.95, seed=0):
+    """A row of white noise in `rank` of d dimensions, the two views of an image correlated by `agree`."""
+    g = torch.Generator().manual_seed(seed)
+    rank = rank or d
+    shared, own = torch.randn(batch, rank, generator=g), torch.randn(2, batch, rank, generator=g)
+    z = functional.pad(agree * shared + (1 - agree**2) ** 0.5 * own, (0, d - rank)) * (d / rank) ** 0.5
+    return to_host(measure(z, z, z))[0]
+
+
+@pytest.mark.parametrize("agree", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(
+    ("batch", "d"), [(2, 64), (3, 64), (4, 64), (5, 64), (8, 64), (64, 1), (64, 2), (64, 3), (2, 2)]
+)
+def test_white_noise_is_healthy_however_few_the_images(batch, d, agree):
+    ceiling = min(batch - 1, d)
+    for seed in range(20):
+        start, now = cloud(batch, d, agree=0.0, seed=seed), cloud(batch, d, agree=agree, seed=seed + 100)
+        assert now["rank_ceiling"] == ceiling
+        found = diagnose(start, now)
+        assert found.word == "healthy"
+        assert ("too few images to tell" in found.sentence) == (ceiling <= 2)
+        assert not any("rank" in sentence for sentence in warnings(now, [start]))
+
+
+@pytest.mark.parametrize("batch", [5, 6, 16, 64])
+def test_few_directions_are_seen_from_five_images_on(batch):
+    start, now = cloud(batch, 64), cloud(batch, 64, rank=1)
+    now["std_z"] = now["std_p"] = 0.5
+    assert diagnose(start, now).word == "dimensional collapse"
+    assert any("effective rank of Z fell below 2" in sentence for sentence in warnings(now, [start]))
+
+
+def test_the_floor_is_half_of_what_a_batch_can_span():
+    assert diagnose(START | {"rank_z": 2.8}, row(rank_z=1.6, rank_ceiling=3)).word == "healthy"
+    assert diagnose(START | {"rank_z": 2.8}, row(rank_z=1.4, rank_ceiling=3)).word == "dimensional collapse"
+    found = warnings(row(rank_z=1.4, rank_ceiling=3), [START | {"rank_z": 2.8}])
+    assert len(found) == 1 and "fell below 1.5" in found[0]
+    fixed = row(std_z=0.8, rank_z=1.0, rank_ceiling=1, cosine_views=0.76, cosine_prediction=0.29)
+    assert "too few images to tell" in diagnose(START | {"rank_z": 2.0}, fixed).sentence
+
+
 # ---------------------------------------------------------------- warnings
 
 

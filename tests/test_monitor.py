@@ -124,7 +124,7 @@ def test_all_alike_and_all_zero():
     found = numbers(same)
     assert found["m_o_z"] == pytest.approx(1) and found["std_z"] == pytest.approx(0, abs=1e-7)
     nothing = numbers(0 * same, torch.eye(8))
-    assert set(nothing.values()) == {0.0}
+    assert {value for name, value in nothing.items() if name != "rank_ceiling"} == {0.0}
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e15])

@@ -276,6 +276,23 @@ def test_rankme_as_its_paper_takes_it():
     assert measure(z, GARRIDO2023, space="prediction").space == "prediction"
 
 
+@pytest.mark.parametrize(("n", "d"), [(64, 2048), (2048, 64), (64, 64)])
+def test_rankme_counts_the_values_of_an_svd(n, d):
+    """Garrido et al. 2023: eps is added to each of min(N, d) values, of which here all are 1."""
+    wanted = -64 * (1 / 64 + 1e-7) * np.log(1 / 64 + 1e-7)
+    for features in (np.eye(n, d), torch.eye(n, d)):
+        close(measure(features, GARRIDO2023).metrics.rankme, np.exp(wanted))
+    close(report(np.ones(64), n, d, GARRIDO2023).metrics.rankme, np.exp(wanted))
+    short = report(np.ones(40), n, d, GARRIDO2023).metrics.rankme  # 24 values of the 64 are not told, and so are 0
+    close(short, rankme(np.append(np.ones(40), np.zeros(24)), 1e-7))
+    noise = white_noise(n, d, False, 1e-7).rankme
+    close(noise, rankme(white_noise_spectrum(n, d, False)[:64], 1e-7))
+
+
+def test_the_highest_rankme_there_is():
+    close(measure(np.eye(64, 2048), GARRIDO2023).metrics.rankme, 64.00129389, rtol=1e-10)
+
+
 def test_conventions_by_name():
     assert CONVENTIONS["li2022"] is LI2022 and LI2022.centred and not LI2022.normalised and LI2022.rankme_eps == 0
     assert all(name == convention.name for name, convention in CONVENTIONS.items())
