@@ -9,6 +9,7 @@ from deep.config import VECTOR_BACKBONES, Config
 from deep.counter import fold
 from deep.datasets import Dataset
 from deep.distributed import World, synchronise
+from deep.provenance import cpu_has_bfloat16
 from deep.siamese import Siamese
 
 SMALL = 8**2 * 32**2
@@ -23,7 +24,7 @@ def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16
     if precision != "auto" or config.method.backbone in VECTOR_BACKBONES:
         return None
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
     return torch.bfloat16 if fast else None
 
 

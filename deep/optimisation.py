@@ -41,8 +41,8 @@ def make_optimiser(siamese: Siamese, o: Optimisation) -> torch.optim.SGD:
         {"params": [w for w in siamese.online.parameters() if w.requires_grad], "weight_decay": o.weight_decay},
         {"params": [w for w in siamese.predictor.parameters() if w.requires_grad], "weight_decay": decay},
     ]
-    fused = any(w.is_cuda for w in siamese.online.parameters())
-    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=fused or None)
+    # Fused: one kernel for all parameters; a small network would spend a tenth of its steps on their additions.
+    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
 
 
 def set_rates(optimiser: torch.optim.SGD, now: Rates) -> None:

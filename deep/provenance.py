@@ -54,7 +54,7 @@ def instructions(device: torch.device) -> str:
     """The instruction set that torch computes with there, on which rounding, and the precision `auto`, depend."""
     if device.type == "cuda":
         return "compute capability {}.{}".format(*torch.cuda.get_device_capability(device))
-    return torch.backends.cpu.get_cpu_capability() + (" BF16" if torch.cpu._is_avx512_bf16_supported() else "")
+    return torch.backends.cpu.get_cpu_capability() + (" BF16" if cpu_has_bfloat16() else "")
 
 
 def cpu_name() -> str:
@@ -64,3 +64,11 @@ def cpu_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor has the instructions and oneDNN may use them.
+
+    Where ONEDNN_MAX_CPU_ISA forbids them, convolutions in bfloat16 fall back to plain loops, six times slower.
+    """
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

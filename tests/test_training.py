@@ -2,7 +2,10 @@
 
 import ast
 import inspect
+import os
 import re
+import subprocess
+import sys
 import typing
 
 import pytest
@@ -175,3 +178,18 @@ def test_the_loop_names_no_method():
     found = {word.lower() for word in re.findall(r"\w+", code)}
     assert not names & found - {"linear", "predictor"}
     assert not re.search(r"\bif\b.*\b(method|predictor|target)\b", code)
+
+
+@pytest.mark.parametrize("allowed", ["AVX2", None])
+def test_auto_takes_bfloat16_only_where_convolutions_may_use_it(allowed):
+    """What the processor could do and oneDNN may not is not fast: such convolutions fall back to plain loops."""
+    code = (
+        "import torch; from deep.build import half_precision; from deep.config import Config; "
+        "print(half_precision(Config(), torch.device('cpu')), torch.ops.mkldnn._is_mkldnn_bf16_supported())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    environment |= {"ONEDNN_MAX_CPU_ISA": allowed} if allowed else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    chosen, supported = done.stdout.split()
+    assert not allowed or supported == "False"
+    assert chosen in ({"None", "torch.bfloat16"} if supported == "True" else {"None"})
