@@ -6,6 +6,7 @@ at any time. Which images `--fraction` keeps, and which digits are for testing, 
 """
 
 import os
+import stat
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ import torch
 import torch.nn.functional as F
 import torchvision.datasets
 from sklearn.datasets import load_digits
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import resize
 
 from deep import counter
 from deep.config import Data
-from deep.image_files import ImageFiles, cached, decode, digest, header_shapes
+from deep.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
+from linear_theory.files import is_litter
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
 _DIGITS, _SUBSET, _POINTS = (int.from_bytes(word) for word in (b"digits", b"subset", b"points"))  # keys of their own
@@ -84,7 +86,10 @@ def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Data
         case "gaussian":
             whole = _gaussian(data, seed)
         case "imagefolder":
-            whole = _imagefolder(data, cache)
+            try:
+                whole = _imagefolder(data, cache)
+            except OSError as error:
+                raise ValueError(f"{error.filename} cannot be read: {error.strerror or error}") from None
         case _:
             whole = _torchvision(data, cache)
     kept = choose_fraction(whole.train.labels, data.fraction, seed)
@@ -165,7 +170,7 @@ def _gaussian(data: Data, seed: int) -> Dataset:
 def _torchvision(data: Data, cache: Path) -> Dataset:
     """cifar10, cifar100 or stl10: from the files that torchvision keeps (and checks) in a folder, or from a copy there
     as images, NAME/train/CLASS/… and NAME/test/CLASS/…, which is learned from as the set itself would be."""
-    folder = Path(data.data_folder).expanduser() if data.data_folder else cache / "torchvision"
+    folder = Path(os.path.expanduser(data.data_folder)) if data.data_folder else cache / "torchvision"
     if (folder / data.dataset / "train").is_dir():
         copy = _imagefolder(replace(data, data_folder=str(folder / data.dataset), storage="resident"), cache)
         mean, std = _MEAN_STD[data.dataset]
@@ -227,9 +232,11 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     A folder's images are known by their names, byte counts and times of change: hashing the bytes of ImageNet would
     take minutes at every start, and an image that changes but keeps all three is not made by accident.
     """
-    root = Path(data.data_folder).expanduser()
+    root = Path(os.path.expanduser(data.data_folder))
+    refuse_link(root / "val")
     folders = [root / "train", root / "val" if (root / "val").is_dir() else root / "test"]
     for folder, name in zip(folders, ("train", "val/ or test")):
+        refuse_link(folder)
         if not folder.is_dir():
             raise ValueError(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
     classes = _same_classes(*folders)
@@ -252,31 +259,47 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
 
 def _fingerprint(folder: Path, files: ImageFiles) -> tuple[str, str]:
     """Hashes of what a folder's images are: of names and byte counts, and of these and the times of change."""
-    stats = [os.stat(path) for path in files.paths]
+    stats = [_stat(path) for path in files.paths]
     content = digest(*(f"{path[len(str(folder)) :]}/{s.st_size}" for path, s in zip(files.paths, stats)))
     return content, digest(PIL.__version__, content, np.array([s.st_mtime_ns for s in stats]))
 
 
+def _stat(path: str) -> os.stat_result:
+    try:
+        found = os.stat(path)
+    except OSError:
+        refuse_link(Path(path))
+        raise
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is no file; take it away")
+    return found
+
+
 def _same_classes(train: Path, test: Path) -> tuple[str, ...]:
-    both = [
-        {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
-        for folder in (train, test)
-    ]
+    both = [_classes(train), _classes(test)]
     for folder, classes in zip((train, test), both):
         if not classes:
             raise ValueError(f"{folder} holds no folders; its images must lie in {folder}/CLASS/")
     for name in sorted(both[0] ^ both[1]):
         here, there = (train, test) if name in both[0] else (test, train)
         raise ValueError(f"class {name} is in {here} but not in {there}; both must hold the same classes")
-    return tuple(sorted(both[0]))
+    return tuple(sorted(both[0], key=os.fsencode))
+
+
+def _classes(folder: Path) -> set[str]:
+    paths = [path for path in folder.iterdir() if not is_litter(path.name)]
+    for path in paths:
+        refuse_link(path)
+    return {path.name for path in paths if path.is_dir()}
 
 
 def _image_files(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
-    found = make_dataset(str(folder), {c: k for k, c in enumerate(classes)}, IMG_EXTENSIONS, allow_empty=True)
-    labels = torch.tensor([k for _, k in found], dtype=torch.int64)
-    for k in sorted(set(range(len(classes))) - set(labels.tolist())):
-        raise ValueError(f"{folder / classes[k]} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
-    return ImageFiles(tuple(path for path, _ in found), labels)
+    found = [image_paths(folder / name) for name in classes]
+    for name, paths in zip(classes, found):
+        if not paths:
+            raise ValueError(f"{folder / name} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in found]))
+    return ImageFiles(tuple(path for paths in found for path in paths), labels)
 
 
 def _plan(data: Data, shapes: np.ndarray, root: Path) -> tuple[int, bool]:

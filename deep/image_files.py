@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from linear_theory.files import replace_file
+from linear_theory.files import is_litter, refuse_broken_link, replace_file
 
 _CHUNK = 64  # images a thread takes at a time
 
@@ -29,6 +30,36 @@ class ImageFiles(NamedTuple):
     """N paths."""
     labels: torch.Tensor
     """int64 (N,), as in ImageSet; on the CPU always, where a loader's workers can read them."""
+
+
+# ---------------------------------------------------------------- finding
+
+
+def image_paths(folder: Path) -> list[str]:
+    """Every image in `folder` and below, by its ending, in torchvision's order (of bytes, so in any locale).
+
+    Litter is passed over, links are followed. Raises OSError for a folder that cannot be read, ValueError for a link
+    that leads nowhere or back to a folder that holds it.
+    """
+    found = {}
+    for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        names = [name for name in names if not is_litter(name)]
+        found[root] = sorted((name for name in names if name.lower().endswith(IMG_EXTENSIONS)), key=os.fsencode)
+        for name in {*folders, *names}.difference(found[root]):
+            refuse_link(Path(root, name))
+    return [os.path.join(root, name) for root in sorted(found, key=os.fsencode) for name in found[root]]
+
+
+def refuse_link(path: Path) -> None:
+    """Raise ValueError where `path` is a link that leads nowhere, or to a folder that holds it."""
+    refuse_broken_link(path)
+    if path.is_symlink() and any(path.samefile(above) for above in path.absolute().parents):
+        raise ValueError(f"{path} is a link to a folder that holds it; take it away")
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 # ---------------------------------------------------------------- reading
@@ -57,7 +88,8 @@ def _opened(path: str):
                 raise ValueError("it has more than 8 bits a channel")
             yield image
     except Exception as error:  # Pillow's decoders raise nearly anything
-        reason = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else error
+        reason = getattr(error, "strerror", None) or error
+        reason = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else reason
         raise ValueError(f"{path} cannot be read as an image ({reason}); repair it or take it away") from None
 
 
@@ -137,11 +169,15 @@ def cached(cache: Path, name: str, make: Callable[[], np.ndarray]) -> np.ndarray
 
 
 def digest(*parts) -> str:
-    """32 hexadecimal digits of SHA-256 over strings, arrays and CPU tensors, with their types and shapes."""
+    """32 hexadecimal digits of SHA-256 over strings, arrays and CPU tensors, with their types and shapes.
+
+    Of a file's name its bytes count, which need be no UTF-8 and are the same in any locale.
+    """
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):
-            total.update(f"{len(part)}:{part}".encode())
+            name = os.fsencode(part)
+            total.update(b"%d:%b" % (len(name), name))
             continue
         array = np.ascontiguousarray(part)
         total.update(f"{array.dtype.str}{array.shape}".encode())

@@ -1,6 +1,7 @@
 """A run's summary as a person reads it."""
 
 import io
+import shlex
 
 from rich import box
 from rich.console import Console
@@ -24,7 +25,8 @@ _ROWS = {
 def text(summary: dict) -> str:
     """The summary in words and a table."""
     if summary["state"] == "stopped":
-        return f"stopped at step {summary['step']}; the same command with --out {summary['run']} --resume goes on"
+        folder = shlex.quote(summary["run"])
+        return f"stopped at step {summary['step']}; the same command with --out {folder} --resume goes on"
     if "last" not in summary:  # of a process that only helped
         return ""
     first, last, knn = summary["first"], summary["last"], summary["knn"]

@@ -9,6 +9,7 @@ of an old folder.
 import contextlib
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from deep.conclusion import SUMMARY, tables
 from deep.config import Config, to_json
 from deep.provenance import fingerprint
 from deep.table import RAW, ROWS
+from linear_theory.files import is_litter, refuse_broken_link
 
 CONFIG = "config.json"
 
@@ -58,16 +60,14 @@ def read_summary(folder: Path) -> dict:
     summary = whole_summary(folder)
     if summary is None:
         unfinished = (Path(folder) / CONFIG).is_file()
-        raise ValueError(
-            f"{folder} holds an unfinished run; the command that began it goes on with --out {folder} --resume"
-            if unfinished
-            else f"{folder} holds no run"
-        )
+        goes_on = f"the command that began it goes on with --out {shlex.quote(str(folder))} --resume"
+        raise ValueError(f"{folder} holds an unfinished run; {goes_on}" if unfinished else f"{folder} holds no run")
     return summary
 
 
 def claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack) -> dict | None:
     """The summary of the run in `folder` if that has ended; else None, and the folder is this process's to write."""
+    refuse_broken_link(folder)
     if not whole_summary(folder):
         held.enter_context(_locked(folder))
     if whole_summary(folder):  # perhaps by now: whoever held the lock may just have finished
@@ -78,7 +78,7 @@ def claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack
             raise ValueError(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
         if _summary(folder):
             _start_over(folder)
-    elif any(not path.name.startswith(".") for path in folder.iterdir()):
+    elif not all(is_litter(path.name) for path in folder.iterdir()):
         raise ValueError(f"{folder} holds files that are no run's; name another --out")
     return None
 
@@ -110,7 +110,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def refuse_another(folder: Path, config: Config, words: str) -> None:
     """Raise ValueError, naming the first field that differs, where `folder` holds a run of another config."""
-    difference = checkpoint.first_difference((folder / CONFIG).read_text(), to_json(config))
+    try:
+        difference = checkpoint.first_difference((folder / CONFIG).read_text(encoding="utf-8"), to_json(config))
+    except (ValueError, AttributeError):
+        raise ValueError(f"{folder / CONFIG} is damaged; name another --out, or remove the run") from None
     if difference:
         raise ValueError(
             f"{folder} holds another, {words} run: {difference}; repeat its settings or name another --out"

@@ -202,7 +202,7 @@ def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
     """
     if read_summary(folder)["state"] == "diverged":
         raise ValueError(f"the run in {folder} diverged; there are no final weights to evaluate")
-    config = from_json((Path(folder) / CONFIG).read_text())
+    config = from_json((Path(folder) / CONFIG).read_text(encoding="utf-8"))
     with joined(device) as world:
         dataset = datasets.load(config.data, config.seed, world.device)
         siamese = build(config, dataset, world)

@@ -124,7 +124,8 @@ class FirstLook(Command):
                 for name, about in record["recipes"].items()
             }
             whole = record | {"recipes": recipes} | ended
-            replace_file(path, lambda draft: draft.write_text(compact(whole), encoding="utf-8"))
+            text = compact(whole)  # a name that is no UTF-8 is written as JSON's own escape
+            replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8", errors="backslashreplace"))
             return whole
 
         write()

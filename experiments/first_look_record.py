@@ -1,6 +1,7 @@
 """The record of a first look: what the runs' folders hold, as one small JSON file of columns without a weight."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from deep import data_order, datasets
 from deep.conclusion import SUMMARY
 from deep.config import Config, to_json
 from deep.distributed import World
+from deep.image_files import image_paths
 from deep.presets import SIMSIAM_CIFAR10, changes
 from deep.provenance import provenance
 from deep.runs import CONFIG
@@ -59,8 +61,8 @@ def scale(folder: str, dataset: datasets.Dataset) -> str:
     counts = len(dataset.train.labels), len(dataset.test.labels)
     if (dataset.classes, dataset.size, counts) != (CIFAR10, 32, (50_000, 10_000)):
         return f"{counts[0]} + {counts[1]} images of {dataset.size} pixels in {len(dataset.classes)} classes"
-    first = next(path for path in Path(folder).expanduser().glob("train/*/*") if not path.name.startswith("."))
-    return "CIFAR-10 (JPEG copy)" if first.suffix.lower() in (".jpg", ".jpeg") else "CIFAR-10"
+    first = image_paths(Path(os.path.expanduser(folder)) / "train")[0]
+    return "CIFAR-10 (JPEG copy)" if first.lower().endswith((".jpg", ".jpeg")) else "CIFAR-10"
 
 
 def recorded(folder: Path, config: Config, images: int) -> dict:

@@ -19,6 +19,7 @@ from typing import Literal
 from deep import checkpoint, run_folder, table
 from deep.config import Config, from_json, to_json
 from deep.provenance import code, fingerprint
+from linear_theory.files import refuse_broken_link
 from linear_theory.origin import difference
 
 ROOT = Path("runs")
@@ -142,6 +143,7 @@ class Store:
     def entries(self) -> Iterator[Entry]:
         """Every folder that holds a run, in whatever state, by name."""
         try:
+            refuse_broken_link(Path(self.root))
             names = sorted(os.listdir(self.root))
         except FileNotFoundError:
             return
@@ -179,6 +181,7 @@ class Store:
         if Path(self.root).exists() and not Path(self.root).is_dir():
             raise ValueError(f"{self.root} is a file; a store of runs is a folder")
         try:
+            refuse_broken_link(folder)
             summary = run_folder.whole_summary(folder)
             text = _text(folder / run_folder.CONFIG)
             if summary is None and text is None:

@@ -1,6 +1,7 @@
 """What `python -m figures` can be asked: to list, make and check pictures, and to draw a phase diagram."""
 
 import io
+import shlex
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ class Phase(Command):
 
     def run(self) -> dict:
         dataset = data.read(self.file)
+        shown = ["--variable", self.variable] if self.variable else []
         text = style.caption(
             f"Phase diagram of {self.file.name}",
             "Left: the fate of every point of the grid. Line: the boundary, analytic or numeric as the legend says."
@@ -144,8 +146,7 @@ class Phase(Command):
                 **dataset.attrs,
                 **{name: dataset[name].values for name in dataset.dims if name in dataset.coords},
             },
-            reproduce=f"python -m figures phase {self.file} --out {self.out}"
-            + (f" --variable {self.variable}" if self.variable else ""),
+            reproduce=shlex.join(["python", "-m", "figures", "phase", str(self.file), "--out", str(self.out), *shown]),
         )
         paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
         return {self.file.stem: str(paths[0])}

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +26,7 @@ from figures import data, runs, style
 from figures.registry import Picture, Recorded
 from figures.runs import FromRuns
 from linear_theory import origin
-from linear_theory.files import prepare_file, replace_file
+from linear_theory.files import prepare_file, refuse_broken_link, replace_file
 
 LEVELS, SHARE = 8, 1e-3
 """A picture has drifted where more than this share of its pixels differ by more than so many of 256 levels."""
@@ -52,7 +53,8 @@ class Places:
 def refuse_files(**folders: Path) -> None:
     """Raise ValueError for the first of `folders`, by flag, that is a file or lies in one; none needs to exist."""
     for flag, folder in folders.items():
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        refuse_broken_link(there)
         if not there.is_dir():
             raise ValueError(f"--{flag}: {there} is a file; name a folder")
 

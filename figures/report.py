@@ -138,13 +138,15 @@ class Report(Command):
             never=never,
             command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
         )
-        replace_file(out, lambda draft: draft.write_text(html, encoding="utf-8", newline="\n"))
+        replace_file(
+            out, lambda draft: draft.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
+        )
         ledger_file = out.with_suffix(".json")
         replace_file(ledger_file, lambda draft: draft.write_text(dumps({"claims": rows}) + "\n", encoding="utf-8"))
         return {
             "report": str(out),
             "ledger": str(ledger_file),
-            "bytes": len(html.encode()),
+            "bytes": out.stat().st_size,
             "claims": len(entries),
             "verdicts": dict(Counter(entry.verdict for entry in entries)),
             "scale": self.scale,

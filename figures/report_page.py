@@ -166,7 +166,11 @@ def picture(path: Path) -> Embedded:
     with Image.open(path) as image:
         width, height = image.size
     beside = path.with_suffix(".txt")
-    caption = beside.read_text(encoding="utf-8") if beside.exists() else f"{path.stem}\n\nNo caption was written.\n"
+    caption = (
+        beside.read_text(encoding="utf-8", errors="replace")
+        if beside.exists()
+        else f"{path.stem}\n\nNo caption was written.\n"
+    )
     head, *parts = caption.strip().split("\n\n")
     text, details = parts, ""
     if parts and parts[-1].startswith("Source:"):

@@ -180,5 +180,7 @@ def save(figure: Figure, path: str | Path, text: str, *, pdf: bool = False) -> l
         blank = {"CreationDate": None} if target.suffix == ".pdf" else {"Software": None}
         with matplotlib.rc_context(STYLE):
             replace_file(target, lambda draft: figure.savefig(draft, metadata=blank))  # noqa: B023
-    replace_file(path.with_suffix(".txt"), lambda draft: draft.write_text(text, encoding="utf-8"))
+    replace_file(
+        path.with_suffix(".txt"), lambda draft: draft.write_text(text, encoding="utf-8", errors="backslashreplace")
+    )
     return [*pictures, path.with_suffix(".txt")]

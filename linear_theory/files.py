@@ -5,6 +5,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 ENGINE = "h5netcdf"
+_LEFT_BY_SYSTEMS = frozenset(
+    (
+        *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS, in archives too
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+        *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),  # Synology, QNAP
+        *("lost+found", "__pycache__"),  # Linux, Python
+    )
+)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by a system rather than put there by a person.
+
+    A name that begins with a dot is hidden: .DS_Store, ._0.png, .ipynb_checkpoints, .nfs0001.
+    """
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+
+
+def refuse_broken_link(path: Path) -> None:
+    """Raise ValueError where `path` is a link that leads nowhere."""
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{path} is a broken link; repair it or take it away")
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -24,6 +46,8 @@ def prepare_file(path: Path, suffix: str) -> Path:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name a file")
     try:
+        for folder in path.parents:
+            refuse_broken_link(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{os.getpid()}-probe")
         probe.touch()

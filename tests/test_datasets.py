@@ -24,14 +24,18 @@ def write_image(path, seed, size=(12, 12), mode="RGB"):
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(path)
 
 
-@pytest.fixture
-def folder(tmp_path):
+def make_folder(root):
     """A tiny imagefolder: 2 classes, 4 + 2 images each, JPEG and PNG."""
     for split, count in (("train", 4), ("val", 2)):
         for label, name in enumerate(CLASSES):
             for k in range(count):
-                write_image(tmp_path / "set" / split / name / f"{k}.{('jpg', 'png')[k % 2]}", 10 * k + label)
-    return tmp_path / "set"
+                write_image(root / split / name / f"{k}.{('jpg', 'png')[k % 2]}", 10 * k + label)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path / "set")
 
 
 def load_folder(folder, seed=0, **fields):

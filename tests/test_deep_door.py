@@ -286,6 +286,11 @@ def test_a_summary_in_words_survives_missing_numbers():
     assert text({"state": "finished", "run": "folder"}) == ""
 
 
+def test_how_a_stopped_run_goes_on_can_be_pasted():
+    said = text({"state": "stopped", "step": 3, "run": "my runs/$1"})
+    assert shlex.split(said)[-4:] == ["my runs/$1", "--resume", "goes", "on"]
+
+
 # ---------------------------------------------------------------- TensorBoard
 
 

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import shlex
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import xarray as xr
 from figure_examples import SMALL, from_made_up, phase_data, small
 
 import figures.__main__ as door
+from experiments import ledger
 from figures import commands, data, style, tian2021
 from figures.registry import FIGURES, Picture, Recorded
 from figures.runs import FromRuns
@@ -205,6 +208,28 @@ def test_phase_command(run, tmp_path):
     assert "sigma2 = 0.1" in (tmp_path / "x.txt").read_text()
 
 
+def test_phase_command_on_names_that_are_no_utf8_and_need_quotes(run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9 [$x]")
+    file, picture = folder / os.fsdecode(b"d\xe9.nc"), folder / "x.png"
+    data.write(phase_data(), file)
+    status, printed, _ = run("phase", file, "--out", picture, "--json")
+    assert status == 0 and json.loads(printed) == {file.stem: str(picture)}
+    text = (folder / "x.txt").read_bytes().decode()
+    assert text.startswith("Phase diagram of d\\udce9.nc\n")
+    command = shlex.split(text.splitlines()[-1].replace("\\udce9", "\udce9"))
+    assert command == ["Reproduce:", "python", "-m", "figures", "phase", str(file), "--out", str(picture)]
+
+
+def test_the_report_shows_a_picture_whose_name_is_no_utf8(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "rows", lambda *_: [])
+    name, out = os.fsdecode(b"caf\xe9"), tmp_path / "x.html"
+    style.save(style.new_figure()[0], tmp_path / f"{name}.png", "")
+    (tmp_path / f"{name}.txt").write_bytes(b"A caption in Latin-1: \xe9")
+    status, printed, _ = run("report", "--figures", tmp_path, "--runs", tmp_path / "none", "--out", out, "--json")
+    assert status == 0 and json.loads(printed)["figures"] == [name]
+    assert json.loads(printed)["bytes"] == out.stat().st_size and "caf\\udce9" in out.read_bytes().decode()
+
+
 @pytest.mark.parametrize(
     "argv, words",
     [
@@ -218,12 +243,17 @@ def test_phase_command(run, tmp_path):
         (("check", "--out", "{dir}/text.nc"), "--out: {dir}/text.nc is a file; name a folder"),
         (("check", "--out", "{dir}/text.nc/inside"), "--out: {dir}/text.nc is a file; name a folder"),
         (("check", "--runs", "{dir}/text.nc"), "--runs: {dir}/text.nc is a file; name a folder"),
+        (("check", "--runs", "{dir}/gone/inside"), "{dir}/gone is a broken link"),
+        (("make", "tian-fig4", "--out", "{dir}/gone"), "{dir}/gone is a broken link"),
+        (("report", "--runs", "{dir}/gone"), "{dir}/gone is a broken link"),
+        (("report", "--out", "{dir}/gone/r.html"), "{dir}/gone is a broken link"),
         (("all", "--results", "{dir}/text.nc"), "--results: {dir}/text.nc is a file; name a folder"),
     ],
 )
 def test_refusals_are_one_sentence(run, tmp_path, argv, words):
     data.write(phase_data(), tmp_path / "d.nc")
     (tmp_path / "text.nc").write_text("no NetCDF")
+    (tmp_path / "gone").symlink_to("nowhere")
     before = sorted(tmp_path.iterdir())
     status, out, err = run(*(a.format(dir=tmp_path) for a in argv))
     assert (

@@ -163,6 +163,9 @@ def test_the_scale_says_what_the_images_are(tmp_path, count, suffix, words):
     path.parent.mkdir(parents=True)
     path.touch()
     dataset = Dataset("imagefolder", CIFAR10, (0,) * 3, (1,) * 3, images(count), images(10_000), 32, "")
+    hidden = tmp_path / "train" / ".ipynb_checkpoints" / "0.jpg"
+    hidden.parent.mkdir()
+    hidden.touch()
     assert scale(str(tmp_path), dataset) == words
 
 

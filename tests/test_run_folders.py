@@ -155,6 +155,26 @@ def test_a_folder_that_is_no_runs_is_left_alone(tmp_path, untrainable):
         read_summary(tmp_path)
 
 
+@pytest.mark.parametrize("target", ["gone", "run"])
+def test_a_broken_link_is_no_folder(tmp_path, untrainable, target):
+    (tmp_path / "run").symlink_to(target)
+    with pytest.raises(ValueError, match="run is a broken link"):
+        run(tmp_path / "run")
+
+
+def test_what_a_system_leaves_in_a_folder_does_not_take_it(tmp_path, finished):
+    (tmp_path / "desktop.ini").touch()
+    (tmp_path / "@eaDir").mkdir()
+    assert run(tmp_path)["last"]["loss"] == finished[1]["last"]["loss"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xe9"])
+def test_a_config_that_cannot_be_read_is_named(tmp_path, untrainable, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged; name another --out"):
+        run(tmp_path, resume=True)
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

@@ -96,6 +96,15 @@ def test_a_root_that_cannot_be_read_is_one_sentence(tmp_path):
             act(TINY)
 
 
+def test_a_broken_link_is_neither_an_empty_store_nor_no_run(tmp_path):
+    (tmp_path / "store").symlink_to("gone")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "0123456789abcdef").symlink_to("gone")
+    for root, name in (("store", "store"), ("runs", "runs/0123456789abcdef")):
+        with pytest.raises(ValueError, match=f"^{tmp_path / name} is a broken link"):
+            list(Store(tmp_path / root).entries())
+
+
 def test_two_roots_are_two_stores(kept, tmp_path):
     other = Store(tmp_path / "other")
     assert other.state(TINY) == "absent"
