@@ -7,6 +7,8 @@ correlation of embeddings that have collapsed is, whether it is scaled first or 
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_array
+
 
 def eigh(matrix):
     """(eigenvalues rising (…, n), eigenvectors in columns (…, n, n)) of symmetric matrices, NumPy arrays or tensors."""
@@ -23,6 +25,7 @@ def eigvalsh(matrix):
 
 def _in_double(matrix):
     """The array's module, the matrices to be decomposed, and the way back to their dtype."""
+    matrix = as_array(matrix, "the matrix")
     if isinstance(matrix, torch.Tensor):
         wide = matrix if matrix.is_cuda else matrix.double()
         return torch, wide, lambda found: found.to(matrix.dtype)
