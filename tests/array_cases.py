@@ -101,7 +101,7 @@ CASES = {
     "discrete.largest_stable_lr": (lambda f, eta, m: f(h(eta=eta), m), (ETA, 0 * ETA)),
     "eigen.eigh": (lambda f, F: f(F), (STACK,)),
     "eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
-    "fate.simulate": (lambda f, p, s: f(Mode(p, s), h(tau=s), budget=1.0), (P, 0 * S + 1)),
+    "fate.simulate": (lambda f, p, s: f(Mode(p, s), h(), budget=1.0), (np.ones(2), np.array([1.0, 2]))),
     "fate.at_time": (lambda f, p, s, tau: f(EmaMode(p, s, tau), h(beta=1), 0.01), (P, S, ETA)),
     **{
         f"{name}": (lambda f, *arrays: varied(f)[0](*arrays), varied(None)[1])

@@ -1,5 +1,6 @@
 """Every public function that takes arrays gives for any kind of array, bit for bit, what it gives for a plain copy."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,12 @@ import xarray as xr
 from array_cases import CASES
 
 import linear_theory
+from linear_theory.arrays import as_array, as_float64, as_int64, as_tensor
+from linear_theory.hyperparameters import Hyperparameters
+from linear_theory.integrate import integrate
+from linear_theory.mode_flow import Mode, mode_flow
+from linear_theory.predictors import correlation, directpred
+from linear_theory.spectrum import measure, rankme
 
 
 def strided(array):
@@ -111,7 +118,12 @@ MACHINERY = (
 )
 
 
-NUMPY_ONLY = {"fixed_points.rest_points", "unit_map.to_theory", "unit_map.to_recipe"}  # refuse a record of tensors
+NUMPY_ONLY = {
+    "fixed_points.discriminant",
+    "fixed_points.rest_points",
+    "unit_map.to_theory",
+    "unit_map.to_recipe",
+}  # refuse a record of tensors
 
 
 def of(name):
@@ -162,6 +174,11 @@ def answer(name, arrays):
         return str(refusal)
 
 
+@functools.cache
+def plain_answer(name, dtype):
+    return answer(name, [np.array(a, dtype, order="C") for a in CASES[name][1]])
+
+
 def same(found, expected):
     if isinstance(expected, str) or isinstance(found, str):
         assert found == expected
@@ -177,7 +194,7 @@ def same(found, expected):
 def test_any_kind_of_array_is_as_good_as_a_plain_copy(name, kind):
     make, dtype = KINDS[kind]
     _, arrays = CASES[name]
-    same(answer(name, map(make, arrays)), answer(name, [np.array(a, dtype, order="C") for a in arrays]))
+    same(answer(name, map(make, arrays)), plain_answer(name, dtype))
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - NUMPY_ONLY))
@@ -205,3 +222,75 @@ def test_every_public_function_is_in_the_list_or_known_to_take_no_arrays():
     modules += ["deep.evaluation", "deep.probe", "deep.monitor", "deep.expectation"]
     without = {f"{module}.{name}" for part in (INNER, NO_ARRAYS) for module in part for name in part[module].split()}
     assert set().union(*map(public_functions, modules)) == set(map(full_name, CASES)) | without
+
+
+# ---------------------------------------------------------------- what the gate lets in, and what not
+
+
+def test_a_big_endian_array_keeps_its_64_bits():
+    Z = np.random.default_rng(3).normal(size=(50, 6))
+    expected = Z.T @ Z / 50
+    for kind in (Z.astype(">f8"), Z.astype(np.longdouble), Z.astype(object), Z.tolist()):
+        found = correlation(kind)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)
+    whole = np.round(10 * Z)
+    np.testing.assert_allclose(correlation(whole.astype(">i2")), whole.T @ whole / 50, rtol=1e-14)
+    assert correlation(torch.tensor(whole).int()).dtype == torch.float64
+    assert correlation(Z.astype(">f4")).dtype == correlation(Z.astype(np.float16)).dtype == np.float32
+
+
+def test_trajectories_and_hyperparameters_may_run_backwards():
+    p0, eta = np.linspace(0.01, 0.2, 5), np.linspace(0.05, 0.2, 5)
+    forwards = integrate(mode_flow, Mode(p0, p0**2), Hyperparameters(eta=eta), t=20.0)
+    backwards = integrate(mode_flow, Mode(p0[::-1], (p0**2)[::-1]), Hyperparameters(eta=eta[::-1]), t=20.0)
+    np.testing.assert_array_equal(backwards.state.p, forwards.state.p[::-1])
+
+
+def test_whole_numbers_of_few_bits_do_not_overflow_in_hyperparameters():
+    h = Hyperparameters(sigma2=np.array([255], np.uint8), eta=np.float32(0.1), tau=[1, 1])
+    assert h.a == 256 and h.eta.dtype == float and h.tau.dtype == float
+
+
+REFUSED = {
+    "masked": np.ma.array(np.eye(3), mask=np.eye(3) == 1),
+    "complex": np.eye(3) * 1j,
+    "complex tensor": torch.eye(3) * 1j,
+    "text": np.array([["1"] * 3] * 3),
+    "objects": np.array([[object()] * 3] * 3),
+    "dates": np.zeros((3, 3), "M8[s]"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("gate", [as_array, as_float64, as_tensor, correlation, directpred, rankme, measure, as_int64])
+def test_what_is_no_array_of_real_numbers_is_refused_in_a_sentence(gate, kind):
+    with pytest.raises(ValueError, match=r"masked entries|real number|whole numbers"):
+        gate(REFUSED[kind])
+
+
+def test_what_is_plain_already_is_not_copied():
+    array, tensor = np.ones((3, 4)), torch.ones(3, 4)
+    assert as_array(tensor) is tensor and np.shares_memory(as_tensor(array).numpy(), array)
+    assert np.shares_memory(as_array(array), array) and np.shares_memory(as_float64(array), array)
+    assert as_float64(2).shape == as_array([[2]])[0, 0].shape == ()
+
+
+def test_a_tensor_keeps_its_graph_and_leaves_it_for_numpy():
+    x = torch.ones(2, 3, requires_grad=True)
+    correlation(x).sum().backward()
+    assert x.grad.abs().sum() > 0
+    np.testing.assert_array_equal(as_float64(x.mT.bfloat16()), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("kind", ["int8", ">i4", "uint16", "uint64", "bool", "object"])
+def test_whole_numbers_of_any_dtype(kind):
+    values = np.array([[1, 0], [1, 1]])
+    for given in (values.astype(kind), values.astype(kind)[::-1, ::-1][::-1, ::-1], pd.DataFrame(values.astype(kind))):
+        found = as_int64(given)
+        assert found.dtype == np.int64 and found.flags.c_contiguous
+        np.testing.assert_array_equal(found, values)
+    with pytest.raises(ValueError, match="whole numbers"):
+        as_int64([0.5])
+    with pytest.raises(ValueError, match="at most 64 bits"):
+        as_int64(np.array([2**64 - 1], np.uint64))
