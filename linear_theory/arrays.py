@@ -55,7 +55,7 @@ def as_int64(value, name: str = "the array") -> np.ndarray:
     if array.dtype.kind == "O":
         array = np.array(array.tolist())  # the kind that its objects have
     if array.size and (array.dtype.kind not in "iub" or array.max() > np.iinfo(np.int64).max):
-        raise ValueError(f"{name} must be whole numbers of at most 64 bits")
+        raise ValueError(f"{name} must be whole numbers below 2⁶³")
     return np.require(array, np.int64, ["C", "A", "W"])
 
 

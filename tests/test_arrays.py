@@ -292,5 +292,5 @@ def test_whole_numbers_of_any_dtype(kind):
         np.testing.assert_array_equal(found, values)
     with pytest.raises(ValueError, match="whole numbers"):
         as_int64([0.5])
-    with pytest.raises(ValueError, match="at most 64 bits"):
+    with pytest.raises(ValueError, match="below 2⁶³"):
         as_int64(np.array([2**64 - 1], np.uint64))
