@@ -24,6 +24,7 @@ from torchvision.transforms.v2.functional import resize
 from deep import counter
 from deep.config import Data
 from deep.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
+from linear_theory.arrays import as_int64
 from linear_theory.files import is_litter
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
@@ -103,9 +104,10 @@ def cache_folder() -> Path:
 
 
 def take(images: ImageSet | ImageFiles, indices: torch.Tensor) -> ImageSet | ImageFiles:
-    """The images at `indices`, int64 (n,), in that order."""
+    """The images at `indices`, whole numbers (n,), in that order."""
+    indices = torch.from_numpy(as_int64(indices, "indices"))
     if isinstance(images, ImageFiles):
-        return ImageFiles(tuple(images.paths[k] for k in indices.tolist()), images.labels[indices.cpu()])
+        return ImageFiles(tuple(images.paths[k] for k in indices.tolist()), images.labels[indices])
     return ImageSet(images.images[indices], images.labels[indices])
 
 
@@ -113,10 +115,11 @@ def take(images: ImageSet | ImageFiles, indices: torch.Tensor) -> ImageSet | Ima
 
 
 def stratified_order(labels: torch.Tensor, key: int) -> torch.Tensor:
-    """A random order, int64 (n,), every beginning of which has the classes in their proportions. labels: int64 (n,).
+    """A random order, int64 (n,), every beginning of which has the classes in their proportions. labels: (n,).
 
     Image r of a class of n_c is due at (r + ½)/n_c; a tie is broken at random.
     """
+    labels = torch.from_numpy(as_int64(labels, "labels"))
     shuffled = counter.permutation(key, len(labels))
     _, kind, counts = labels[shuffled].unique(return_inverse=True, return_counts=True)
     by_kind = torch.argsort(kind, stable=True)
@@ -126,7 +129,7 @@ def stratified_order(labels: torch.Tensor, key: int) -> torch.Tensor:
 
 
 def choose_fraction(labels: torch.Tensor, fraction: float, seed: int) -> torch.Tensor:
-    """Rising indices, int64, of a share of the images in which every class keeps its own share. labels: int64 (n,).
+    """Rising indices, int64, of a share of the images in which every class keeps its own share. labels: (n,).
 
     For one seed, a smaller share is part of a larger one. Raises ValueError where fewer than 2 images are left.
     """
@@ -205,7 +208,7 @@ def _stl10(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet,
 
 
 def _image_set(images: np.ndarray, labels) -> ImageSet:
-    return ImageSet(torch.from_numpy(np.ascontiguousarray(images)), torch.as_tensor(np.asarray(labels, dtype=np.int64)))
+    return ImageSet(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(as_int64(labels, "labels")))
 
 
 def _resized(images: torch.Tensor, size: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from deep.probe import check_features
+from linear_theory.arrays import as_tensor
 from linear_theory.lengths import directions
 from linear_theory.predictors import full_precision
 from linear_theory.spectrum import LI2022, merge, moments, report, singular_values
@@ -33,7 +34,7 @@ class Part(NamedTuple):
     batches: Callable[[], Iterable[torch.Tensor]]
     """Starts a pass over the part: normalised, unaugmented batches (n, …) in a fixed order, on the network's device."""
     labels: torch.Tensor | None
-    """Integer labels (N,) in that order; None where the set has none."""
+    """Labels (N,), whole numbers, in that order; None where the set has none."""
 
 
 @contextlib.contextmanager
@@ -98,6 +99,7 @@ def evaluate_features(
     their report (`linear_theory.spectrum`): each metric beside that of white noise of the same N and d, with space,
     centring, N and d. The metrics of features that do not vary at all are None: complete collapse is a result.
     """
+    train = as_tensor(train, "train features")
     total = reduce(merge, map(moments, train.split(_MOMENT_ROWS)))
     sigma = singular_values(total, LI2022.centred)
     spectrum = report(sigma, total.count, train.shape[1], LI2022, "representation")
@@ -137,7 +139,8 @@ def knn_accuracy(
     temperature: float = 0.1,
     chunk: int | None = None,
 ) -> float:
-    """Share of `test` whose k nearest neighbours in `train` vote for its label; features (N, d), labels (N,).
+    """Share of `test` whose k nearest neighbours in `train` vote for its label; features (N, d), labels (N,) as in
+    `linear_probe`.
 
     Neighbours by cosine similarity, votes weighted by exp(similarity/temperature); k = min(200, N_train/50), at least
     1, fixed in advance. Of equally similar neighbours the earlier in `train` counts, of equal votes the smaller label:
@@ -145,7 +148,7 @@ def knn_accuracy(
     directions count; these in float32, `chunk` test rows at a time (default: as memory allows). Raises ValueError for
     shapes, labels, k or features that cannot serve.
     """
-    check_features(train, train_labels, test, test_labels)
+    train, train_labels, test, test_labels = check_features(train, train_labels, test, test_labels)
     n = len(train)
     k = default_k(n) if k is None else k
     if not 1 <= k <= n:

@@ -7,6 +7,7 @@ import torch
 
 from deep.config import SET_PREDICTORS, Config, Method, predictor_learns
 from deep.optimisation import base_rates, rates
+from linear_theory.arrays import as_tensor
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictor_rules import SET_RULES
@@ -29,7 +30,7 @@ def measure_noise(first: torch.Tensor, second: torch.Tensor) -> Noise:
     tr X = E[f₁·f₂] and tr X′ = ½E‖f₁ − f₂‖²; tr X² = E[(f₁ᵢ·f₂ⱼ)(f₁ⱼ·f₂ᵢ)] over pairs of images i ≠ j, without the bias
     of order n/N that the estimated X's own square has. NaN where the views have no variance in common (tr X ≤ 0).
     """
-    first, second = first.double(), second.double()
+    first, second = (as_tensor(v, "features", dtype=torch.float64) for v in (first, second))
     n, own, products = len(first), (first * second).sum(dim=1), first.mT @ second
     trace = float(own.mean())
     if not trace > 0:

@@ -16,6 +16,7 @@ import torch
 from deep.config import Config
 from deep.expectation import recipe_of
 from linear_theory.alignment import asymmetry, balance_residual, eigenvector_alignment, misalignment
+from linear_theory.arrays import as_tensor
 from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.lengths import MATRIX, directions, length, magnitude
@@ -59,6 +60,7 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
     only if `full`. Entries that are not finite make NaN, never an exception. Over several processes, give it the
     gathered batch. Raises ValueError for shapes that do not match.
     """
+    z, p, target = as_tensor(z, "z"), as_tensor(p, "p"), as_tensor(target, "target")
     if z.ndim != 3 or len(z) != 2 or not z.shape == p.shape == target.shape:
         shapes = ", ".join(str(tuple(v.shape)) for v in (z, p, target))
         raise ValueError(f"z, p and target are {shapes}; they must be of one shape (2, batch, d)")
@@ -83,7 +85,8 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
     if F is None:  # of embeddings too short to be squared, in a unit in which they are not
         unit = magnitude(z, (0, 1, 2)).clamp(max=1).reshape(())
         F = correlation((z / unit).flatten(0, 1), check=False)
-    found = _modes(F.to(kind), None if Wp is None else Wp.to(kind), decomposed, unit**2)
+    F = as_tensor(F, "F", dtype=kind)
+    found = _modes(F, None if Wp is None else as_tensor(Wp, "Wp", dtype=kind), decomposed, unit**2)
     return Measurement(scalars | found.scalars, arrays | found.arrays)
 
 
@@ -236,6 +239,7 @@ class BalanceResidual:
         With coupled decay η = wd/c, so ηt = wd Σ lr/(1 − m) whatever the loss's scale c, and c enters nowhere else. The
         config's `loss_scale` is c, counted against ½‖p − t‖²; the cosine loss is ½‖P − T‖² − 1, so there too.
         """
+        weight = as_tensor(weight, "weight")
         time = torch.full((), time, dtype=weight.dtype, device=weight.device)
         with torch.autocast(weight.device.type, enabled=False):
             return balance_residual(_network(weight, bias, Wp), self.initial, time, self.h)
@@ -243,10 +247,11 @@ class BalanceResidual:
 
 def _network(weight, bias, Wp) -> Network:
     """A copy of the layers as Theorem 1 sees them; it does not look at the target's weights."""
-    W = _with_bias(weight.detach(), bias)
-    return Network(Wp.detach().clone(), W.clone(), W)
+    W = _with_bias(weight, bias).detach()
+    return Network(as_tensor(Wp, "Wp").detach().clone(), W.clone(), W)
 
 
 def _with_bias(weight, bias):
     """W̃ = [W b], the bias, if there is one, as one more column."""
-    return weight if bias is None else torch.cat([weight, bias.detach()[:, None]], dim=1)
+    weight = as_tensor(weight, "weight")
+    return weight if bias is None else torch.cat([weight, as_tensor(bias, "bias").detach()[:, None]], dim=1)

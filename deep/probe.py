@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from deep import counter
+from linear_theory.arrays import as_int64, as_tensor
 from linear_theory.lengths import magnitude
 from linear_theory.predictors import full_precision
 
@@ -53,7 +54,8 @@ def linear_probe(
     seed: int = 0,
     **settings,
 ) -> Probe:
-    """Fit a linear classifier to `train` and score it once on `test`. Features (N, d), integer labels (N,).
+    """Fit a linear classifier to `train` and score it once on `test`. Features (N, d), labels (N,): whole numbers
+    of any dtype, the classes being those that occur in `train_labels`.
 
     `settings` go to `logistic_probe` or `paper_probe`. Raises ValueError for an unknown protocol, for shapes or labels
     that do not fit, for features that are not finite and for fewer than two classes.
@@ -83,7 +85,7 @@ def logistic_probe(
     `held_out` of the *training* set (the stronger of equals), then fitted again to all of it. `tolerance` bounds the
     largest entry of the gradient of the mean loss.
     """
-    check_features(train, train_labels, test, test_labels)
+    train, train_labels, test, test_labels = check_features(train, train_labels, test, test_labels)
     _check_classes(train_labels)
     x, standardise = _standardised(train)
     y = train_labels.cpu().numpy()
@@ -115,7 +117,7 @@ def paper_probe(
     are not standardised, as there. Order and initial weights (σ = 0.01, bias 0) are counted from the seed, so that the
     same machine gives the same bits. Runs on the device of `train`, in float32.
     """
-    check_features(train, train_labels, test, test_labels)
+    train, train_labels, test, test_labels = check_features(train, train_labels, test, test_labels)
     _check_classes(train_labels)
     train, labels = train.detach().float(), train_labels.to(train.device)
     n, d, classes = *train.shape, int(labels.max()) + 1
@@ -152,10 +154,10 @@ def supervised_reference(
 ) -> nn.Linear:
     """Train `backbone`, in place, and a linear classifier on it with the labels; returns the classifier.
 
-    `batches` yields (augmented views on the network's device, labels (batch,)), and the learning rate `lr` (not scaled
-    here) falls along a cosine over `steps` of them; further ones are not drawn. `half`: dtype of the backbone's
-    arithmetic; classifier and loss stand in float32 or wider. Raises ValueError where the batches run out or the loss
-    is no longer finite at the end.
+    `batches` yields (augmented views on the network's device, labels (batch,) from 0 to classes − 1), and the learning
+    rate `lr` (not scaled here) falls along a cosine over `steps` of them; further ones are not drawn. `half`: dtype of
+    the backbone's arithmetic; classifier and loss stand in float32 or wider. Raises ValueError where the batches run
+    out or the loss is no longer finite at the end.
     """
     device, dtype = _place(backbone)
     classifier = _linear_classifier(feature_dim, classes, counter.fold(seed, _SUPERVISED), device).to(dtype)
@@ -168,7 +170,7 @@ def supervised_reference(
         optimiser.zero_grad()
         with torch.autocast(device.type, half, enabled=half is not None):
             features = backbone(views)
-        loss = functional.cross_entropy(classifier(features.to(dtype)), labels.to(device))
+        loss = functional.cross_entropy(classifier(features.to(dtype)), labels.to(device, torch.int64))
         loss.backward()
         optimiser.step()
         done += 1
@@ -182,24 +184,42 @@ def supervised_reference(
 @torch.no_grad()
 @full_precision
 def classifier_accuracy(classifier: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of rows of `features` (N, d) that `classifier` gives their label."""
+    """Share of rows of `features` (N, d) that `classifier` gives their label (N,), the index of one of its outputs."""
+    features, labels = as_tensor(features, "features"), torch.from_numpy(as_int64(labels, "labels"))
     anchor = next(classifier.parameters())
     predicted = classifier(features.to(anchor)).argmax(1)
     return float((predicted == labels.to(anchor.device)).double().mean())
 
 
-def check_features(train, train_labels, test, test_labels) -> None:
-    """Raise ValueError, in one sentence, unless features (N, d) and labels (N,) fit and could be learned from."""
+def check_features(train, train_labels, test, test_labels) -> tuple[torch.Tensor, ...]:
+    """Features (N, d) as tensors, labels (N,) as `class_indices`.
+
+    Raises ValueError, in one sentence, unless they fit and could be learned from.
+    """
+    train, test = as_tensor(train, "train features"), as_tensor(test, "test features")
+    train_labels, test_labels = as_int64(train_labels, "train labels"), as_int64(test_labels, "test labels")
     for name, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
         if features.ndim != 2 or labels.shape != features.shape[:1] or not len(labels):
             shapes = f"{tuple(features.shape)} with labels {tuple(labels.shape)}"
             raise ValueError(f"{name} features are {shapes}; they must be (N, d) and (N,), with N at least 1")
         if not features.isfinite().all():
             raise ValueError(f"{name} features have entries that are NaN or infinite; they must be finite")
-        if labels.is_floating_point() or labels.min() < 0:
-            raise ValueError(f"{name} labels must be integers from 0 up")
     if train.shape[1] != test.shape[1]:
         raise ValueError(f"train features have {train.shape[1]} dimensions and test's {test.shape[1]}; they must agree")
+    train_labels, test_labels = class_indices(train_labels, test_labels)
+    return train, train_labels, test, test_labels
+
+
+def class_indices(labels, others) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as places among the classes that occur in `labels`, rising; −1 for a class of `others` that does not.
+
+    labels, others: (N,), whole numbers of any dtype, sign and size; int64 tensors on the CPU come back. ValueError for
+    what are no whole numbers.
+    """
+    others = as_int64(others, "labels")
+    classes, places = np.unique(as_int64(labels, "labels"), return_inverse=True)
+    near = np.searchsorted(classes, others).clip(max=len(classes) - 1)
+    return torch.from_numpy(places), torch.from_numpy(np.where(classes[near] == others, near, -1))
 
 
 # ---------------------------------------------------------------- parts

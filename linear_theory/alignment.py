@@ -1,6 +1,6 @@
 """How far the predictor's eigenvectors agree with those of F = W X Wᵀ, and what makes them agree.
 
-Measures of a pair (W_p, F) on NumPy arrays or torch tensors of shape (…, n, n), and the theory of their decay: the
+Measures of a pair (W_p, F) on arrays or torch tensors of shape (…, n, n), and the theory of their decay: the
 alignment operator K of Theorem 3, its negative window on the parabola, Theorem 2's collapse rate without stop-gradient
 (Tian, Chen & Ganguli 2021). K and the window belong to the isotropic theory (A1–A3): x = 1.
 
@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from linear_theory.arrays import as_array, beside
 from linear_theory.eigen import eigh
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.lengths import MATRIX, length, magnitude
@@ -100,8 +101,9 @@ def balance_residual(state: Network, initial: Network, t, h: Hyperparameters):
     Zero, but for rounding and the integrator's error, wherever Theorem 1 holds (η_p = η, no symmetrisation); relative
     to the two terms that C is the difference of. `t` broadcasts against the leading dimensions of `state`.
     """
+    state, initial = (Network(*map(as_array, v, v._fields)) for v in (state, initial))
     xp = namespace(state.W)
-    elapsed = xp.asarray(t, dtype=state.W.dtype)[..., None, None]
+    elapsed = xp.asarray(beside(state.W, t), dtype=state.W.dtype)[..., None, None]
     departure = balance_matrix(state, h) - xp.exp(-2 * h.eta * elapsed) * balance_matrix(initial, h)
     encoder, predictor = state.W @ state.W.mT, state.Wp.mT @ state.Wp / h.alpha_p
     return _ratio(_norm(departure), _norm(encoder) + _norm(predictor))
@@ -169,6 +171,7 @@ def hessian_without_stop_gradient(Wp, data: Correlations, h: Hyperparameters):
 
     d vec(W)/dt = −H vec(W) for a shared target without stop-gradient, vec stacking the columns of W.
     """
+    Wp, data = as_square(Wp, "Wp"), Correlations(*map(as_square, data, data._fields))
     one = identity_like(Wp)
     off = Wp - one
     H = _kronecker(data.Xp, Wp.mT @ Wp + one) + _kronecker(data.X, off.mT @ off)

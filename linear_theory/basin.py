@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from linear_theory.arrays import as_float64, in_float64
 from linear_theory.fixed_points import RestPoints, discriminant, rest_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import Mode, balance, scaled, scales
@@ -49,6 +50,7 @@ def outcome_without_decay(state: Mode, h: Hyperparameters) -> Mode:
     Survives to (τ/a, x(τ/a)²/α_p + c) if c > 0, or if p > 0 and that s is positive (the paper's c > 0 is sufficient
     only); collapses to (sign(p)√(−α_p c/x), 0) otherwise. s = 0 is a line of fixed points.
     """
+    state = in_float64(state)
     c = balance(state, h)
     p_star = h.tau / h.a
     s_star = h.x / h.alpha_p * p_star**2 + c
@@ -73,7 +75,7 @@ def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
     if h.beta is not None:
         raise ValueError("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
     h = h.validate()
-    p0 = np.asarray(p0, dtype=float)
+    p0 = as_float64(p0, "p0")
     if not np.isfinite(p0).all():
         raise ValueError("p0 is NaN or infinite; give finite numbers")
     unit, hat = scales(h), scaled(h)
@@ -117,4 +119,4 @@ def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
 
 def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:
     """Whether a mode is in the basin of the collapsed state (fixed τ), by its side of the separatrix; broadcasts."""
-    return np.asarray(state.s) <= critical_s0(state.p, h)
+    return as_float64(state.s, "s") <= critical_s0(state.p, h)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from linear_theory.arrays import as_float64, as_int64
 from linear_theory.hyperparameters import Hyperparameters
 
 
@@ -35,7 +36,7 @@ def wilson_interval(count, n, confidence: float = 0.95) -> tuple[np.ndarray, np.
 
     Raises ValueError for n < 1, a count outside 0…n, or a confidence outside (0, 1).
     """
-    count, n = np.broadcast_arrays(np.asarray(count, dtype=float), np.asarray(n, dtype=float))
+    count, n = np.broadcast_arrays(as_float64(count, "count"), as_float64(n, "n"))
     if not (n >= 1).all():
         raise ValueError("n must be at least 1")
     if not ((count >= 0) & (count <= n)).all():
@@ -83,7 +84,7 @@ def basin_fraction(
         ]
     )
     seen = np.unique(found)
-    labels = seen if labels is None else np.asarray(labels)
+    labels = seen if labels is None else as_int64(labels, "labels")
     if not np.isin(seen, labels).all():
         raise ValueError(f"label {np.setdiff1d(seen, labels)[0]} occurs and is not among the labels to report")
     count = np.stack([(found == label).sum(axis=1) for label in labels], axis=-1)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from linear_theory.arrays import as_float64
+
 UNDECIDED = -1
 """The label of a point at which nothing could be decided."""
 
@@ -110,7 +112,7 @@ def refine(label: Label, x_edges, y_edges, levels: int, floor=0.0, undecided: in
     Raises ValueError for edges that are not increasing, levels outside 0…20, a negative floor, labels of wrong shape.
     """
     edges = _increasing("x_edges", x_edges), _increasing("y_edges", y_edges)
-    floor = np.broadcast_to(np.asarray(floor, float), (2,))
+    floor = np.broadcast_to(as_float64(floor, "floor"), (2,))
     if not 0 <= levels <= 20:
         raise ValueError(f"levels is {levels}; it must be from 0 to 20")
     if not (floor >= 0).all():
@@ -198,7 +200,7 @@ class _Counted:
         self.label, self.undecided, self.count = label, undecided, 0
 
     def __call__(self, x, y) -> np.ndarray:
-        values = np.asarray(self.label(x, y))
+        values = as_float64(self.label(x, y), "the label")
         if values.shape != x.shape:
             raise ValueError(f"the labels have shape {values.shape}; they must have the points' shape {x.shape}")
         self.count += x.size
@@ -217,7 +219,7 @@ def _middle(lower, upper, log: bool):
 
 
 def _axis(name: str, values, least: int) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
+    values = as_float64(values, name)
     if values.ndim != 1 or values.size < least or not np.isfinite(values).all():
         raise ValueError(f"{name} must be a list of at least {least} finite numbers, and no NaN")
     return values

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from linear_theory.arrays import as_float64, as_tensor
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import EmaMode, Mode, ema_mode_flow, mode_flow
@@ -86,7 +87,7 @@ def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "
     names = [f.name for f in fields(Hyperparameters) if f.name != _ABSENT_PARAMETER[flow]]
     if parameter not in names:
         raise ValueError(f"parameter is {parameter!r}; the {flow} flow has {', '.join(names)}")
-    values = np.asarray(values, dtype=float)
+    values = as_float64(values, "values")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}; they must be a list of at least one number")
     h = h.replace(**{parameter: values[:, None]}).validate()
@@ -138,4 +139,5 @@ def _tensors(record: Any):
         return type(record)(*map(_tensors, record))
     if isinstance(record, Hyperparameters):
         return record.map(_tensors)
-    return torch.tensor(record, dtype=torch.float64) if isinstance(record, (int, float, np.ndarray)) else record
+    number = isinstance(record, (int, float, list)) or hasattr(record, "__array__")
+    return as_tensor(record, dtype=torch.float64) if number else record

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from linear_theory.arrays import as_array, as_float64, beside
 from linear_theory.fixed_points import critical_eta, fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictors import optimal_regression
@@ -45,7 +46,8 @@ class SetPredictor:
 
 def isotropic_regression(F, tau, a, check: bool = True):
     """Table 1's regression predictor where X′ = σ²X and W_a = τW: E[f_a fᵀ] = (τ/a) F, F being that of the views."""
-    return optimal_regression(F, tau / a * F, check=check)
+    F = as_array(F, "F")
+    return optimal_regression(F, beside(F, tau) / beside(F, a) * F, check=check)
 
 
 # ---------------------------------------------------------------- flows
@@ -96,7 +98,7 @@ def directpred_basin(h: Hyperparameters, eps=0.0, seen: Seen = "views"):
 def cutoff_threshold(h: Hyperparameters, cutoff, seen: Seen = "views"):
     """The r(0) above which a mode survives p = √max(q − c, 0): q = c + p₋². Below q = c, s decays at 2η (Table 7)."""
     smallest = _window(h)[0]
-    return np.sqrt(np.maximum(smallest * smallest + cutoff, 0) / inflation(h, seen))
+    return np.sqrt(np.maximum(smallest * smallest + as_float64(cutoff), 0) / inflation(h, seen))
 
 
 def directpred_threshold(h: Hyperparameters, top: Hyperparameters | None = None, relaxing: bool = True):
@@ -117,14 +119,14 @@ def directpred_threshold(h: Hyperparameters, top: Hyperparameters | None = None,
 
 def _eps_at(p, settled):
     """The ε with ε q_max = p when √q_max + ε q_max = settled."""
-    gap = np.asarray(settled - p)
+    gap = as_float64(settled - p)
     eps = np.divide(p, gap * gap, out=np.full(gap.shape, np.inf), where=gap > 0)
     return np.where(np.isnan(gap), np.nan, eps)
 
 
 def _leading_amplitude(p, h: Hyperparameters, eps, seen: Seen):
     """r with √q + εq = p, without cancellation at small ε."""
-    return 2 * p / (1 + np.sqrt(1 + 4 * eps * p)) / np.sqrt(inflation(h, seen))
+    return 2 * p / (1 + np.sqrt(1 + 4 * as_float64(eps) * p)) / np.sqrt(inflation(h, seen))
 
 
 # ---------------------------------------------------------------- DirectSet
@@ -156,7 +158,7 @@ def selective_weight_decay(signal: Hyperparameters, nuisance: Hyperparameters):
 
 
 def _set_amplitude(p, h: Hyperparameters, alpha, eps, seen: Seen):
-    return np.maximum(p - eps, 0) ** (1 / (2 * np.asarray(alpha, dtype=float))) / np.sqrt(inflation(h, seen))
+    return np.maximum(p - as_float64(eps), 0) ** (1 / (2 * as_float64(alpha))) / np.sqrt(inflation(h, seen))
 
 
 def _window(h: Hyperparameters):

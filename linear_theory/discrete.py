@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from linear_theory.arrays import as_float64, in_float64
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import Mode, ScalarNetwork, scalar_network_flow
@@ -67,8 +68,8 @@ def descend(
 
     Raises ValueError for lr ≤ 0, momentum outside [0, 1), negative steps, every < 1, or a state that is not finite.
     """
-    lr, momentum = np.asarray(lr, dtype=float), np.asarray(momentum, dtype=float)
-    state = type(state)(*(np.asarray(v, dtype=float) for v in state))
+    lr, momentum = as_float64(lr, "lr"), as_float64(momentum, "momentum")
+    state = in_float64(state)
     _check(state, lr, momentum, steps, every)
     state, batch = _broadcast(flow(state, *args), state, lr, momentum, event_dims)
     events = tuple(range(-event_dims, 0))
@@ -133,7 +134,7 @@ def stable_lr(eigenvalues, momentum=0.0) -> np.ndarray:
     `eigenvalues`: (…, k), real or complex; the result has shape (…): the smallest bound of the k. A zero eigenvalue
     sets none (nothing grows along it); one with ρ > 0 or ρ = 0 ≠ ω allows no rate (0); NaN stays NaN.
     """
-    values, m = np.asarray(eigenvalues), np.asarray(momentum, dtype=float)[..., None]
+    values, m = np.asarray(eigenvalues, dtype=complex), as_float64(momentum, "momentum")[..., None]
     pull, turn = -values.real / (1 + m), values.imag / (1 - m)
     square = pull * pull + turn * turn
     bound = np.divide(2 * pull, square, out=np.full(np.shape(square), np.inf), where=square != 0)
@@ -147,7 +148,7 @@ def largest_stable_lr(h: Hyperparameters, momentum=0.0) -> np.ndarray:
     −(xτp₊ − 2η). NaN where there is no p₊ (η > η_c). Broadcasts. Raises ValueError for hyperparameters out of range
     or a momentum outside [0, 1).
     """
-    momentum = np.asarray(momentum, dtype=float)
+    momentum = as_float64(momentum, "momentum")
     if not np.all((momentum >= 0) & (momentum < 1)):
         raise ValueError("momentum must be in [0, 1)")
     return stable_lr(fixed_points(h).eigenvalues_plus, momentum)

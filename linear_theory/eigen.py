@@ -8,6 +8,8 @@ accelerators too, where nobody has looked and a small matrix costs no more.
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_array
+
 
 def eigh(matrix):
     """(eigenvalues rising (…, n), eigenvectors in columns (…, n, n)) of symmetric matrices, NumPy arrays or tensors."""
@@ -24,6 +26,7 @@ def eigvalsh(matrix):
 
 def _in_double(matrix):
     """The array's module, the matrices to be decomposed, and the way back to their dtype."""
+    matrix = as_array(matrix, "the matrix")
     if isinstance(matrix, torch.Tensor):
         return torch, matrix.double(), lambda found: found.to(matrix.dtype)
     return np, matrix.astype(float), lambda found: found.astype(matrix.dtype)

@@ -10,14 +10,16 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from linear_theory.arrays import as_float64, settle
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
     """σ², η, τ, α_p, β, η_p and x of Tian, Chen & Ganguli 2021 (sections 3 and 4).
 
     Every field is a number or an array; arrays broadcast against each other and against the states (for matrix flows,
-    give them shape (…, 1, 1)). Nothing is checked here, so that the same record can carry SymPy symbols and tensors:
-    call `validate` where a user's numbers enter.
+    give them shape (…, 1, 1)). Lists and arrays become float64; else nothing is checked here, so that the same record
+    can carry SymPy symbols and tensors: call `validate` where a user's numbers enter.
     """
 
     sigma2: float = 0.1
@@ -34,6 +36,9 @@ class Hyperparameters:
     """η_p: weight decay of the predictor; None takes η."""
     x: Annotated[float, tyro.conf.arg(name="variance")] = 1.0
     """x: variance of this mode of the input (1: the isotropic case)."""
+
+    def __post_init__(self):
+        settle(self)
 
     @property
     def a(self):
@@ -56,7 +61,7 @@ class Hyperparameters:
 
     def validate(self) -> "Hyperparameters":
         """Return self as float64 arrays. Raises ValueError with one sentence naming the first field out of range."""
-        checked = self.map(lambda value: np.asarray(value, dtype=float))
+        checked = self.map(as_float64)
         for name, (test, rule) in _RANGES.items():
             value = getattr(checked, name)
             if value is not None and not np.all(np.isfinite(value) & test(value)):

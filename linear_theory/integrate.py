@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from linear_theory import runge_kutta
+from linear_theory.arrays import as_float64, as_tensor
 from linear_theory.kernel import compiler, kernel
 from linear_theory.runge_kutta import METHOD, SLOT, Problem, map_leaves
 
@@ -128,7 +129,7 @@ def worth_compiling(size: int) -> bool:
 
 
 def _checked_times(t) -> np.ndarray:
-    times = np.atleast_1d(np.asarray(t, dtype=float))
+    times = np.atleast_1d(as_float64(t, "t"))
     if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(times < 0) or np.any(np.diff(times) <= 0):
         raise ValueError("t must be finite, at least 0 and, if there are several, rising")
     return times
@@ -138,9 +139,7 @@ def _arrange(state, args, rates, units, event_dims, device):
     """Batch shape; fields, leaves of the args, rates and units of time as tensors, the batch dimensions made one."""
 
     def tensor(value):
-        if not isinstance(value, torch.Tensor):
-            value = np.require(value, float, "W")  # copied if read-only, which torch cannot hold
-        return torch.as_tensor(value, dtype=torch.float64, device=device)
+        return as_tensor(value, dtype=torch.float64, device=device)
 
     fields = [tensor(v) for v in state]
     if any(np.isnan(v.cpu().numpy()).any() for v in fields):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_tensor
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.matrix_flow import Network, Switches, symmetric_part
 
@@ -82,7 +83,8 @@ def objective(
     x1, x2 are (…, batch, n1). A set predictor is computed, without gradient, from the batch's own correlation of both
     views' features, as in DirectPred without a moving average: its bias against the flow is O(1/batch).
     """
-    Wp, W, Wa = state
+    Wp, W, Wa = map(as_tensor, state, state._fields)
+    x1, x2 = as_tensor(x1, "x1"), as_tensor(x2, "x2")
     if callable(switches.predictor):
         features = torch.cat([x1, x2], -2).detach() @ W.detach().mT
         Wp = switches.predictor(features.mT @ features / features.shape[-2])
@@ -104,9 +106,10 @@ def gradient(
 
     With `symmetric_loss` J is the average over both orders of the views.
     """
+    x1, x2 = as_tensor(x1, "x1"), as_tensor(x2, "x2")
     if symmetric_loss:
         x1, x2 = torch.cat([x1, x2], -2), torch.cat([x2, x1], -2)
-    Wp, W, Wa = (v.detach() for v in state)
+    Wp, W, Wa = (as_tensor(v, name).detach() for v, name in zip(state, state._fields))
     with torch.enable_grad():
         free = Network(Wp.clone().requires_grad_(), W.clone().requires_grad_(), Wa)
         J = objective(free, x1, x2, h, switches)
@@ -149,7 +152,7 @@ def train(
     its σ² and x are not read: the views decide. Raises ValueError for mismatched shapes, weights or hyperparameters out
     of range, an EMA without β, and β lr/(1 − m) > 1.
     """
-    h = h.validate().map(torch.as_tensor)
+    h = h.validate().map(as_tensor)
     if switches.target == "ema" and h.beta is None:
         raise ValueError("target='ema' needs beta, the EMA rate; it is None")
     if switches.target == "ema" and (h.beta * training.time_per_step > 1).any():
@@ -168,7 +171,8 @@ def train(
             records.append(observe(state))
         if step == training.steps:
             break
-        x1, x2 = (torch.stack(views) for views in zip(*(draw(g, training.batch) for g in generators)))
+        drawn = ([as_tensor(v, "the view", dtype=torch.float64) for v in draw(g, training.batch)] for g in generators)
+        x1, x2 = map(torch.stack, zip(*drawn))
         if step == 0 and not x1.shape == x2.shape == (*x1.shape[:2], state.W.shape[-1]):
             raise ValueError(
                 f"draw returned views of shapes {tuple(x1.shape[1:])} and {tuple(x2.shape[1:])}; "
@@ -184,7 +188,7 @@ def train(
 def _checked(state: Network, seeds: int) -> Network:
     if not seeds:
         raise ValueError("seeds is empty; give at least one")
-    state = Network(*(torch.as_tensor(v, dtype=torch.float64) for v in state))
+    state = Network(*(as_tensor(v, name, dtype=torch.float64) for v, name in zip(state, state._fields)))
     n2, n1 = state.W.shape[-2:]
     for name, value, shape in zip(state._fields, state, ((n2, n2), (n2, n1), (n2, n1))):
         if value.shape not in (shape, (seeds, *shape)):

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from linear_theory.arrays import as_float64, in_float64
 from linear_theory.fixed_points import critical_eta
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.lengths import MATRIX, magnitude
@@ -57,7 +58,7 @@ def mode_hyperparameters(
     if not np.all(positive):
         least = int(positive.sum(axis=-1).min())
         raise ValueError(f"X has {least} eigenvalues above zero; ask for at most that many leading modes")
-    return h.map(lambda value: np.asarray(value, dtype=float)[..., None]).replace(x=x, sigma2=xp / x)
+    return h.map(lambda value: as_float64(value)[..., None]).replace(x=x, sigma2=xp / x)
 
 
 def surviving_modes(h: Hyperparameters, axis: int = -1) -> np.ndarray:
@@ -89,7 +90,7 @@ def fixed_point_without_decay(data: Correlations, features: int) -> Network:
 
 def transformed(network: Network, S) -> Network:
     """W_p → S W_p S⁻¹, W → S W, W_a → S W_a with S invertible: fixed points at η = 0 stay fixed points (appendix D)."""
-    S = np.asarray(S, dtype=float)
+    S, network = as_float64(S, "S"), in_float64(network)
     return Network(S @ network.Wp @ np.linalg.inv(S), S @ network.W, S @ network.Wa)
 
 
@@ -126,7 +127,7 @@ def settled_predictor(F, h: Hyperparameters) -> np.ndarray:
     """
     F = _psd("F", F)
     spectrum = np.linalg.eigvalsh(F)
-    floor = np.asarray(h.predictor_decay / h.alpha_p, dtype=float)
+    floor = as_float64(h.predictor_decay / h.alpha_p)
     singular = spectrum[..., 0] <= _ROUNDING * spectrum[..., -1]
     if np.any(singular[..., None, None] & (floor == 0)):
         raise ValueError("F is singular and there is no weight decay, so W_p is not unique; give eta_p or eta above 0")
@@ -161,7 +162,7 @@ def _checked(data: Correlations) -> tuple[np.ndarray, np.ndarray]:
 
 def _psd(name: str, matrix) -> np.ndarray:
     """The matrix as float64, exactly symmetric. Raises ValueError unless finite, symmetric and PSD to rounding."""
-    matrix = np.asarray(matrix, dtype=float)
+    matrix = as_float64(matrix, name)
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ValueError(f"{name} has shape {matrix.shape}; it must be (…, n, n)")
     if not np.all(np.isfinite(matrix)):

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 from linear_theory import fate as fates
+from linear_theory.arrays import as_float64
 from linear_theory.basin import critical_s0
 from linear_theory.boundary import trace_boundary
 from linear_theory.discrete import Weights, descend, weights_flow
@@ -34,6 +35,9 @@ class Axis:
     name: str
     values: np.ndarray
     log: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "values", as_float64(self.values, "values"))
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,11 @@ class Problem:
     def follow(self, point: dict, progress=None, x=None) -> Fates:
         """Fates at `point`, a dict axis name → array; the arrays broadcast. x: another input variance than h.x."""
         h = self._theory(point, x)
-        p0 = np.asarray(point.get("p0", self.start.p0), dtype=float)
+        p0 = as_float64(point.get("p0", self.start.p0), "p0")
         s0 = point.get("s0", self.start.s0)
-        s0 = h.x / h.alpha_p * p0**2 if s0 is None else np.asarray(s0, dtype=float)
-        begin = Mode(p0, s0) if h.beta is None else EmaMode(p0, s0, np.asarray(point.get("tau0", self.start.tau0)))
+        s0 = h.x / h.alpha_p * p0**2 if s0 is None else as_float64(s0, "s0")
+        tau0 = as_float64(point.get("tau0", self.start.tau0), "tau0")
+        begin = Mode(p0, s0) if h.beta is None else EmaMode(p0, s0, tau0)
         if self.descent is not None or point.keys() & set(DESCENT):
             descent = self.descent or Descent(lr=np.nan)
             return _descend(begin, h, descent, {k: point[k] for k in DESCENT if k in point}, progress)
@@ -113,10 +118,10 @@ class Problem:
     def survives(self, point: dict, x=None) -> np.ndarray:
         """Whether s(∞) > 0 at `point` by the exact theory of a fixed τ: the side of the separatrix."""
         h = self._theory(point, x)
-        p0, s0 = point.get("p0", self.start.p0), point.get("s0", self.start.s0)
+        p0, s0 = as_float64(point.get("p0", self.start.p0), "p0"), point.get("s0", self.start.s0)
         if s0 is None and h.eta_p is None:
             return limit(p0, h) > 0
-        return (h.x / h.alpha_p * np.square(p0) if s0 is None else s0) > critical_s0(p0, h)
+        return (h.x / h.alpha_p * np.square(p0) if s0 is None else as_float64(s0, "s0")) > critical_s0(p0, h)
 
 
 def phase_diagram(
@@ -136,6 +141,7 @@ def phase_diagram(
 
     Raises ValueError for equal axes or for values out of range, before any computing.
     """
+    spectrum = as_float64(spectrum, "the spectrum")
     check(x, y, problem)
     began = time.perf_counter()
     point = {x.name: x.values[None, :], y.name: y.values[:, None]}
@@ -247,7 +253,7 @@ def _survivors(problem: Problem, point, spectrum, shape):
 
 def _descend(begin, h: Hyperparameters, descent: Descent, axes: dict, progress) -> Fates:
     """Fates under gradient descent on the scalar network's weights, chunk by chunk; diverged is a fate of its own."""
-    lr, momentum = (np.asarray(axes.get(name, getattr(descent, name)), dtype=float) for name in DESCENT)
+    lr, momentum = (as_float64(axes.get(name, getattr(descent, name)), name) for name in DESCENT)
     if not (np.all(np.isfinite(lr)) and np.all(lr > 0)):
         raise ValueError("lr must be finite and above 0")
     if not np.all((momentum >= 0) & (momentum < 1)):
@@ -308,7 +314,7 @@ def _origin(problem: Problem, names, spectrum, worst_error, began) -> dict:
         **start,
         **descent,
         **({} if descent else until),
-        **({"spectrum": np.asarray(spectrum, dtype=float)} if len(spectrum) else {}),
+        **({"spectrum": spectrum} if len(spectrum) else {}),
         "worst_error": worst_error,
         "tolerance": problem.tolerance,
         "method": "gradient descent" if descent or "lr" in names else METHOD,

@@ -2,8 +2,9 @@
 
 DirectPred (Tian, Chen & Ganguli 2021, Eq. 18), DirectSet(α) and DirectCopy (Wang et al. 2021, arXiv 2110.04947) keep
 F's eigenvectors and choose the eigenvalues: each is a function of a spectrum (`…_spectrum`, last axis = modes, shared
-with `linear_theory.closed_loop`) and the same function of a matrix. NumPy arrays and torch tensors alike; float32 or
-float64, the result in F's dtype and on F's device. Half precision is refused: cast the features, not the matrix.
+with `linear_theory.closed_loop`) and the same function of a matrix. Arrays and torch tensors alike
+(`linear_theory.arrays`); float32 or float64, the result in F's dtype and on F's device. Half precision is refused: cast
+the features, not the matrix.
 
 Nothing here is meant to be differentiated (the gradient of `eigh` is infinite on a degenerate spectrum): call it under
 `torch.no_grad()`. `check=True` looks for NaN, asymmetry and negative eigenvalues beyond half of the dtype's digits,
@@ -16,6 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_array, as_tensor, beside
 from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.matrix_flow import symmetric_part
 
@@ -52,6 +54,7 @@ def spectral_size(s, normalisation: Normalisation):
     """What `normalisation` divides by: the largest |s| or √Σs² over the last axis (kept), and 1 where that is 0."""
     if normalisation not in ("none", "spectral", "frobenius"):
         raise ValueError(f"normalisation is {normalisation!r}; it must be 'none', 'spectral' or 'frobenius'")
+    s = as_array(s, "s")
     xp = namespace(s)
     largest = _nonzero(xp.amax(xp.abs(s), axis=-1, keepdims=True))
     if normalisation == "frobenius":
@@ -66,6 +69,7 @@ def directpred_spectrum(s, eps=0.1, cutoff=0.0, normalisation: Normalisation = "
     `cutoff` is Table 7's c (of either sign). The released code is `normalisation="spectral", floor=1e-4`: it divides s
     by its maximum first, so that p = √(s/max s) + ε.
     """
+    s, eps, cutoff, floor = _spectrum(s, eps, cutoff, floor)
     xp = namespace(s)
     s = s / spectral_size(s, normalisation)
     p = xp.sqrt((s - cutoff).clip(min=0)) + eps * xp.amax(s, axis=-1, keepdims=True)
@@ -74,16 +78,24 @@ def directpred_spectrum(s, eps=0.1, cutoff=0.0, normalisation: Normalisation = "
 
 def directset_spectrum(s, alpha=1.0, eps=0.0, normalisation: Normalisation = "none"):
     """p = s^α/‖s^α‖ + ε, the norm being 1 for "none". s: (…, modes), s ≥ 0; DirectCopy is α = 1."""
+    s, alpha, eps = _spectrum(s, alpha, eps)
     p = s**alpha
     return p / spectral_size(p, normalisation) + eps
 
 
 def inverse_spectrum(s, ridge=0.0, cutoff=None):
     """1/(s + ridge), and 0 for s ≤ cutoff · max s (by default number of modes × rounding unit): the pseudo-inverse."""
+    s, ridge, cutoff = _spectrum(s, ridge, cutoff)
     xp = namespace(s)
     cutoff = s.shape[-1] * xp.finfo(s.dtype).eps if cutoff is None else cutoff
     kept = s > cutoff * xp.amax(s, axis=-1, keepdims=True)
     return xp.where(kept, 1 / xp.where(kept, s + ridge, xp.ones_like(s)), xp.zeros_like(s))
+
+
+def _spectrum(s, *parameters):
+    """A spectrum and what goes with it, through the gate."""
+    s = as_array(s, "s")
+    return s, *(beside(s, value) for value in parameters)
 
 
 # ---------------------------------------------------------------- matrices
@@ -107,7 +119,7 @@ def directpred(F, eps=0.1, cutoff=0.0, normalisation: Normalisation = "none", fl
 
     Arguments other than F broadcast against its eigenvalues: give them shape (…, 1) to vary them over a batch.
     """
-    _check_numbers(check, eps=eps, floor=floor, **{"|cutoff|": abs(cutoff)})
+    _check_numbers(check, eps=eps, floor=floor, **{"|cutoff|": as_tensor(cutoff).abs() if check else 0.0})
     return spectral_function(F, lambda s: directpred_spectrum(s, eps, cutoff, normalisation, floor), check)
 
 
@@ -124,6 +136,7 @@ def directcopy(F, eps=0.0, normalisation: Normalisation = "none", check: bool = 
     """
     _check_numbers(check, eps=eps)
     F = as_correlation(F, check)
+    eps = beside(F, eps)
     xp, n = namespace(F), F.shape[-1]
     values = eigvalsh(F) if normalisation == "spectral" else F.reshape(*F.shape[:-2], n * n)
     size = spectral_size(values, normalisation)[..., None]
@@ -160,11 +173,14 @@ def identity_like(matrix):
 
 @full_precision
 def correlation(features, centred: bool = False, check: bool = True):
-    """E[f fᵀ] over a batch of features: (…, batch, n) to (…, n, n). Half precision is promoted to float32 first.
+    """E[f fᵀ] over a batch of features: (…, batch, n) to (…, n, n), in the dtype of the features.
+
+    Half precision is promoted to float32 first, whole numbers to float64.
 
     Not centred by default: 'otherwise the performance deteriorates' (Tian et al., section 4). Sums over this process
     only. Raises ValueError for an empty batch and, with `check` (one device synchronisation), for NaN or infinity.
     """
+    features = as_array(features, "features")
     if features.ndim < 2 or features.shape[-2] == 0:
         raise ValueError(f"features are {tuple(features.shape)}; they must be (…, batch, n) with at least one sample")
     if check and not namespace(features).isfinite(features).all():
@@ -182,7 +198,8 @@ def update_correlation(F_hat, F_new, rho):
     if not 0 <= rho <= 1:
         raise ValueError(f"rho is {rho:g}; it must be in [0, 1]")
     if F_hat is None:
-        return F_new
+        return as_array(F_new, "F_new")
+    F_hat, F_new = as_array(F_hat, "F_hat"), as_array(F_new, "F_new")
     if tuple(F_hat.shape) != tuple(F_new.shape):
         raise ValueError(f"F_hat is {tuple(F_hat.shape)} and F_new {tuple(F_new.shape)}; their shapes must agree")
     return rho * F_hat + (1 - rho) * F_new
@@ -198,9 +215,7 @@ def as_correlation(F, check: bool = True):
 
 def as_square(matrix, name: str):
     """A float32 or float64 array or tensor (…, n, n), integers becoming float64; ValueError for anything else."""
-    matrix = matrix if isinstance(matrix, torch.Tensor) else np.asarray(matrix)
-    if isinstance(matrix, np.ndarray) and matrix.dtype.kind in "iub":
-        matrix = matrix.astype(float)
+    matrix = as_array(matrix, name)
     if _name(matrix.dtype) not in ("float32", "float64"):
         raise ValueError(f"{name} is {_name(matrix.dtype)}; it must be float32 or float64")
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
@@ -210,7 +225,7 @@ def as_square(matrix, name: str):
 
 def _require_correlation(F):
     """One verdict on the device, so one synchronisation; what is wrong is worked out only if something is."""
-    F = F.detach() if isinstance(F, torch.Tensor) else torch.tensor(F)
+    F = as_tensor(F).detach()
     F = F / _nonzero(F.abs().amax((-2, -1), keepdim=True))
     tolerance = torch.finfo(F.dtype).eps ** 0.5
     finite = F.isfinite().all()
@@ -230,7 +245,7 @@ def _require_correlation(F):
 
 def _check_numbers(check, **values):
     for name, value in values.items() if check else ():
-        value = torch.as_tensor(value)
+        value = as_tensor(value, name)
         good = value.isfinite() & (value >= 0)
         if not good.all():
             raise ValueError(f"{name} is {value[~good].flatten()[0]:g}; it must be finite and at least 0")

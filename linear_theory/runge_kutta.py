@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from linear_theory.allocator import keep_memory
@@ -58,7 +57,7 @@ SLOT = "leaf"
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (float, np.ndarray, np.generic, torch.Tensor))
+    return isinstance(value, (float, list)) or hasattr(value, "__array__")
 
 
 def map_leaves(function, record, is_leaf=_is_number):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_array, as_float64
 from linear_theory.lengths import length, magnitude
 from linear_theory.predictors import namespace
 from linear_theory.white_noise import white_noise_spectrum
@@ -26,29 +27,26 @@ FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)
 
 def _float64(array):
     """`array` (list, array or tensor) in float64, cut off from any gradient."""
+    array = as_array(array)
     if isinstance(array, torch.Tensor):
         return array.detach().to(torch.float64)
-    return np.asarray(array).astype(np.float64)
+    return array.astype(np.float64)
 
 
 def _rounding(array) -> float:
     """Distance from 1 to the next number of `array`'s dtype; float64's for whole numbers."""
-    if isinstance(array, torch.Tensor):
-        return torch.finfo(array.dtype if array.dtype.is_floating_point else torch.float64).eps
-    dtype = np.asarray(array).dtype
-    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+    array = as_array(array)
+    return float(namespace(array).finfo(array.dtype).eps)
 
 
 def _checked(sigma):
     """σ as float64 (…, modes), or ValueError."""
-    sigma = sigma if isinstance(sigma, torch.Tensor) else np.asarray(sigma)
+    sigma = as_array(sigma, "the spectrum")
     xp = namespace(sigma)
     if sigma.ndim == 0 or 0 in sigma.shape:
         raise ValueError(f"the spectrum has shape {tuple(sigma.shape)}; it needs at least one singular value")
     if sigma.dtype in (torch.float16, torch.bfloat16, np.float16):
         raise ValueError(f"the spectrum is {sigma.dtype}; take singular values of float32 or float64 features")
-    if sigma.is_complex() if xp is torch else sigma.dtype.kind not in "fiu":
-        raise ValueError(f"the spectrum is {sigma.dtype}; singular values are real numbers")
     sigma = _float64(sigma)
     if not bool(xp.isfinite(sigma).all()):
         raise ValueError("the spectrum holds NaN or infinity; look for them in the features")
@@ -345,13 +343,13 @@ def report(sigma, samples: int, dim: int, convention: Convention = LI2022, space
     ValueError for NaN, infinity, negative values, more values than d, and for more of them above float32's rounding
     than there can be: min(d, N), or min(d, N − 1) if centred, which means that the features were not.
     """
-    sigma = np.asarray(sigma.detach().cpu() if isinstance(sigma, torch.Tensor) else sigma)
+    sigma = as_array(sigma, "the spectrum")
     if sigma.ndim != 1:
-        raise ValueError(f"the spectrum has shape {sigma.shape}; a report is about one spectrum, (modes,)")
+        raise ValueError(f"the spectrum has shape {tuple(sigma.shape)}; a report is about one spectrum, (modes,)")
     if len(sigma) > dim:
         raise ValueError(f"dim is {dim}, but there are {len(sigma)} singular values; dim is the features' dimension")
     collapsed = len(sigma) > 0 and not sigma.any()
-    sigma = np.sort(_float64(sigma) if collapsed else _checked(sigma))[::-1]
+    sigma = np.sort(as_float64(sigma if collapsed else _checked(sigma)))[::-1]
     cap = max(min(samples - convention.centred, dim), 0)
     if (beyond := sigma[cap:]).any():
         if beyond[0] > dim * FLOAT32 * sigma[0]:
@@ -384,9 +382,10 @@ def measure(batches: Iterable, convention: Convention = LI2022, space: str | Non
 
     Raises as `moments`, `merge`, `singular_values` and `report` do, and for no batches.
     """
-    batches = [batches] if isinstance(batches, (np.ndarray, torch.Tensor)) else batches
-    rows = unit_rows if convention.normalised else _float64
-    parts = (moments(rows(z))._replace(rounding=_rounding(z)) for z in batches)
+    rows = isinstance(batches, list) and len(batches) > 0 and np.ndim(batches[0]) == 1
+    batches = [batches] if rows or hasattr(batches, "__array__") else batches
+    prepared = unit_rows if convention.normalised else _float64
+    parts = (moments(prepared(z))._replace(rounding=_rounding(z)) for z in batches)
     if (first := next(parts, None)) is None:
         raise ValueError("there are no batches of features; give at least one")
     total = reduce(merge, parts, first)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import elementwise
 
+from linear_theory.arrays import as_float64
 from linear_theory.fixed_points import discriminant
 from linear_theory.hyperparameters import Hyperparameters
 
@@ -108,7 +109,7 @@ def _prepare(h: Hyperparameters, *values):
         raise ValueError("beta is given; the closed time course needs a fixed tau, so leave beta out")
     if np.any(h.predictor_decay != h.eta):
         raise ValueError("eta_p differs from eta; the parabola is invariant only where they are equal")
-    values = [np.asarray(v, dtype=float) for v in values]
+    values = [as_float64(v, "p or t") for v in values]
     if not all(np.isfinite(v).all() for v in values):
         raise ValueError("p or t is NaN or infinite; give finite numbers")
     fields = [h.sigma2, h.eta, h.tau, h.alpha_p, h.x]

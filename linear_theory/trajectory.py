@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from linear_theory.arrays import in_float64
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import Solution, integrate
 from linear_theory.mode_flow import (
@@ -42,7 +43,7 @@ def check_start(start: Mode | EmaMode, h: Hyperparameters) -> list[np.ndarray]:
     """The fields of a start as float64 arrays; ValueError for NaN, s < 0, or a kind that does not go with h.beta."""
     if (h.beta is not None) != isinstance(start, EmaMode):
         raise ValueError("a moving target needs both beta and an EmaMode to start from, a fixed one neither")
-    fields = [np.asarray(v, dtype=float) for v in start]
+    fields = list(in_float64(start))
     for name, v in zip(start._fields, fields):
         if not np.isfinite(v).all():
             raise ValueError(f"the initial {name} is not a finite number; give one")

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from linear_theory.arrays import as_float64, settle
 from linear_theory.branches import stability
 from linear_theory.discrete import stable_lr
 from linear_theory.door import Command
@@ -43,6 +44,9 @@ class TrainingRecipe:
     """c: the loss is c·½E‖prediction − target‖²; 2 for a plain sum of squares, 2/n for a mean over n outputs."""
     loss: Literal["squared", "cosine"] = "squared"
     """Squared error, which the theory describes, or cosine similarity, for which it is indicative only."""
+
+    def __post_init__(self):
+        settle(self)
 
     def validate(self) -> "TrainingRecipe":
         """Return self. Raises ValueError with one sentence naming the first field out of range."""
@@ -114,6 +118,7 @@ def to_recipe(
     or a step longer than the target's time 1/β.
     """
     h.validate()
+    dt, lr, momentum = (v if v is None else as_float64(v)[()] for v in (dt, lr, momentum))
     if (dt is None) == (lr is None):
         raise ValueError("give either dt, the time of a step, or lr, and not both")
     if not np.all(np.asarray(h.tau) == 1):

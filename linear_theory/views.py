@@ -10,7 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from linear_theory.arrays import as_tensor
 from linear_theory.matrix_flow import Correlations, symmetric_part
+from linear_theory.predictors import as_square
 
 
 def gaussian_views(data: Correlations):
@@ -48,7 +50,8 @@ def measure_correlations(draw, samples: int, seed: int = 0, batch: int = 4096) -
     generator = torch.Generator().manual_seed(seed)
     X = Xp = 0
     for start in range(0, samples, batch):
-        x1, x2 = draw(generator, min(batch, samples - start))
+        pair = draw(generator, min(batch, samples - start))
+        x1, x2 = (as_tensor(v, "the view", dtype=torch.float64) for v in pair)
         weight = len(x1) / samples
         X = X + weight * (x1.mT @ x2) / len(x1)
         Xp = Xp + weight * ((x1 - x2).mT @ (x1 - x2)) / (2 * len(x1))
@@ -67,7 +70,7 @@ def measure_image_correlations(augment: Callable, images, views: int, seed: int 
     generator = torch.Generator().manual_seed(seed)
     total = second = 0
     for _ in range(views):
-        x = augment(generator, images)
+        x = as_tensor(augment(generator, images), "the view", dtype=torch.float64)
         total, second = total + x, second + x.mT @ x
     n, means = len(total), total / views
     between = means.mT @ means / n
@@ -77,7 +80,7 @@ def measure_image_correlations(augment: Callable, images, views: int, seed: int 
 
 def nearest_psd(matrix: torch.Tensor) -> torch.Tensor:
     """The PSD matrix nearest to a symmetric one in Frobenius norm: negative eigenvalues become zero (Higham 1988)."""
-    values, vectors = torch.linalg.eigh(matrix)
+    values, vectors = torch.linalg.eigh(as_tensor(as_square(matrix, "the matrix")))
     return symmetric_part((vectors * values.clamp(min=0)[..., None, :]) @ vectors.mT)
 
 
@@ -85,7 +88,7 @@ def _roots(data: Correlations):
     """R with R Rᵀ = M for X and for X′; ValueError where there is none."""
     roots = []
     for name, matrix in (("X", data.X), ("X′", data.Xp)):
-        M = torch.as_tensor(matrix, dtype=torch.float64)
+        M = as_tensor(matrix, name, dtype=torch.float64)
         if M.ndim != 2 or M.shape[0] != M.shape[1] or M.shape != np.shape(data.X):
             raise ValueError(f"{name} has shape {tuple(M.shape)}; X and X′ must be square matrices of the same size")
         if not M.isfinite().all():

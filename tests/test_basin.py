@@ -105,8 +105,8 @@ def test_without_decay_the_border_is_where_the_outcome_changes(p0, sigma2, tau, 
     border = float(critical_s0(p0, h))
     unit = tau / (1 + sigma2)
     assert border == pytest.approx(
-        x / alpha_p * (p0**2 if p0 < 0 else max(p0**2 - unit**2, 0.0)), rel=1e-12, abs=1e-300
-    )
+        x / alpha_p * (p0**2 if p0 < 0 else max(p0**2 - unit**2, 0.0)), rel=1e-12, abs=1e-300 + 1e-15 * x / alpha_p
+    )  # the difference of two squares is right to their rounding
     above = outcome_without_decay(Mode(p0, border * (1 + 1e-6) + 1e-9), h)
     assert above.s > 0 and above.p == pytest.approx(unit)
     if border > 1e-5:
