@@ -7,6 +7,7 @@ float32. Entries that are not finite make NaN.
 
 import numpy as np
 
+from linear_theory.arrays import as_array
 from linear_theory.predictors import namespace
 
 MATRIX = (-2, -1)
@@ -49,9 +50,9 @@ def _norm(v, axis):
 
 
 def _floating(v):
-    """`v` (list, array or tensor) in float32 or float64; whole numbers in float64."""
+    """`v`, whatever array it is, in float32 or float64."""
+    v = as_array(v)
     xp = namespace(v)
     if xp is np:
-        v = np.asarray(v)
-        return v.astype(np.result_type(v.dtype, np.float32 if v.dtype.kind == "f" else float), copy=False)
-    return v.to(xp.promote_types(v.dtype, xp.float32 if v.is_floating_point() else xp.float64))
+        return v.astype(np.result_type(v.dtype, np.float32), copy=False)
+    return v.to(xp.promote_types(v.dtype, xp.float32))

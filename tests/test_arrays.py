@@ -99,13 +99,12 @@ INNER = {
     "linear_theory.spectrum": "merge singular_values",
     "linear_theory.fate": "judge decide",
     "linear_theory.trajectory": "solve",
-    "deep.monitor": "directions",
 }
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
     "linear_theory.integrate": "worth_compiling",
     "linear_theory.phase_diagram": "parse_axis make_axis",
-    "linear_theory.spectrum": "white_noise_spectrum",
+    "linear_theory.white_noise": "white_noise_spectrum",
     "linear_theory.unit_map": "predict",
     "deep.evaluation": "evaluating representations raw_pixels evaluate for_table pixel_knn default_k",
     "deep.probe": "supervised_reference class_indices",
