@@ -5,7 +5,8 @@ correlation of embeddings that have collapsed is, whether it is scaled first or 
 """
 
 import numpy as np
-import torch
+
+from linear_theory.arrays import is_tensor, namespace
 
 
 def eigh(matrix):
@@ -23,7 +24,7 @@ def eigvalsh(matrix):
 
 def _in_double(matrix):
     """The array's module, the matrices to be decomposed, and the way back to their dtype."""
-    if isinstance(matrix, torch.Tensor):
+    if is_tensor(matrix):
         wide = matrix if matrix.is_cuda else matrix.double()
-        return torch, wide, lambda found: found.to(matrix.dtype)
+        return namespace(matrix), wide, lambda found: found.to(matrix.dtype)
     return np, matrix.astype(float), lambda found: found.astype(matrix.dtype)

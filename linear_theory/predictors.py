@@ -14,17 +14,12 @@ from functools import wraps
 from typing import Literal
 
 import numpy as np
-import torch
 
+from linear_theory.arrays import is_tensor, namespace
 from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.matrix_flow import symmetric_part
 
 Normalisation = Literal["none", "spectral", "frobenius"]
-
-
-def namespace(array):
-    """The module, `torch` or `numpy`, whose functions act on `array`."""
-    return torch if isinstance(array, torch.Tensor) else np
 
 
 def full_precision(function):
@@ -33,9 +28,9 @@ def full_precision(function):
     @wraps(function)
     def suspended(*args, **kwargs):
         first = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(first, torch.Tensor):
+        if not is_tensor(first):
             return function(*args, **kwargs)
-        with torch.autocast(first.device.type, enabled=False):
+        with namespace(first).autocast(first.device.type, enabled=False):
             return function(*args, **kwargs)
 
     return suspended
@@ -150,8 +145,8 @@ def optimal_regression(F, cross, ridge=0.0, cutoff=None, check: bool = True):
 def identity_like(matrix):
     """The identity of the matrix's size, dtype and device."""
     n = matrix.shape[-1]
-    if isinstance(matrix, torch.Tensor):
-        return torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    if is_tensor(matrix):
+        return namespace(matrix).eye(n, dtype=matrix.dtype, device=matrix.device)
     return np.eye(n, dtype=matrix.dtype)
 
 
@@ -198,7 +193,7 @@ def as_correlation(F, check: bool = True):
 
 def as_square(matrix, name: str):
     """A float32 or float64 array or tensor (…, n, n), integers becoming float64; ValueError for anything else."""
-    matrix = matrix if isinstance(matrix, torch.Tensor) else np.asarray(matrix)
+    matrix = matrix if is_tensor(matrix) else np.asarray(matrix)
     if isinstance(matrix, np.ndarray) and matrix.dtype.kind in "iub":
         matrix = matrix.astype(float)
     if _name(matrix.dtype) not in ("float32", "float64"):
@@ -210,7 +205,9 @@ def as_square(matrix, name: str):
 
 def _require_correlation(F):
     """One verdict on the device, so one synchronisation; what is wrong is worked out only if something is."""
-    F = F.detach() if isinstance(F, torch.Tensor) else torch.tensor(F)
+    import torch
+
+    F = F.detach() if is_tensor(F) else torch.tensor(F)
     F = F / _nonzero(F.abs().amax((-2, -1), keepdim=True))
     tolerance = torch.finfo(F.dtype).eps ** 0.5
     finite = F.isfinite().all()
@@ -230,8 +227,8 @@ def _require_correlation(F):
 
 def _check_numbers(check, **values):
     for name, value in values.items() if check else ():
-        value = torch.as_tensor(value)
-        good = value.isfinite() & (value >= 0)
+        value = value if is_tensor(value) else np.asarray(value)
+        good = namespace(value).isfinite(value) & (value >= 0)
         if not good.all():
             raise ValueError(f"{name} is {value[~good].flatten()[0]:g}; it must be finite and at least 0")
 
@@ -241,4 +238,4 @@ def _name(dtype):
 
 
 def _cast(array, dtype):
-    return array.to(dtype) if isinstance(array, torch.Tensor) else array.astype(dtype)
+    return array.to(dtype) if is_tensor(array) else array.astype(dtype)

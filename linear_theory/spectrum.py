@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from linear_theory.predictors import namespace
+from linear_theory.arrays import is_tensor, namespace
+
+if TYPE_CHECKING:
+    import torch
 
 FLOAT32 = 2.0**-23  # distance from 1 to the next float32, the precision that published spectra were computed in
 FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)
@@ -23,14 +25,15 @@ FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)
 
 def _float64(array):
     """`array` (list, array or tensor) in float64, cut off from any gradient."""
-    if isinstance(array, torch.Tensor):
-        return array.detach().to(torch.float64)
+    if is_tensor(array):
+        return array.detach().double()
     return np.asarray(array).astype(np.float64)
 
 
 def _rounding(array) -> float:
     """Distance from 1 to the next number of `array`'s dtype; float64's for whole numbers."""
-    if isinstance(array, torch.Tensor):
+    if is_tensor(array):
+        torch = namespace(array)
         return torch.finfo(array.dtype if array.dtype.is_floating_point else torch.float64).eps
     dtype = np.asarray(array).dtype
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
@@ -38,13 +41,13 @@ def _rounding(array) -> float:
 
 def _checked(sigma):
     """σ as float64 (…, modes), or ValueError."""
-    sigma = sigma if isinstance(sigma, torch.Tensor) else np.asarray(sigma)
+    sigma = sigma if is_tensor(sigma) else np.asarray(sigma)
     xp = namespace(sigma)
     if sigma.ndim == 0 or 0 in sigma.shape:
         raise ValueError(f"the spectrum has shape {tuple(sigma.shape)}; it needs at least one singular value")
-    if sigma.dtype in (torch.float16, torch.bfloat16, np.float16):
+    if str(sigma.dtype).removeprefix("torch.") in ("float16", "bfloat16"):
         raise ValueError(f"the spectrum is {sigma.dtype}; take singular values of float32 or float64 features")
-    if sigma.is_complex() if xp is torch else sigma.dtype.kind not in "fiu":
+    if sigma.is_complex() if is_tensor(sigma) else sigma.dtype.kind not in "fiu":
         raise ValueError(f"the spectrum is {sigma.dtype}; singular values are real numbers")
     sigma = _float64(sigma)
     if not bool(xp.isfinite(sigma).all()):
@@ -59,7 +62,7 @@ def _checked(sigma):
 def _relative(sigma):
     """σ/σ₁ in float64, largest first: no square of it overflows."""
     sigma = _checked(sigma)
-    rising = sigma.sort(-1).values if isinstance(sigma, torch.Tensor) else np.sort(sigma, -1)
+    rising = sigma.sort(-1).values if is_tensor(sigma) else np.sort(sigma, -1)
     sigma = namespace(sigma).flip(rising, (-1,))
     return sigma / sigma[..., :1]
 
@@ -138,7 +141,7 @@ def alpha_req(sigma, first: int = FIT[0], last: int = FIT[1], weighted: bool = T
     slope = w * (x - np.average(x, weights=w))
     slope /= slope @ x
     xp = namespace(sigma)
-    return -2 * (xp.log(window) * (torch.as_tensor(slope).to(sigma.device) if xp is torch else slope)).sum(-1)
+    return -2 * (xp.log(window) * (xp.as_tensor(slope).to(sigma.device) if is_tensor(sigma) else slope)).sum(-1)
 
 
 def numerical_rank(sigma, rtol: float | None = None):
@@ -158,9 +161,9 @@ class Moments(NamedTuple):
 
     count: int
     """N."""
-    mean: np.ndarray | torch.Tensor
+    mean: "np.ndarray | torch.Tensor"
     """(d,) in float64."""
-    scatter: np.ndarray | torch.Tensor
+    scatter: "np.ndarray | torch.Tensor"
     """Σ(z − mean)(z − mean)ᵀ, (d, d) in float64."""
     rounding: float
     """Spacing at 1 of the dtype in which the features came."""
@@ -347,7 +350,7 @@ def report(sigma, samples: int, dim: int, convention: Convention = LI2022, space
     ValueError for NaN, infinity, negative values, more values than d, and for more of them above float32's rounding
     than there can be: min(d, N), or min(d, N − 1) if centred, which means that the features were not.
     """
-    sigma = np.asarray(sigma.detach().cpu() if isinstance(sigma, torch.Tensor) else sigma)
+    sigma = np.asarray(sigma.detach().cpu() if is_tensor(sigma) else sigma)
     if sigma.ndim != 1:
         raise ValueError(f"the spectrum has shape {sigma.shape}; a report is about one spectrum, (modes,)")
     if len(sigma) > dim:
@@ -386,7 +389,7 @@ def measure(batches: Iterable, convention: Convention = LI2022, space: str | Non
 
     Raises as `moments`, `merge`, `singular_values` and `report` do, and for no batches.
     """
-    batches = [batches] if isinstance(batches, (np.ndarray, torch.Tensor)) else batches
+    batches = [batches] if isinstance(batches, np.ndarray) or is_tensor(batches) else batches
     rows = unit_rows if convention.normalised else _float64
     parts = (moments(rows(z))._replace(rounding=_rounding(z)) for z in batches)
     if (first := next(parts, None)) is None:
