@@ -5,12 +5,14 @@ import hashlib
 import json
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from deep.distributed import World
 from linear_theory import origin
+
+if TYPE_CHECKING:
+    from deep.distributed import World
 
 # Modules that `deep.runs` reaches and that change no number: what is shown and said of a run.
 _SILENT = ("deep.live", "deep.picture", "deep.presets", "deep.provenance")
@@ -33,8 +35,10 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(_code(), sort_keys=True).encode()).hexdigest()
 
 
-def provenance(world: World) -> dict:
+def provenance(world: "World") -> dict:
     """What a run was computed by and on."""
+    import torch
+
     cuda = world.device.type == "cuda"
     return {
         "fingerprint": fingerprint(),
