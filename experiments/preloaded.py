@@ -3,6 +3,7 @@
 Workers that start later, after somebody has edited a file, then still name the code that they carry out.
 """
 
+import deep.runs  # noqa: F401
 from deep.provenance import fingerprint
 from experiments.one_run import carry_out  # noqa: F401
 
