@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image
 
 from experiments.suites import SCALES
 from figures import data, runs, style
+from figures.places import Places
 from figures.registry import Picture, Recorded
 from figures.runs import FromRuns
 from linear_theory import origin
@@ -29,32 +30,6 @@ from linear_theory.files import prepare_file, replace_file
 
 LEVELS, SHARE = 8, 1e-3
 """A picture has drifted where more than this share of its pixels differ by more than so many of 256 levels."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are read from and written to."""
-
-    out: Path = Path("out/figures")
-    """Folder for the pictures; the data behind them go to its folder data/."""
-    results: Path = Path("out")
-    """Folder where the experiments have left their results."""
-    runs: Path = Path("runs")
-    """Folder of the run store, for the pictures of trained networks."""
-    scale: str = "cpu"
-    """Scale of the suites whose runs are shown: smoke, cpu, cifar, gpu or paper."""
-
-    def check(self) -> None:
-        """Raise ValueError where one of the folders is a file."""
-        refuse_files(out=self.out, results=self.results, runs=self.runs)
-
-
-def refuse_files(**folders: Path) -> None:
-    """Raise ValueError for the first of `folders`, by flag, that is a file or lies in one; none needs to exist."""
-    for flag, folder in folders.items():
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not there.is_dir():
-            raise ValueError(f"--{flag}: {there} is a file; name a folder")
 
 
 class Found(NamedTuple):
