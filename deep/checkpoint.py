@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
+from linear_theory.arrays import is_tensor
 from linear_theory.files import replace_file
 
 FORMAT = 1
@@ -205,6 +204,8 @@ def _present(folder: Path) -> dict[int, Path]:
 
 def _sealed(record: dict) -> tuple[memoryview, bytes]:
     """The record as a zip archive, and its comment: the digest of all bytes before it."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(record, buffer)
     archive = buffer.getbuffer()
@@ -216,6 +217,8 @@ def _sealed(record: dict) -> tuple[memoryview, bytes]:
 
 def _read(path: Path) -> Checkpoint | None:
     """The checkpoint in `path`, or None if the file is not as it was written. Raises ValueError for another format."""
+    import torch
+
     whole = memoryview(path.read_bytes())
     size = hashlib.sha256().digest_size
     if hashlib.sha256(whole[:-size]).digest() != whole[-size:]:
@@ -256,7 +259,7 @@ def _check_loadable(value, name: str) -> None:
     elif type(value) in (list, tuple):
         for k, entry in enumerate(value):
             _check_loadable(entry, f"{name}[{k}]")
-    elif not (isinstance(value, torch.Tensor) or value is None or type(value) in (bool, int, float, str)):
+    elif not (is_tensor(value) or value is None or type(value) in (bool, int, float, str)):
         raise TypeError(
             f"{name} is a {type(value).__name__}; a checkpoint holds tensors, numbers, text and their dicts"
         )

@@ -12,17 +12,16 @@ from deep.counter import fold
 from deep.diagnosis import Diagnosis, diagnose
 from deep.distributed import World
 from deep.evaluation import Part, evaluate_features, pixel_knn, representations
-from deep.picture import draw
 from deep.probe import linear_probe
 from deep.provenance import provenance
 from deep.recorder import rows_of
 from deep.references import reference
+from deep.run_folder import SUMMARY, tables
 from deep.siamese import Siamese
-from deep.table import export_npz, fingerprint, read
+from deep.table import export_npz, read
 from linear_theory.door import dumps
 from linear_theory.files import replace_file
 
-SUMMARY = "summary.json"
 _EVALUATED = int.from_bytes(b"knn")
 
 
@@ -65,11 +64,6 @@ def verdict(state: str, rows: list[dict]) -> Diagnosis:
     if not rows:
         return Diagnosis("", "Nothing was trained; the network is evaluated as initialised.", {})
     return diagnose(rows[0], rows[-1], rows)
-
-
-def tables(folder: Path) -> list[str]:
-    """Fingerprints of the run's two tables, by which it can be told that they still are as it left them."""
-    return [fingerprint(folder), fingerprint(folder / "evaluations")]
 
 
 def conclude(
@@ -135,6 +129,8 @@ def conclude(
         export = export_state_dict(backbone) if residual else backbone.state_dict()
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
     if picture:
+        from deep.picture import draw  # here, since a suite's runs have no picture
+
         title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
         draw(table, title, folder / "run.png")
         export_npz(folder, folder / "measurements.npz")

@@ -1,9 +1,7 @@
 """A run in the theory's units, and what the linear theory expects of it, said before the first step."""
 
 import math
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from deep.config import SET_PREDICTORS, Config, Method, predictor_learns
 from deep.optimisation import base_rates, rates
@@ -12,6 +10,9 @@ from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictor_rules import SET_RULES
 from linear_theory.unit_map import TrainingRecipe, predict, to_theory
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Noise(NamedTuple):
@@ -23,13 +24,14 @@ class Noise(NamedTuple):
     """A typical eigenvalue of X: tr X²/tr X, the mean eigenvalue weighted by variance."""
 
 
-@torch.no_grad()
-def measure_noise(first: torch.Tensor, second: torch.Tensor) -> Noise:
+def measure_noise(first: "torch.Tensor", second: "torch.Tensor") -> Noise:
     """σ² and x of features (N, n) of two views of N ≥ 2 images, X and X′ being Lemma 1's.
 
     tr X = E[f₁·f₂] and tr X′ = ½E‖f₁ − f₂‖²; tr X² = E[(f₁ᵢ·f₂ⱼ)(f₁ⱼ·f₂ᵢ)] over pairs of images i ≠ j, without the bias
     of order n/N that the estimated X's own square has. NaN where the views have no variance in common (tr X ≤ 0).
     """
+    import torch
+
     first, second = (as_tensor(v, "features", dtype=torch.float64) for v in (first, second))
     n, own, products = len(first), (first * second).sum(dim=1), first.mT @ second
     trace = float(own.mean())

@@ -1,12 +1,14 @@
 """SGD with its two groups of parameters, trunk and predictor, and their learning rates step by step."""
 
 import math
-from typing import NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, NamedTuple
 
 from deep.config import Optimisation
-from deep.siamese import Siamese
+
+if TYPE_CHECKING:
+    import torch
+
+    from deep.siamese import Siamese
 
 
 class Rates(NamedTuple):
@@ -34,8 +36,10 @@ def rates(o: Optimisation, step: int, steps_per_epoch: int) -> Rates:
     return Rates(factor * peak.trunk, peak.predictor * (1.0 if o.predictor_schedule == "constant" else factor))
 
 
-def make_optimiser(siamese: Siamese, o: Optimisation) -> torch.optim.SGD:
+def make_optimiser(siamese: "Siamese", o: Optimisation) -> "torch.optim.SGD":
     """SGD over all parameters that learn, BatchNorm's and biases included, as the papers have it."""
+    import torch
+
     decay = o.weight_decay if o.predictor_weight_decay is None else o.predictor_weight_decay
     groups = [
         {"params": [w for w in siamese.online.parameters() if w.requires_grad], "weight_decay": o.weight_decay},
@@ -45,7 +49,7 @@ def make_optimiser(siamese: Siamese, o: Optimisation) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
 
 
-def set_rates(optimiser: torch.optim.SGD, now: Rates) -> None:
+def set_rates(optimiser: "torch.optim.SGD", now: Rates) -> None:
     """Let the optimiser's two groups learn at these rates."""
     for group, rate in zip(optimiser.param_groups, now):
         group["lr"] = rate

@@ -5,12 +5,16 @@ import hashlib
 import json
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from deep.distributed import World
 from linear_theory import origin
+
+if TYPE_CHECKING:
+    import torch
+
+    from deep.distributed import World
 
 # Modules that `deep.runs` reaches and that change no number: what is shown and said of a run.
 _SILENT = ("deep.live", "deep.picture", "deep.presets", "deep.provenance")
@@ -33,8 +37,10 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(_code(), sort_keys=True).encode()).hexdigest()
 
 
-def provenance(world: World) -> dict:
+def provenance(world: "World") -> dict:
     """What a run was computed by and on."""
+    import torch
+
     cuda = world.device.type == "cuda"
     return {
         "fingerprint": fingerprint(),
@@ -50,8 +56,10 @@ def provenance(world: World) -> dict:
     }
 
 
-def instructions(device: torch.device) -> str:
+def instructions(device: "torch.device") -> str:
     """The instruction set that torch computes with there, on which rounding, and the precision `auto`, depend."""
+    import torch
+
     if device.type == "cuda":
         return "compute capability {}.{}".format(*torch.cuda.get_device_capability(device))
     return torch.backends.cpu.get_cpu_capability() + (" BF16" if cpu_has_bfloat16() else "")
@@ -71,4 +79,6 @@ def cpu_has_bfloat16() -> bool:
 
     Where ONEDNN_MAX_CPU_ISA forbids them, convolutions in bfloat16 fall back to plain loops, six times slower.
     """
+    import torch
+
     return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

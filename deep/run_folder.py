@@ -13,14 +13,13 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from deep import checkpoint
-from deep.conclusion import SUMMARY, tables
+from deep import checkpoint, table
 from deep.config import Config, to_json
 from deep.provenance import fingerprint
 from deep.table import RAW, ROWS
 from linear_theory.files import is_litter, refuse_broken_link
 
-CONFIG = "config.json"
+CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 def key(config: Config) -> str:
@@ -31,6 +30,11 @@ def key(config: Config) -> str:
 def default_folder(config: Config) -> Path:
     """runs/KEY."""
     return Path("runs") / key(config)
+
+
+def tables(folder: Path) -> list[str]:
+    """Fingerprints of the run's two tables, by which it can be told that they still are as it left them."""
+    return [table.fingerprint(folder), table.fingerprint(folder / "evaluations")]
 
 
 def whole_summary(folder: Path) -> dict | None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from deep.config import Config, predictor_learns
 from deep.expectation import Noise, recipe_of, units
@@ -181,6 +180,8 @@ def quantity(value: float, unit: str) -> str:
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Student's t-interval for the mean of at least two values."""
+    from scipy import stats
+
     n, mean = len(values), float(np.mean(values))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return mean - half, mean + half

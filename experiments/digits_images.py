@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from experiments.digits_views import SIDE, DigitViews
+from experiments.digits_setting import SIDE
+from experiments.digits_views import DigitViews
 from linear_theory.matrix_flow import Correlations
 
 SHOWN_MODES = 6

@@ -10,9 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import pad
 
+from experiments.digits_setting import SIDE
 from linear_theory.matrix_flow import Correlations, symmetric_part
-
-SIDE = 8
 
 
 @dataclass(frozen=True, eq=False)

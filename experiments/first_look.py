@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from deep import datasets
 from deep.config import Config, Monitor, check
-from deep.distributed import World
 from deep.presets import SIMSIAM_CIFAR10
 from deep.run_folder import default_folder
-from deep.runs import Place, execute, joined
-from experiments.first_look_record import compact, opening, recorded, refuse_another
 from linear_theory.door import Command
 from linear_theory.files import prepare_file, replace_file
+
+if TYPE_CHECKING:
+    from deep.distributed import World
 
 RECORDED, REHEARSED = Path("experiments/results/first_look.json"), Path("out/first_look/rehearsal.json")
 EPOCHS, TOY_EPOCHS = 100, 3
@@ -95,6 +93,8 @@ class FirstLook(Command):
 
     def run(self) -> dict:
         """Train what is not yet trained, and return the record. Raises ValueError for what cannot be done."""
+        from deep.runs import joined
+
         end = time.monotonic() + 60 * (np.inf if self.minutes is None else self.minutes)
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"--minutes is {self.minutes:g}; it must be above 0")
@@ -109,7 +109,10 @@ class FirstLook(Command):
                 )
             return self._look(world, end)
 
-    def _look(self, world: World, end: float) -> dict:
+    def _look(self, world: "World", end: float) -> dict:
+        from deep import datasets
+        from experiments.first_look_record import compact, opening, recorded, refuse_another
+
         path = prepare_file(self.out or (REHEARSED if self.rehearse else RECORDED), ".json")
         configs = self.configs()
         folders = {name: self.runs / default_folder(config).name for name, config in configs.items()}
@@ -154,8 +157,10 @@ class FirstLook(Command):
 
         return {name: fit(recipe.config) for name, recipe in RECIPES.items()}
 
-    def _carry_out(self, configs: dict[str, Config], folders: dict[str, Path], world: World) -> int:
+    def _carry_out(self, configs: dict[str, Config], folders: dict[str, Path], world: "World") -> int:
         """Train one recipe after the other, or go on with them; the signal that ended it, 0 where none did."""
+        from deep.runs import Place, execute
+
         for name, config in configs.items():
             place = Place(folders[name], resume=True, quiet=self.quiet)
             result = execute(config, place, world, preset_name="simsiam-cifar10")
@@ -252,6 +257,8 @@ def toy(config: Config) -> Config:
 
 def toy_images(folder: Path) -> Path:
     """Make an imagefolder of coloured stripes, 128 images to train on and 64 to test, in 4 classes by direction."""
+    from PIL import Image
+
     draw = np.random.default_rng(0)
     y, x = np.mgrid[:16, :16] / 16
     for part, count in (("train", 128), ("test", 64)):

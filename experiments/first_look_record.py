@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from deep import data_order, datasets
-from deep.conclusion import SUMMARY
 from deep.config import Config, to_json
 from deep.distributed import World
 from deep.image_files import image_paths
 from deep.presets import SIMSIAM_CIFAR10, changes
 from deep.provenance import provenance
-from deep.runs import CONFIG
+from deep.run_folder import CONFIG, SUMMARY
 from deep.table import Columns, read
 from linear_theory.door import dumps
 

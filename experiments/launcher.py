@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from deep.checkpoint import writer
 from deep.config import Config
-from deep.recorder import Stop
-from deep.runs import joined
+from deep.stopping import Stop
 from experiments.one_run import Outcome, Task, carry_out, found, stopped
 from experiments.progress import Board
 from experiments.slurm import Slurm
@@ -41,6 +38,8 @@ class InProcess:
 
         Raises ValueError where the device is not there.
         """
+        from deep.runs import joined
+
         with joined(self.device) as world:
             for k, task in enumerate(tasks):
                 if not stop.signal:
@@ -71,6 +70,8 @@ def choose(
     share that one. Raises ValueError where they belong to no pool, and for a `device` where Slurm says which.
     """
     if name == "auto":
+        import torch
+
         on_cpu = device == "cpu" or not torch.cuda.is_available()
         name = "pool" if workers is not None or on_cpu else "inprocess"
     if workers is not None and name != "pool":

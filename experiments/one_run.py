@@ -5,13 +5,14 @@ import signal
 import time
 import traceback
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from deep.checkpoint import Busy
 from deep.config import Config, Data
-from deep.distributed import World
 from deep.run_folder import CONFIG
-from deep.runs import Place, execute
+
+if TYPE_CHECKING:
+    from deep.distributed import World
 
 _FETCH = "fetch it with"
 State = Literal["finished", "diverged", "failed", "stopped", "busy"]
@@ -43,8 +44,10 @@ class Outcome(NamedTuple):
     """The signal that told it to stop."""
 
 
-def carry_out(task: Task, world: World) -> Outcome:
+def carry_out(task: Task, world: "World") -> Outcome:
     """Carry out a run or go on with it; whatever it raises is its outcome's reason."""
+    from deep.runs import Place, execute
+
     began, before = time.monotonic(), _stamp(task.folder)
     try:
         result = execute(task.config, Place(folder=task.folder, resume=True, quiet=True, picture=False), world)

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from deep.recorder import Stop
 from deep.run_folder import whole_summary
-from deep.runs import joined
+from deep.stopping import Stop
 from experiments.one_run import Outcome, Task, carry_out, failed, found, stopped
 
 PATIENCE = 30.0
@@ -113,6 +112,8 @@ class Chunk:
     def __call__(self) -> list[Outcome]:
         """The runs' outcomes, up to the one that was told to stop."""
         import torch
+
+        from deep.runs import joined
 
         torch.set_num_threads(self.threads)
         outcomes = []

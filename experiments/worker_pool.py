@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 
-from deep.recorder import Stop
+from deep.stopping import Stop
 from experiments.one_run import Outcome, Task, carry_out, failed, stopped
 
 ATTEMPTS = 2

@@ -1,4 +1,7 @@
-"""What `python -m figures` can be asked: to list, make and check pictures, and to draw a phase diagram."""
+"""What `python -m figures` can be asked: to list, make and check pictures, and to draw a phase diagram.
+
+What draws is imported where it is called, so that no help text and no list waits for it.
+"""
 
 import io
 import shlex
@@ -14,8 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from figures import data, made, phase, style
-from figures.made import Places
+from figures.places import Places
 from figures.registry import FIGURES
 from linear_theory.door import Command
 
@@ -46,6 +48,8 @@ class Make(Command):
     json: bool = False
 
     def run(self) -> dict:
+        from figures import made
+
         if self.name not in FIGURES:
             raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
         self.places.check()
@@ -65,6 +69,8 @@ class All(Command):
     json: bool = False
 
     def run(self) -> dict:
+        from figures import made
+
         self.places.check()
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         done = {}
@@ -77,6 +83,8 @@ class All(Command):
         return {name: path if path is None else str(path) for name, path in done.items()}
 
     def text(self, result: dict) -> str:
+        from figures import made
+
         absent = {name: made.how(name, FIGURES[name], self.places) for name, path in result.items() if not path}
         return "\n".join(absent.get(name) or f"{name}: {path}" for name, path in result.items())
 
@@ -92,6 +100,8 @@ class Check(Command):
     json: bool = False
 
     def run(self) -> dict:
+        from figures import made
+
         self.places.check()
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         found = {}
@@ -135,6 +145,8 @@ class Phase(Command):
     json: bool = False
 
     def run(self) -> dict:
+        from figures import data, phase, style
+
         dataset = data.read(self.file)
         shown = ["--variable", self.variable] if self.variable else []
         text = style.caption(

@@ -5,13 +5,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from linear_theory import origin as of_code
 from linear_theory.files import ENGINE, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 SILENT = ("figures.style", "figures.phase", "experiments.store")
 """What only draws; and the store of runs, since each run has a key of its own that follows from the code behind it."""
@@ -21,15 +24,19 @@ VALUES = "values"
 """What the digest of the values themselves is called, among those of what they were computed by."""
 
 
-def record(variables: dict, coords: dict, h: Hyperparameters, **more) -> xr.Dataset:
+def record(variables: dict, coords: dict, h: Hyperparameters, **more) -> "xr.Dataset":
     """A dataset with every parameter in its attributes: `more`, and those fields of `h` that are one number."""
+    import xarray as xr
+
     fixed = {name: value for name, value in vars(h).items() if value is not None and np.ndim(value) == 0}
     parameters = {name: value for name, value in {**fixed, **more}.items() if name not in coords}
     return xr.Dataset(variables, coords, attrs=parameters)
 
 
-def read(path: Path) -> xr.Dataset:
+def read(path: Path) -> "xr.Dataset":
     """The dataset in a NetCDF file, in memory. Raises OSError where there is none, ValueError where it is not one."""
+    import xarray as xr
+
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no such file", str(path))
     try:
@@ -38,15 +45,15 @@ def read(path: Path) -> xr.Dataset:
         raise ValueError(f"{path} cannot be read as a NetCDF file") from error
 
 
-def write(dataset: xr.Dataset, path: Path) -> None:
+def write(dataset: "xr.Dataset", path: Path) -> None:
     """Write a NetCDF file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_netcdf(dataset, path)
 
 
 def cached(
-    path: Path, compute: Callable[[], xr.Dataset], now: dict[str, str] | None = None
-) -> tuple[xr.Dataset, str | None]:
+    path: Path, compute: Callable[[], "xr.Dataset"], now: dict[str, str] | None = None
+) -> tuple["xr.Dataset", str | None]:
     """The dataset in `path` if the same `compute` made it, else a new one, written there.
 
     Returns (dataset, why it was computed; None where it was not). `compute` may be a functools.partial: its arguments,
@@ -62,7 +69,7 @@ def cached(
     return new, why
 
 
-def kept(path: Path, now: dict[str, str]) -> tuple[xr.Dataset | None, str | None]:
+def kept(path: Path, now: dict[str, str]) -> "tuple[xr.Dataset | None, str | None]":
     """(the dataset in `path`, why it is not what would be computed `now`); None for either where there is none.
 
     A file whose values are not those that were written with its origin is damaged, as one that cannot be read.
@@ -80,7 +87,7 @@ def kept(path: Path, now: dict[str, str]) -> tuple[xr.Dataset | None, str | None
     return old, _difference(origin, now)
 
 
-def digest(dataset: xr.Dataset) -> str:
+def digest(dataset: "xr.Dataset") -> str:
     """16 hexadecimal digits that follow from every value, name and attribute; the same before a file and after it."""
     found = hashlib.sha256(_attributes(dataset.attrs))
     for name in sorted(dataset.variables):

@@ -8,9 +8,8 @@ import ast
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,40 +22,14 @@ from PIL import Image
 
 from experiments.suites import SCALES
 from figures import data, runs, style
+from figures.places import Places
 from figures.registry import Picture, Recorded
 from figures.runs import FromRuns
 from linear_theory import origin
-from linear_theory.files import prepare_file, refuse_broken_link, replace_file
+from linear_theory.files import prepare_file, replace_file
 
 LEVELS, SHARE = 8, 1e-3
 """A picture has drifted where more than this share of its pixels differ by more than so many of 256 levels."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are read from and written to."""
-
-    out: Path = Path("out/figures")
-    """Folder for the pictures; the data behind them go to its folder data/."""
-    results: Path = Path("out")
-    """Folder where the experiments have left their results."""
-    runs: Path = Path("runs")
-    """Folder of the run store, for the pictures of trained networks."""
-    scale: str = "cpu"
-    """Scale of the suites whose runs are shown: smoke, cpu, cifar, gpu or paper."""
-
-    def check(self) -> None:
-        """Raise ValueError where one of the folders is a file."""
-        refuse_files(out=self.out, results=self.results, runs=self.runs)
-
-
-def refuse_files(**folders: Path) -> None:
-    """Raise ValueError for the first of `folders`, by flag, that is a file or lies in one; none needs to exist."""
-    for flag, folder in folders.items():
-        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-        refuse_broken_link(there)
-        if not there.is_dir():
-            raise ValueError(f"--{flag}: {there} is a file; name a folder")
 
 
 class Found(NamedTuple):

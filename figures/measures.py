@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from experiments import measures
 
@@ -73,6 +72,8 @@ def statistics_at(scale: str) -> dict[str, Statistic]:
 
 def interval(values, level: float = 0.95) -> tuple[float, float, int]:
     """(mean, half the width of Student's t interval, count) of the finite values; NaN where there are too few."""
+    from scipy import stats
+
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
     n = len(values)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from deep.expectation import Noise, units
 from figures import style
+from figures.arms import OVERVIEW as ARMS
 from figures.measures import Runs
 from linear_theory.fixed_points import critical_eta
 from linear_theory.hyperparameters import Hyperparameters
@@ -18,13 +19,6 @@ SIGMA2, START = 0.1, 0.5
 """Of the theory's mode: σ², and w_p = w at the start; its input variance is 1."""
 STRONG = 1.5
 """η/η_c of the theory's mode beyond the critical weight decay."""
-ARMS = {
-    "baseline": "stop-gradient and predictor",
-    "no-stop-gradient": "no stop-gradient",
-    "no-predictor": "no predictor",
-    "decay-64": "too much weight decay",
-}
-"""Arms of the suite, drawn in this order; theory has the same four."""
 LOOKS = {"baseline": "blue", "no-stop-gradient": "vermillion", "no-predictor": "orange", "decay-64": "green"}
 MODES = 3
 """Modes after the first whose alignment is drawn."""

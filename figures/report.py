@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments import ledger
 from experiments.claims import THEORY, Claim
 from experiments.store import ROOT, Store
-from figures.made import Places, not_planned, refuse_files
+from figures.places import Places, refuse_files
 from figures.registry import FIGURES
 from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
 from figures.runs import FromRuns
@@ -116,6 +116,8 @@ class Report(Command):
     json: bool = False
 
     def run(self) -> dict:
+        from figures.made import not_planned
+
         refuse_files(runs=self.runs, figures=self.figures)
         out = prepare_file(self.out, ".html")
         rows = ledger.rows(self.paper, self.scale, Store(self.runs))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 
 class Numbers(NamedTuple):
@@ -72,6 +71,8 @@ def interval(numbers: Numbers) -> Markup:
     """Seeds, below them interval and estimate, an axis with numbers, the threshold dashed; empty without numbers."""
     if numbers.estimate is None and not numbers.values:
         return Markup("")
+    from matplotlib.ticker import MaxNLocator
+
     low, high = min(numbers.drawn()), max(numbers.drawn())
     margin = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
     low, high = low - margin, high + margin

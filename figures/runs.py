@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import xarray as xr
-
+from experiments import evidence, store, suites
 from figures.data import origin
 from figures.measures import Runs
 from linear_theory.origin import digest
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,13 @@ class FromRuns:
     """A name in `experiments.suites`."""
     arms: tuple[str, ...]
     """All that `compute` may look at; arms that the suite lacks at a scale count as not measured."""
-    compute: Callable[[Runs], xr.Dataset]
+    compute: Callable[[Runs], "xr.Dataset"]
     ends: bool = False
     """Whether it looks at the beginnings and ends of runs alone, which a recorded run has as well."""
 
 
 def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     """The finished runs under `root` that the figure is of. Raises ValueError for a scale that there is not."""
-    from experiments import evidence, store, suites  # only here: they bring the training code along
-
     suite = suites.suite(source.suite, scale)
     arms = {name: suite.arms[name] for name in source.arms if name in suite.arms}
     kept = store.Store(root)
@@ -43,12 +44,10 @@ def gather(source: FromRuns, scale: str, root: Path) -> Runs:
 
 def planned(source: FromRuns, scale: str) -> bool:
     """Whether the suite has any of the arms at this scale. Raises ValueError for a scale that there is not."""
-    from experiments import suites
-
     return not suites.suite(source.suite, scale).arms.keys().isdisjoint(source.arms)
 
 
-def compute_from(source: FromRuns, runs: Runs) -> xr.Dataset:
+def compute_from(source: FromRuns, runs: Runs) -> "xr.Dataset":
     """The figure's data, with suite, scale and the runs that they come from as attributes."""
     used = [" ".join([arm, *(run.key for run in found.values())]) for arm, found in runs.records.items() if found]
     done = {name: (len(runs.of(name)), len(arm.seeds)) for name, arm in runs.arms.items()}

@@ -3,10 +3,7 @@
 The paper's numbers, and the arm of the suite that stands for each, are data: `tian2021_tables.json`.
 """
 
-import json
 import math
-from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -18,36 +15,6 @@ from figures.measures import FAMILIES, Runs, interval, statistics_at, value_of
 LINE = 0.29  # inches
 OFFSET = 0.18  # lines, between the seeds and their mean
 MARKS = dict(zip(FAMILIES, (style.ESTIMATE, style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]})))
-
-
-def read_tables(path: Path) -> dict[str, dict]:
-    """{name: table}, each with title, setting, source and cells of {row, column, paper: [mean, std], arm or null}."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {name: {"source": content["source"], **table} for name, table in content["tables"].items()}
-
-
-def rules_table(rules: Iterable[str], tables: Iterable[dict]) -> dict:
-    """A table of our own: every predictor that is set, under its arm's name, beside one learned by gradient.
-
-    The paper's number is that of the first cell in `tables` with the same arm; NaN where the paper has none.
-    """
-    cells = [cell for table in reversed([*tables]) for cell in reversed(table["cells"])]
-    known = {cell["arm"]: cell["paper"] for cell in cells}
-    lines = [("learned by gradient, EMA", "ema"), ("learned by gradient, no EMA", "baseline")]
-    lines += [(f"set: {rule}", rule) for rule in rules]
-    return {
-        "title": "Every predictor that is set",
-        "setting": "STL-10, ResNet-18, 100 epochs",
-        "cells": [
-            {"row": row, "column": "", "paper": known.get(arm, [math.nan] * 2), "arm": arm} for row, arm in lines
-        ],
-    }
-
-
-def arms_of(tables: Iterable[dict]) -> tuple[str, ...]:
-    """The arms that the tables' cells name, with either loss, each once."""
-    named = dict.fromkeys(cell["arm"] for table in tables for cell in table["cells"] if cell["arm"])
-    return tuple(prefix + arm for prefix in FAMILIES.values() for arm in named)
 
 
 def compute_table(runs: Runs, table: dict) -> xr.Dataset:

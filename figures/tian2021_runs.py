@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures import style
+from figures.arms import FIG2, FIG6, FIG6_REFERENCES
 from figures.measures import FAMILIES, Runs, interval, statistics_at, value_of
 
 LEADING = 8
@@ -19,13 +20,6 @@ LEADING = 8
 
 # ---------------------------------------------------- Figure 2: eigenspaces of F and the predictor over training
 
-FIG2 = {
-    "ema": "not symmetrised",
-    "symmetric-ema": "symmetrised",
-    "cosine/ema": "not symmetrised, cosine loss",
-    "cosine/symmetric-ema": "symmetrised, cosine loss",
-}
-"""The rows: arm of the suite, and what sets it apart; all have an EMA target."""
 ALWAYS = 2
 """The first rows are there even where the suite has no such arms."""
 SPECTRA = {"eigenvalues": "s", "predictor_spectrum": "p", "alignment": "alignment"}
@@ -149,15 +143,6 @@ def _upper(text) -> str:
 
 
 # -------------------------------------------- Figure 6: a larger predictor rate instead of EMA, symmetric predictor
-
-FIG6 = ("symmetric", "symmetric-alpha-2", "symmetric-alpha-4", "symmetric-alpha-8")
-"""Symmetric predictor, no EMA."""
-FIG6_REFERENCES = {"baseline": "not symmetric, no EMA", "symmetric-ema": "symmetric, EMA"}
-
-
-def arms_fig6() -> tuple[str, ...]:
-    """All arms that Figure 6 may show: of either loss."""
-    return tuple(prefix + arm for prefix in FAMILIES.values() for arm in (*FIG6, *FIG6_REFERENCES))
 
 
 def compute_fig6(runs: Runs) -> xr.Dataset:

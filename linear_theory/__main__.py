@@ -2,8 +2,7 @@
 
 import sys
 
-from linear_theory.commands import BasinFraction, Boundary, Branches, FixedPoints, Time, Trajectory
-from linear_theory.derivations import Derive
+from linear_theory.commands import BasinFraction, Boundary, Branches, Derive, FixedPoints, Time, Trajectory
 from linear_theory.door import main
 from linear_theory.phase_command import Phase
 from linear_theory.unit_map import Translate

@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from linear_theory.arrays import as_array, beside
+from linear_theory.arrays import as_array, beside, namespace
 from linear_theory.eigen import eigh
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.lengths import MATRIX, length, magnitude
 from linear_theory.matrix_flow import Correlations, Network, balance_matrix, symmetric_part
 from linear_theory.mode_flow import Mode
-from linear_theory.predictors import as_correlation, as_square, full_precision, identity_like, namespace
+from linear_theory.predictors import as_correlation, as_square, full_precision, identity_like
 
 
 class EigenvectorAlignment(NamedTuple):

@@ -20,6 +20,11 @@ def is_tensor(value) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def namespace(array):
+    """The module, `torch` or `numpy`, whose functions act on `array`."""
+    return sys.modules["torch"] if is_tensor(array) else np
+
+
 def as_array(value, name: str = "the array"):
     """`value` as a plain float array or tensor of its shape; without a copy where it is one already.
 

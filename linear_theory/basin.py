@@ -8,7 +8,6 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
 from linear_theory.arrays import as_float64, in_float64
 from linear_theory.fixed_points import RestPoints, discriminant, rest_points
@@ -96,6 +95,8 @@ def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
 
 def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
     """s on the manifold at every p0, for one set of hyperparameters: outward from the saddle on either side."""
+    from scipy.integrate import solve_ivp  # here, since importing it takes longer than what needs no border
+
     rest = RestPoints(*map(float, rest_points(h)))
     saddle = Saddle(rest.p_minus, h.alpha_p * rest.s_minus, rest.p_plus - rest.p_minus)
     d = p0 - rest.p_minus

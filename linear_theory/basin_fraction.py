@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
 
 from linear_theory.arrays import as_float64, as_int64
 from linear_theory.hyperparameters import Hyperparameters
@@ -36,6 +35,8 @@ def wilson_interval(count, n, confidence: float = 0.95) -> tuple[np.ndarray, np.
 
     Raises ValueError for n < 1, a count outside 0…n, or a confidence outside (0, 1).
     """
+    from scipy.special import ndtri
+
     count, n = np.broadcast_arrays(as_float64(count, "count"), as_float64(n, "n"))
     if not (n >= 1).all():
         raise ValueError("n must be at least 1")
@@ -43,7 +44,7 @@ def wilson_interval(count, n, confidence: float = 0.95) -> tuple[np.ndarray, np.
         raise ValueError("count must be from 0 to n")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence:g}; it must be in (0, 1)")
-    z2 = norm.ppf((1 + confidence) / 2) ** 2
+    z2 = ndtri((1 + confidence) / 2) ** 2
     centre = (count + z2 / 2) / (n + z2)
     half = np.sqrt(z2 * (count * (n - count) / n + z2 / 4)) / (n + z2)
     return np.where(count == 0, 0.0, centre - half), np.where(count == n, 1.0, centre + half)

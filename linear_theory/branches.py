@@ -5,16 +5,17 @@ Stability comes from the automatic Jacobian of the very flow that is simulated.
 """
 
 from dataclasses import fields
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
-import xarray as xr
 
 from linear_theory.arrays import as_float64, as_tensor
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import EmaMode, Mode, ema_mode_flow, mode_flow
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 BRANCHES = ("collapsed", "minus", "plus")
 VERDICTS = {"unstable": 0, "stable": 1, "marginal": 2, "absent": -1}
@@ -39,6 +40,8 @@ def stability(flow, state, *args, event_dims: int = 0) -> Stability:
     others to the batch. The coordinates are the fields, flattened, in their order. The verdict is about the
     linearisation alone; NaN anywhere gives "absent".
     """
+    import torch
+
     args = tuple(map(_tensors, args))
     state = _tensors(state)
     make, rates = type(state), flow(state, *args)
@@ -70,7 +73,7 @@ def stability(flow, state, *args, event_dims: int = 0) -> Stability:
     return Stability(jacobian, values, verdict.astype(np.int8))
 
 
-def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "ema"] = "mode") -> xr.Dataset:
+def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "ema"] = "mode") -> "xr.Dataset":
     """Fixed points of the mode flow (τ fixed) or the EMA mode flow (τ free) for every value of one parameter.
 
     parameter: a field of `Hyperparameters`; values: 1-D; h: the other parameters, numbers. Dimensions
@@ -82,6 +85,8 @@ def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "
 
     Raises ValueError for an unknown parameter, one that the flow does not have, values or hyperparameters out of range.
     """
+    import xarray as xr
+
     if flow not in _FLOWS:
         raise ValueError(f"flow is {flow!r}; it must be 'mode' or 'ema'")
     names = [f.name for f in fields(Hyperparameters) if f.name != _ABSENT_PARAMETER[flow]]
@@ -135,6 +140,8 @@ _ABSENT_PARAMETER = {"mode": "beta", "ema": "tau"}
 
 def _tensors(record: Any):
     """Arrays and numbers, inside NamedTuples and hyperparameters too, as float64 tensors; anything else unchanged."""
+    import torch
+
     if isinstance(record, tuple):
         return type(record)(*map(_tensors, record))
     if isinstance(record, Hyperparameters):

@@ -10,7 +10,7 @@ from linear_theory.basin_fraction import basin_fraction
 from linear_theory.boundary import trace_boundary
 from linear_theory.branches import VERDICTS, branches
 from linear_theory.door import Command
-from linear_theory.fate import ALIVE, COLLAPSED, FATES, UNDECIDED, simulate
+from linear_theory.fate import ALIVE, COLLAPSED, DIVERGED, FATES, UNDECIDED, simulate
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import EmaMode, Mode
@@ -190,7 +190,7 @@ class Boundary(Command):
             if self.exact:
                 return np.all([problem.survives(point, m) for m in modes], axis=0)
             fates = np.stack([problem.follow(point, x=m).fate for m in modes])
-            undecided = (fates == UNDECIDED).any(axis=0) & ~np.isin(fates, (COLLAPSED, 3)).any(axis=0)
+            undecided = (fates == UNDECIDED).any(axis=0) & ~np.isin(fates, (COLLAPSED, DIVERGED)).any(axis=0)
             return np.where(undecided, -1, (fates == ALIVE).all(axis=0))
 
         found = trace_boundary(survive, x.values, y.values, width=self.width, log=y.log)
@@ -265,3 +265,25 @@ class BasinFraction(Command):
             )
             lines.append(f"{v:g}\t" + "\t".join(cells))
         return "\n".join([*lines, f"n = {self.n}"])
+
+
+@dataclass(frozen=True)
+class Derive(Command):
+    """Derive the theory's equations from the simulated flows with symbols, and print them in LaTeX."""
+
+    name: str = "all"
+    """The derivation, or all of them."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        """{name: {statement, latex, holds}}, `holds` computed. Raises ValueError for an unknown name."""
+        from linear_theory.derivations import DERIVATIONS, derive  # here, as they bring SymPy along
+
+        derived = [derive(name) for name in (DERIVATIONS if self.name == "all" else [self.name])]
+        return {d.name: {"statement": d.statement, "latex": d.latex, "holds": d.holds} for d in derived}
+
+    def text(self, result: dict) -> str:
+        """Statement, verdict and LaTeX of each derivation."""
+        verdict = {True: "holds", False: "FAILS"}
+        return "\n\n".join(f"{n} ({verdict[r['holds']]}): {r['statement']}\n{r['latex']}" for n, r in result.items())

@@ -1,10 +1,8 @@
-"""The theory derived: every derivation by name, in LaTeX, and as a command."""
+"""The theory derived: every derivation by name, in LaTeX."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from linear_theory import matrix_derivations, mode_derivations
-from linear_theory.door import Command
 from linear_theory.symbolic import Derivation
 
 DERIVATIONS: dict[str, Callable[[], Derivation]] = {
@@ -43,23 +41,3 @@ def derive(name: str) -> Derivation:
 def latex(name: str) -> str:
     """The LaTeX of a derivation's equations, one a line. Raises ValueError for an unknown name."""
     return derive(name).latex
-
-
-@dataclass(frozen=True)
-class Derive(Command):
-    """Derive the theory's equations from the simulated flows with symbols, and print them in LaTeX."""
-
-    name: str = "all"
-    """The derivation, or all of them."""
-    json: bool = False
-    """Print one JSON object."""
-
-    def run(self) -> dict:
-        """{name: {statement, latex, holds}}, `holds` computed. Raises ValueError for an unknown name."""
-        derived = [derive(name) for name in (DERIVATIONS if self.name == "all" else [self.name])]
-        return {d.name: {"statement": d.statement, "latex": d.latex, "holds": d.holds} for d in derived}
-
-    def text(self, result: dict) -> str:
-        """Statement, verdict and LaTeX of each derivation."""
-        verdict = {True: "holds", False: "FAILS"}
-        return "\n\n".join(f"{n} ({verdict[r['holds']]}): {r['statement']}\n{r['latex']}" for n, r in result.items())

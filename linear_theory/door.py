@@ -19,6 +19,9 @@ from typing import Annotated, Union
 import numpy as np
 import tyro
 
+# How long a thread of a fused kernel spins at a barrier before it sleeps. The default is so long that on a busy machine
+# threads that wait keep off those that are waited for; sleeping at once costs more than a small kernel takes.
+_SPINNING = ("GOMP_SPINCOUNT", "20000")
 BAD_INPUT, INTERRUPTED, NO_READER = 2, 130, 141  # the last two are a shell's 128 + SIGINT and 128 + SIGPIPE
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes)
 
@@ -58,6 +61,7 @@ def main(program: str, description: str, commands: Commands, argv: list[str] | N
     (`… | head`). An instance among the commands brings other defaults than its class, a Group more commands under one
     name. The name of a lone command may be left out.
     """
+    os.environ.setdefault(*_SPINNING)  # read by the OpenMP runtime when torch is first imported, which is later
     status = 0
     try:
         command = _parse(program, description, commands, sys.argv[1:] if argv is None else argv)

@@ -6,9 +6,8 @@ accelerators too, where nobody has looked and a small matrix costs no more.
 """
 
 import numpy as np
-import torch
 
-from linear_theory.arrays import as_array
+from linear_theory.arrays import as_array, is_tensor, namespace
 
 
 def eigh(matrix):
@@ -27,6 +26,6 @@ def eigvalsh(matrix):
 def _in_double(matrix):
     """The array's module, the matrices to be decomposed, and the way back to their dtype."""
     matrix = as_array(matrix, "the matrix")
-    if isinstance(matrix, torch.Tensor):
-        return torch, matrix.double(), lambda found: found.to(matrix.dtype)
+    if is_tensor(matrix):
+        return namespace(matrix), matrix.double(), lambda found: found.to(matrix.dtype)
     return np, matrix.astype(float), lambda found: found.astype(matrix.dtype)

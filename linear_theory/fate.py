@@ -15,7 +15,6 @@ from linear_theory.alignment import alignment_operator_mode
 from linear_theory.basin import outcome_without_decay
 from linear_theory.fixed_points import rest_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import worth_compiling
 from linear_theory.mode_flow import EmaMode, Mode, balance, scaled, scales
 from linear_theory.trajectory import check_start, solve, trajectory
 
@@ -59,6 +58,8 @@ def simulate(
 
     Raises ValueError for NaN, s < 0 or hyperparameters out of range.
     """
+    from linear_theory.integrate import worth_compiling
+
     h = h.validate()
     fields = check_start(start, h)
     given = [v for v in vars(h).values() if v is not None]
@@ -89,6 +90,8 @@ def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float =
 
     Arguments and errors as in `simulate`; `p` and `s` are the state at t_end, not the limit.
     """
+    from linear_theory.integrate import worth_compiling
+
     h = h.validate()
     fields = check_start(start, h)
     shape = np.broadcast_shapes(*(v.shape for v in [*fields, *(v for v in vars(h).values() if v is not None)]))

@@ -16,7 +16,6 @@ from linear_theory.door import Command
 from linear_theory.fate import FATES
 from linear_theory.files import prepare_file, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import worth_compiling
 from linear_theory.phase_diagram import Axis, Descent, Problem, Start, boundary, check, parse_axis, phase_diagram
 
 _LONG = 3.0  # seconds after which a sweep shows its progress
@@ -62,6 +61,8 @@ class Phase(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
+        from linear_theory.integrate import worth_compiling
+
         x, y = parse_axis(self.x), parse_axis(self.y)
         discrete = self.lr is not None or "lr" in (x.name, y.name)
         descent = Descent(np.nan if self.lr is None else self.lr, self.momentum, self.steps) if discrete else None

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import xarray as xr
 
 from linear_theory import fate as fates
 from linear_theory.arrays import as_float64
@@ -17,9 +16,12 @@ from linear_theory.boundary import trace_boundary
 from linear_theory.discrete import Weights, descend, weights_flow
 from linear_theory.fate import ALIVE, COLLAPSED, DIVERGED, FATES, UNDECIDED, Fates, at_time, judge, simulate
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import METHOD
 from linear_theory.mode_flow import EmaMode, Mode, ScalarNetwork, scalar_network_flow
+from linear_theory.runge_kutta import METHOD
 from linear_theory.time_course import limit
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 THEORY = tuple(f.name for f in fields(Hyperparameters))
 START = ("p0", "s0", "tau0")
@@ -130,7 +132,7 @@ def phase_diagram(
     problem: Problem,
     spectrum: Sequence[float] = (),
     progress: Callable[[float], None] | None = None,
-) -> xr.Dataset:
+) -> "xr.Dataset":
     """The fate of every cell of a grid, with what it ended as, its time and K's sign: one vectorised call.
 
     Dimensions (y.name, x.name). Variables: `fate` (CF flags), `p` and `s` at the end (the limit, or the state at
@@ -141,6 +143,8 @@ def phase_diagram(
 
     Raises ValueError for equal axes or for values out of range, before any computing.
     """
+    import xarray as xr
+
     spectrum = as_float64(spectrum, "the spectrum")
     check(x, y, problem)
     began = time.perf_counter()
@@ -200,13 +204,15 @@ def check(x: Axis, y: Axis, problem: Problem) -> None:
         raise ValueError(f"budget is {problem.budget:g}; it must be above 0")
 
 
-def boundary(x: Axis, y: Axis, problem: Problem) -> xr.Dataset:
+def boundary(x: Axis, y: Axis, problem: Problem) -> "xr.Dataset":
     """The border of 'alive' in the plane of two axes: points along a dimension `boundary`, NaN between its lines.
 
     Analytic wherever theory knows it: the separatrix (fixed τ; `basin.critical_s0`), bisected to a thousandth of a
     cell, along y at every x and along x at every y. Numeric, from simulated fates and coarser, for an EMA, gradient
     descent or a finite t_end.
     """
+    import xarray as xr
+
     names = {x.name, y.name}
     moving = problem.h.beta is not None or "beta" in names
     analytic = not (moving or problem.descent or problem.t_end is not None or names & set(DESCENT))
@@ -295,6 +301,8 @@ def _descend_chunk(begin, h: Hyperparameters, lr, momentum, steps):
 
 def _origin(problem: Problem, names, spectrum, worst_error, began) -> dict:
     """What made a diagram: hyperparameters and starts that are not axes, method, tolerance, versions, hardware."""
+    import torch
+
     held = {k: v for k, v in vars(problem.h).items() if v is not None and k not in names}
     start = {k: v for k, v in vars(problem.start).items() if k not in names and v is not None}
     if problem.h.beta is None and "beta" not in names:

@@ -15,18 +15,12 @@ from functools import wraps
 from typing import Literal
 
 import numpy as np
-import torch
 
-from linear_theory.arrays import as_array, as_tensor, beside
+from linear_theory.arrays import as_array, as_tensor, beside, is_tensor, namespace
 from linear_theory.eigen import eigh, eigvalsh
 from linear_theory.matrix_flow import symmetric_part
 
 Normalisation = Literal["none", "spectral", "frobenius"]
-
-
-def namespace(array):
-    """The module, `torch` or `numpy`, whose functions act on `array`."""
-    return torch if isinstance(array, torch.Tensor) else np
 
 
 def full_precision(function):
@@ -35,9 +29,9 @@ def full_precision(function):
     @wraps(function)
     def suspended(*args, **kwargs):
         first = args[0] if args else next(iter(kwargs.values()), None)
-        if not isinstance(first, torch.Tensor):
+        if not is_tensor(first):
             return function(*args, **kwargs)
-        with torch.autocast(first.device.type, enabled=False):
+        with namespace(first).autocast(first.device.type, enabled=False):
             return function(*args, **kwargs)
 
     return suspended
@@ -163,8 +157,8 @@ def optimal_regression(F, cross, ridge=0.0, cutoff=None, check: bool = True):
 def identity_like(matrix):
     """The identity of the matrix's size, dtype and device."""
     n = matrix.shape[-1]
-    if isinstance(matrix, torch.Tensor):
-        return torch.eye(n, dtype=matrix.dtype, device=matrix.device)
+    if is_tensor(matrix):
+        return namespace(matrix).eye(n, dtype=matrix.dtype, device=matrix.device)
     return np.eye(n, dtype=matrix.dtype)
 
 
@@ -225,6 +219,8 @@ def as_square(matrix, name: str):
 
 def _require_correlation(F):
     """One verdict on the device, so one synchronisation; what is wrong is worked out only if something is."""
+    import torch
+
     F = as_tensor(F).detach()
     F = F / _nonzero(F.abs().amax((-2, -1), keepdim=True))
     tolerance = torch.finfo(F.dtype).eps ** 0.5
@@ -256,4 +252,4 @@ def _name(dtype):
 
 
 def _cast(array, dtype):
-    return array.to(dtype) if isinstance(array, torch.Tensor) else array.astype(dtype)
+    return array.to(dtype) if is_tensor(array) else array.astype(dtype)

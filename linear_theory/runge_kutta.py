@@ -9,9 +9,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
-
 from linear_theory.allocator import keep_memory
+from linear_theory.arrays import is_tensor, namespace
 from linear_theory.hyperparameters import Hyperparameters
 
 # Butcher's seven-stage method of order 6. Its nodes are whole sixths, so that an exact decay costs four products a
@@ -95,6 +94,7 @@ def fused(problem: Problem, compiler: str):
 
     compiler: of C++, for the CPU.
     """
+    import torch
     from torch._higher_order_ops.while_loop import while_loop  # here, as it comes with the whole of torch's compiler
 
     def loop(coarse, fine, before, widest, h, leaves, rates, count):
@@ -141,7 +141,7 @@ def _told(problem: Problem, coarse, fine, before, widest):
     error = _larger(_gap(problem, fine, coarse), before)
     extrapolated = [f + (f - c) * EXTRAPOLATION for f, c in zip(fine, coarse)]
     error = error + widest * (widest > APART)
-    if isinstance(error, torch.Tensor):
+    if is_tensor(error):
         return extrapolated, error.nan_to_num(nan=math.inf, posinf=math.inf)
     return extrapolated, error if error == error else math.inf
 
@@ -155,9 +155,9 @@ def _gap(problem: Problem, fine, coarse):
 
 def _larger(a, b):
     """The larger of two numbers or tensors, elementwise; NaN if either is."""
-    if isinstance(a, torch.Tensor):
-        return torch.maximum(a, b) if isinstance(b, torch.Tensor) else a.clamp(min=b)
-    return a if a > b or a != a else b
+    if isinstance(a, float):
+        return a if a > b or a != a else b
+    return namespace(a).maximum(a, b) if is_tensor(b) else a.clamp(min=b)
 
 
 def _stepper(problem: Problem, h, leaves, rates):
@@ -165,7 +165,7 @@ def _stepper(problem: Problem, h, leaves, rates):
     the rates of exact decays."""
     flow, kind, _, decaying = problem
     args = problem.arguments(leaves)
-    twelfth = [torch.exp(v) if isinstance(v, torch.Tensor) else math.exp(v) for v in (rate * h / -12 for rate in rates)]
+    twelfth = [v.exp() if is_tensor(v) else math.exp(v) for v in (rate * h / -12 for rate in rates)]
 
     def step(y, h, powers):
         exact = [powers[decaying.index(name)] if name in decaying else None for name in kind._fields]

@@ -10,15 +10,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from linear_theory.arrays import as_array, as_float64
+from linear_theory.arrays import as_array, as_float64, is_tensor, namespace
 from linear_theory.lengths import length, magnitude
-from linear_theory.predictors import namespace
 from linear_theory.white_noise import white_noise_spectrum
+
+if TYPE_CHECKING:
+    import torch
 
 FLOAT32 = 2.0**-23  # distance from 1 to the next float32, the precision that published spectra were computed in
 _SQUARABLE = 2.0**-400  # of features as small the squares lose digits
@@ -28,9 +29,7 @@ FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)
 def _float64(array):
     """`array` (list, array or tensor) in float64, cut off from any gradient."""
     array = as_array(array)
-    if isinstance(array, torch.Tensor):
-        return array.detach().to(torch.float64)
-    return array.astype(np.float64)
+    return array.detach().double() if is_tensor(array) else array.astype(np.float64)
 
 
 def _rounding(array) -> float:
@@ -45,7 +44,7 @@ def _checked(sigma):
     xp = namespace(sigma)
     if sigma.ndim == 0 or 0 in sigma.shape:
         raise ValueError(f"the spectrum has shape {tuple(sigma.shape)}; it needs at least one singular value")
-    if sigma.dtype in (torch.float16, torch.bfloat16, np.float16):
+    if str(sigma.dtype).removeprefix("torch.") in ("float16", "bfloat16"):
         raise ValueError(f"the spectrum is {sigma.dtype}; take singular values of float32 or float64 features")
     sigma = _float64(sigma)
     if not bool(xp.isfinite(sigma).all()):
@@ -60,7 +59,7 @@ def _checked(sigma):
 def _relative(sigma):
     """σ/σ₁ in float64, largest first: no square of it overflows."""
     sigma = _checked(sigma)
-    rising = sigma.sort(-1).values if isinstance(sigma, torch.Tensor) else np.sort(sigma, -1)
+    rising = sigma.sort(-1).values if is_tensor(sigma) else np.sort(sigma, -1)
     sigma = namespace(sigma).flip(rising, (-1,))
     return sigma / sigma[..., :1]
 
@@ -140,7 +139,7 @@ def alpha_req(sigma, first: int = FIT[0], last: int = FIT[1], weighted: bool = T
     slope = w * (x - np.average(x, weights=w))
     slope /= slope @ x
     xp = namespace(sigma)
-    return -2 * (xp.log(window) * (torch.as_tensor(slope).to(sigma.device) if xp is torch else slope)).sum(-1)
+    return -2 * (xp.log(window) * (xp.as_tensor(slope).to(sigma.device) if is_tensor(sigma) else slope)).sum(-1)
 
 
 def numerical_rank(sigma, rtol: float | None = None):
@@ -160,13 +159,13 @@ class Moments(NamedTuple):
 
     count: int
     """N."""
-    mean: np.ndarray | torch.Tensor
+    mean: "np.ndarray | torch.Tensor"
     """(d,) in float64, in the unit below."""
-    scatter: np.ndarray | torch.Tensor
+    scatter: "np.ndarray | torch.Tensor"
     """Σ(z − mean)(z − mean)ᵀ, (d, d) in float64, in that unit squared."""
     rounding: float
     """Spacing at 1 of the dtype in which the features came."""
-    unit: np.ndarray | torch.Tensor
+    unit: "np.ndarray | torch.Tensor"
     """1, or a power of two for features so small that their squares would vanish."""
 
 

@@ -9,7 +9,6 @@ fractions where the roots lie far apart, and an atanh/atan form through the crit
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import elementwise
 
 from linear_theory.arrays import as_float64
 from linear_theory.fixed_points import discriminant
@@ -77,6 +76,8 @@ def position(p_start, t, h: Hyperparameters) -> np.ndarray:
     moving = (start != final) & (t > 0)
     result = start.copy()
     if moving.any():
+        from scipy.optimize import elementwise  # here, since `time_between` needs no SciPy
+
         args = (start[moving], final[moving], (t * h.x)[moving], *(v[moving] for v in cubic))
         bracket = (np.zeros(args[0].shape), np.full(args[0].shape, _LATEST))
         found = elementwise.find_root(

@@ -1,12 +1,12 @@
 """Trajectories of modes at stated times, in the user's units: scaled, balanced where that holds, and integrated."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from linear_theory.arrays import in_float64
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import Solution, integrate
 from linear_theory.mode_flow import (
     BalancedMode,
     EmaMode,
@@ -21,8 +21,11 @@ from linear_theory.mode_flow import (
     scales,
 )
 
+if TYPE_CHECKING:
+    from linear_theory.integrate import Solution
 
-def trajectory(start: Mode | EmaMode, h: Hyperparameters, t, tolerance: float = 1e-9, **options) -> Solution:
+
+def trajectory(start: Mode | EmaMode, h: Hyperparameters, t, tolerance: float = 1e-9, **options) -> "Solution":
     """The mode at time(s) `t` from `start`: fields and hyperparameters broadcast; see `integrate` for t and options.
 
     With `h.beta` the start is an EmaMode and its τ moves; else a Mode and τ is fixed. Errors are in scaled units: of p
@@ -52,12 +55,14 @@ def check_start(start: Mode | EmaMode, h: Hyperparameters) -> list[np.ndarray]:
     return fields
 
 
-def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution:
+def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> "Solution":
     """`integrate` for a problem in scaled units (see `scales`); one equation fewer where the balance is of use.
 
     It is where η_p = η, τ is fixed and no mode starts below the parabola: there s = p² + c is a difference, and the
     tiny s that decides such a mode's fate would drown in its rounding.
     """
+    from linear_theory.integrate import integrate
+
     if isinstance(state, EmaMode):
         return _solve_ema(state, hat, t, **options)
     c = balance(state, hat)
@@ -69,8 +74,10 @@ def solve(state: Mode | EmaMode, hat: Hyperparameters, t, **options) -> Solution
     return replace(solution, state=mode_of(solution.state, hat))
 
 
-def _solve_ema(state: EmaMode, hat: Hyperparameters, t, **options) -> Solution:
+def _solve_ema(state: EmaMode, hat: Hyperparameters, t, **options) -> "Solution":
     """With a moving target, in the weights: w passes through 0 from p < 0, where τ = w_a/w is infinite for a moment."""
+    from linear_theory.integrate import integrate
+
     w = np.sqrt(state.s)
     wa = np.where(w > 0, state.tau * w, 0.0)  # without features τ means nothing, and comes out as NaN
     solution = integrate(scalar_network_flow, ScalarNetwork(state.p, w, wa), hat, t=t, **options)

@@ -7,7 +7,8 @@ import pytest
 import sympy as sp
 
 from linear_theory import door, matrix_derivations, mode_derivations
-from linear_theory.derivations import DERIVATIONS, Derive, derive, latex
+from linear_theory.commands import Derive
+from linear_theory.derivations import DERIVATIONS, derive, latex
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import Mode, mode_flow
 from linear_theory.symbolic import Derivation, entries, equal, explicit, gradient, matrices, rate

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-import deep.conclusion
+import deep.picture
 import deep.recorder
 from deep.config import Config, Monitor, Optimisation
 from deep.datasets import Dataset, ImageSet
@@ -216,7 +216,7 @@ def test_repeated_it_trains_nothing_again(rehearsed, monkeypatch):
     [
         (deep.recorder.Recorder, "wants", 6),  # in training, where the run keeps its state
         (deep.recorder.Recorder, "wants", 17),  # in that of the second
-        (deep.conclusion, "draw", 1),  # out of training, where nobody else takes the signal
+        (deep.picture, "draw", 1),  # out of training, where nobody else takes the signal
     ],
 )
 def test_stopped_it_goes_on_with_the_same_command(tmp_path, rehearsed, monkeypatch, owner, name, call):
@@ -314,7 +314,7 @@ def test_without_an_accelerator_it_says_so(tmp_path, monkeypatch):
 
 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.first_look.joined", lambda device: nullcontext(SimpleNamespace(size=2)))
+    monkeypatch.setattr("deep.runs.joined", lambda device: nullcontext(SimpleNamespace(size=2)))
     with pytest.raises(ValueError, match="without torchrun"):
         rehearsal(tmp_path).run()
 

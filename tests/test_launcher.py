@@ -20,7 +20,7 @@ import torch
 from deep import checkpoint, runs, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import launcher as launchers
-from experiments import one_run, worker_pool
+from experiments import worker_pool
 from experiments.launcher import InProcess, Pool, choose, launch
 from experiments.one_run import Outcome, sentence
 from experiments.slurm import Slurm
@@ -333,13 +333,13 @@ def test_a_run_that_another_finished_while_its_lock_was_waited_for_is_not_fresh(
     theirs, ours = elsewhere.folder(config), store.folder(config)
     ours.mkdir(parents=True)
     os.link(theirs / "config.json", ours / "config.json")  # they have begun
-    original = one_run.execute
+    original = runs.execute
 
     def execute(*arguments):
         put(theirs, ours)
         return original(*arguments)
 
-    monkeypatch.setattr(one_run, "execute", execute)
+    monkeypatch.setattr(runs, "execute", execute)
     outcome = carried_out([config], store, InProcess("cpu"))[0]
     assert (outcome.state, outcome.fresh) == ("finished", False)
     assert written(store) == written(elsewhere)

@@ -18,9 +18,6 @@ from sklearn.datasets import load_digits
 from experiments import digits_comparison, linear_digits
 from experiments.__main__ import COMMANDS
 from experiments.digits_comparison import (
-    LEADING,
-    VARIANTS,
-    Setting,
     agreement,
     measure,
     measured,
@@ -29,8 +26,9 @@ from experiments.digits_comparison import (
     start,
 )
 from experiments.digits_images import decoder, patterns, recovered, same_sign, singular_directions, upright
+from experiments.digits_setting import LEADING, VARIANTS, Setting
 from experiments.digits_views import digit_views
-from experiments.linear_digits import LinearDigits
+from experiments.linear_digits_command import LinearDigits
 from experiments.run_store import RunStore, Unit
 from figures import linear_digits as pictures
 from linear_theory.door import main, sentences

@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from experiments.suites import suite
 from figures import data, tables
+from figures.arms import arms_of
 from figures.measures import FAMILIES, STATISTICS, interval
 from figures.registry import FIGURES, TABLES
 from figures.runs import FromRuns
@@ -80,7 +81,7 @@ def test_a_setting_has_one_arm_and_an_arm_one_setting():
         arms = [cell["arm"] for cell in table["cells"] if cell["arm"]]
         assert len(arms) == len(set(arms)) * (2 if name == "table8" else 1)
     named = {cell["arm"] for table in TABLES.values() for cell in table["cells"]} - {None}
-    assert set(tables.arms_of(TABLES.values())) == named | {f"cosine/{arm}" for arm in named}
+    assert set(arms_of(TABLES.values())) == named | {f"cosine/{arm}" for arm in named}
 
 
 # ---------------------------------------------------------------------------------------------- computed and drawn
@@ -89,7 +90,7 @@ def test_a_setting_has_one_arm_and_an_arm_one_setting():
 def test_compute_reads_each_cell_off_its_arms():
     table = TABLES["table3"]
     unknown = ("bias", "cosine/ema")
-    taken = made_up_runs(tables.arms_of([table]), missing=("mlp",), unknown=unknown, diverging=("ema",))
+    taken = made_up_runs(arms_of([table]), missing=("mlp",), unknown=unknown, diverging=("ema",))
     d = tables.compute_table(taken, table)
     for k, cell in enumerate(table["cells"]):
         for loss, prefix in FAMILIES.items():
@@ -127,10 +128,10 @@ def test_draw_says_why_a_number_is_missing():
     assert absent == sum(cell["arm"] in (None, "mlp") for cell in TABLES["table3"]["cells"])
     assert shown.count("not measured") == 2 and shown.count("not in the suite") == 2 * absent
     assert sum("(n = 2, 1 not finite)" in text for text in shown) == 2
-    arms = tables.arms_of([TABLES["table2"]])
-    lost = made_up_runs(arms, seeds=(0,), diverging=arms)
+    named = arms_of([TABLES["table2"]])
+    lost = made_up_runs(named, seeds=(0,), diverging=named)
     d = tables.compute_table(lost, TABLES["table2"]).assign_attrs(scale="cpu")
-    assert texts(tables.draw_table(d)).count("not finite") == 2 * len(arms)
+    assert texts(tables.draw_table(d)).count("not finite") == 2 * len(named)
 
 
 @pytest.mark.parametrize("scale", ["cifar", "gpu", "paper"])

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 from scipy.optimize import brentq
@@ -281,12 +282,12 @@ def test_a_claim_fails_where_the_theory_is_perturbed(name, fresh, monkeypatch):
         ("no-predictor", (matrices, "network_flow", shrinking)),
         ("obs6", (alignment, "alignment_operator_mode", lambda state, h: state.p * h.alpha_p - 1.0)),
         ("alignment-sufficient", (alignment, "misalignment", always(np.ones((21, 8))))),
-        ("weight-decay-units", (predictors.torch.optim, "SGD", None)),
+        ("weight-decay-units", (torch.optim, "SGD", None)),
     ],
 )
 def test_what_is_stated_wrongly_would_hold_in_a_world_where_it_is_true(name, perturbation, fresh, monkeypatch):
     if name == "weight-decay-units":
-        monkeypatch.setattr(predictors.torch.optim, "SGD", Plain)
+        monkeypatch.setattr(torch.optim, "SGD", Plain)
     else:
         monkeypatch.setattr(*perturbation)
     assert verdict(f"{name}-as-stated") == "holds"

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from linear_theory.alignment import alignment_operator_mode
+from linear_theory.branches import stability
 from linear_theory.door import dumps
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.mode_flow import Mode, ScalarNetwork, mode_flow, scalar_network_flow
-from linear_theory.unit_map import TrainingRecipe, Translate, predict, to_recipe, to_theory
+from linear_theory.mode_flow import EmaMode, Mode, ScalarNetwork, ema_mode_flow, mode_flow, scalar_network_flow
+from linear_theory.unit_map import TrainingRecipe, Translate, _jacobian, predict, to_recipe, to_theory
 
 STYLES = ("coupled", "decoupled", "decoupled_plain")
 START = ScalarNetwork(0.3, 0.5, 0.4)
@@ -332,3 +333,11 @@ def test_the_command_returns_numbers_and_sentences():
     assert result["sentences"][1] in command.text(command.run())
     collapsed = json.loads(dumps(Translate(weight_decay=1.0).run()))
     assert collapsed["p_plus"] is None and collapsed["beta"] is None and collapsed["regime"] == "collapse_only"
+
+
+@pytest.mark.parametrize("eta_p", [None, 0.005])
+def test_the_jacobian_without_torch_is_that_of_automatic_differentiation(eta_p):
+    h = Hyperparameters(sigma2=0.3, eta=0.02, alpha_p=7.0, beta=0.4, eta_p=eta_p, x=1.5)
+    for flow, state in ((mode_flow, Mode(0.4, 0.03)), (ema_mode_flow, EmaMode(0.4, 0.03, 0.9))):
+        expected = stability(flow, state, h).jacobian
+        np.testing.assert_allclose(_jacobian(flow, state, h), expected, rtol=1e-14, atol=1e-16)

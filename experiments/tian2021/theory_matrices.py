@@ -13,7 +13,6 @@ from experiments.tian2021.theory_modes import digits
 from linear_theory import alignment, nonisotropic
 from linear_theory.fixed_points import critical_eta, rest_points
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate
 from linear_theory.matrix_flow import (
     Aligned,
     Correlations,
@@ -167,6 +166,8 @@ def _alone(state: Predictor, F, h: Hyperparameters) -> Predictor:
 
 
 def _matrices(flow, start, *args, t):
+    from linear_theory.integrate import integrate
+
     return integrate(flow, start, *args, t=t, tolerance=TOLERANCE, event_dims=2, compiled=False).state
 
 

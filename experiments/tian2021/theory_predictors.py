@@ -6,14 +6,12 @@ Each function computes one number over a stated grid by simulation; the closed f
 import functools
 
 import numpy as np
-import torch
 
 from experiments.tian2021.theory_matrices import problem
 from experiments.tian2021.theory_modes import digits
 from linear_theory import closed_loop, unit_map
 from linear_theory.closed_loop import Amplitudes, SetPredictor, closed_loop_flow, isotropic_regression
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate
 from linear_theory.matrix_flow import Correlations, Switches, network_flow
 from linear_theory.predictors import directpred_spectrum, directset_spectrum
 
@@ -24,6 +22,8 @@ WEAK = 1e-4
 
 def run(r0, h: Hyperparameters, spectrum, *parameters, t, tolerance=1e-5) -> np.ndarray:
     """r at the times t, (times, n, modes), of a predictor set from the views' correlation."""
+    from linear_theory.integrate import integrate
+
     start = Amplitudes(np.asarray(r0, dtype=float))
     options = {"tolerance": tolerance, "event_dims": 1, "compiled": False}
     return integrate(closed_loop_flow, start, h, spectrum, "views", *parameters, t=np.asarray(t), **options).state.r
@@ -38,6 +38,8 @@ def optimal_predictor(t: float = 40.0) -> tuple[float, float]:
 
     Both are the least of 6 random encoders; the learned predictor starts from where the regression would put it.
     """
+    from linear_theory.integrate import integrate
+
     start, _ = problem()
     data = Correlations(np.eye(4), 0.2 * np.eye(4))
     h = Hyperparameters(sigma2=0.2, eta=0.04)
@@ -134,6 +136,8 @@ def decay_digits(weight_decay: float = 4e-4, steps: int = 300) -> tuple[float, f
     The rate is per unit of the flow's time, lr/(1 − momentum) a step, over the last two thirds of the run: the worst of
     lr 0.01 and 0.03, momentum 0 and 0.9.
     """
+    import torch
+
     errors = []
     for lr, momentum in ((0.01, 0.0), (0.03, 0.0), (0.01, 0.9), (0.03, 0.9)):
         weight = torch.ones((), dtype=torch.float64, requires_grad=True)
