@@ -1,7 +1,6 @@
 """Who watches a run: measures, writes the table, evaluates, keeps checkpoints, and knows when to stop."""
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from deep.live import View
 from deep.monitor import DECOMPOSED_UP_TO, BalanceResidual, balance_applies, follow_target, measure, to_host
 from deep.provenance import fingerprint
 from deep.siamese import Outputs, Siamese
+from deep.stopping import Stop
 from deep.table import Columns, Table, read
 from deep.training import Clock, Plan
 from linear_theory.matrix_flow import Network
@@ -30,32 +30,6 @@ def rows_of(columns: Columns) -> list[dict]:
             if not math.isnan(value):
                 row[name] = value
     return rows
-
-
-class Stop:
-    """Remembers SIGTERM and Ctrl-C, so that a run can finish its step and keep its state; a second one is obeyed."""
-
-    def __init__(self):
-        self.signal = 0
-        self.before: dict = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self.before[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: whoever runs us has to stop us
-                break
-        return self
-
-    def __exit__(self, *error):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number, frame):
-        if self.signal:
-            signal.signal(number, self.before[number])
-            signal.raise_signal(number)
-        self.signal = number
 
 
 class Recorder:
@@ -174,10 +148,10 @@ class Recorder:
         return True
 
     def must_stop(self) -> bool:
-        """Whether a signal has come, here or to another process."""
+        """Whether a signal has come, here or to another process; all then leave with the same one."""
         if not agree(bool(self.stop.signal)):
             return False
-        self.stop.signal = self.stop.signal or signal.SIGTERM
+        self.stop.signal = int(gathered(torch.tensor([self.stop.signal]), dim=0).max())
         return True
 
     # ------------------------------------------------------------ parts

@@ -6,15 +6,16 @@ be on a disk that launcher and nodes share.
 """
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from deep.recorder import Stop
 from deep.run_folder import whole_summary
 from deep.runs import joined
+from deep.stopping import Stop
 from experiments.one_run import Outcome, Task, carry_out, failed, found, stopped
 
 PATIENCE = 30.0
@@ -120,6 +121,7 @@ class Chunk:
             for task in self.tasks:
                 outcomes.append(carry_out(task, world))
                 if outcomes[-1].state == "stopped":
+                    _hand_on(outcomes[-1].signal)
                     break
         return outcomes
 
@@ -128,6 +130,13 @@ class Chunk:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _hand_on(number: int) -> None:
+    """Now that the run's state is kept, let submitit act on the signal if it waits for it: it queues the job again."""
+    handler = signal.getsignal(number)
+    if callable(handler) and handler is not signal.default_int_handler:
+        handler(number, None)
 
 
 # ---------------------------------------------------------------- submitit

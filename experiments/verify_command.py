@@ -72,7 +72,7 @@ class Verify(Command):
         return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows)])
 
     def status(self, result: Verified) -> int:
-        """0, whatever the verdicts; 1 where a missing run failed; 128 + the signal where one told it to stop."""
+        """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""
         return exit_status(result.carried_out)
 
 

@@ -1,10 +1,30 @@
 """Files are written whole or not at all, and whether they can be is known before anything is computed."""
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 ENGINE = "h5netcdf"
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/stopgrad, or ~/.cache/stopgrad, be it there or not."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad"
+    except RuntimeError:  # no $HOME, and a user without a name
+        return passing_folder()
+
+
+@functools.cache
+def passing_folder() -> Path:
+    """A temporary folder, the same for the whole process and removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="stopgrad-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
