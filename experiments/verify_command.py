@@ -101,7 +101,13 @@ def table(title: str, rows: list[Row], width: int | None = None) -> str:
         grid.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
         grid.add_row(*(read(row) for read in columns.values()))
-    console = Console(file=io.StringIO(), width=width or max(Console().width, 100), highlight=False, markup=False)
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=False,
+        width=width or max(Console().width, 100),
+        highlight=False,
+        markup=False,
+    )
     console.print(grid)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

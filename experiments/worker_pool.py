@@ -18,6 +18,7 @@ from multiprocessing import connection
 
 from deep.stopping import REQUEST, Stop
 from experiments.one_run import Outcome, Task, carry_out, failed, stopped
+from linear_theory.files import room_for_sockets
 
 ATTEMPTS = 2
 GRACE = 30.0
@@ -119,6 +120,7 @@ def _started(context, arguments: tuple):
 
     Raises ValueError where that fails too.
     """
+    room_for_sockets()
     for tries in range(1, ATTEMPTS + 1):
         process = context.Process(target=_work, args=arguments, name="run")
         try:

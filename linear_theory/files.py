@@ -27,6 +27,15 @@ def passing_folder() -> Path:
     return folder
 
 
+def room_for_sockets() -> None:
+    """Let this process make its temporary files in /tmp where $TMPDIR, as on many clusters, is too long a name.
+
+    Processes talk through sockets there, whose names have 107 bytes at most.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > 70:
+        tempfile.tempdir = "/tmp"
+
+
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(draft)` on a draft beside `path` with the same suffix, then put it in place: never half a file."""
     draft = path.with_name(f".{os.getpid()}-{path.name}")
