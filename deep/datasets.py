@@ -25,7 +25,7 @@ from deep import counter
 from deep.config import Data
 from deep.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
 from linear_theory.arrays import as_int64
-from linear_theory.files import is_litter
+from linear_theory.files import cache_folder, is_litter
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
 _DIGITS, _SUBSET, _POINTS = (int.from_bytes(word) for word in (b"digits", b"subset", b"points"))  # keys of their own
@@ -96,11 +96,6 @@ def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Data
     kept = choose_fraction(whole.train.labels, data.fraction, seed)
     train = whole.train if data.fraction == 1 else take(whole.train, kept)
     return replace(whole, train=_on(train, device), test=_on(whole.test, device), key=digest(whole.key, kept))
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept unless told otherwise: $XDG_CACHE_HOME/stopgrad, or ~/.cache/stopgrad."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad"
 
 
 def take(images: ImageSet | ImageFiles, indices: torch.Tensor) -> ImageSet | ImageFiles:

@@ -6,6 +6,7 @@ can be told apart with the common colour-vision deficiencies.
 
 from pathlib import Path
 
+from linear_theory.drawing import SHIPPED  # isort: skip (before matplotlib)
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,7 +23,7 @@ THRESHOLD = 0.9
 """Alignment that counts as reached."""
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BDBDBD"
-_STYLE = {
+_STYLE = SHIPPED | {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,

@@ -1,7 +1,6 @@
 """Who watches a run: measures, writes the table, evaluates, keeps checkpoints, and knows when to stop."""
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,10 +148,10 @@ class Recorder:
         return True
 
     def must_stop(self) -> bool:
-        """Whether a signal has come, here or to another process."""
+        """Whether a signal has come, here or to another process; all then leave with the same one."""
         if not agree(bool(self.stop.signal)):
             return False
-        self.stop.signal = self.stop.signal or signal.SIGTERM
+        self.stop.signal = int(gathered(torch.tensor([self.stop.signal]), dim=0).max())
         return True
 
     # ------------------------------------------------------------ parts

@@ -47,7 +47,7 @@ def text(summary: dict) -> str:
     for name, found in (summary.get("references") or {}).items():
         if found:
             table.add_row(f"kNN accuracy of the {name} network", "", _number(found["knn"]))
-    paper = Console(file=io.StringIO(), width=110)
+    paper = Console(file=io.StringIO(), force_terminal=False, width=110)
     paper.print(table)
     return "\n".join(
         [

@@ -23,10 +23,11 @@ from deep.live import View
 from deep.optimisation import base_rates, make_optimiser
 from deep.presets import changes, words
 from deep.presets import preset as named_preset
-from deep.recorder import Recorder, Stop
+from deep.recorder import Recorder
 from deep.references import reference
 from deep.run_folder import CONFIG, claim, default_folder, read_summary
 from deep.siamese import Siamese
+from deep.stopping import Stop
 from deep.training import Plan, Run, train
 from linear_theory.allocator import keep_memory
 from linear_theory.door import BAD_INPUT

@@ -16,9 +16,12 @@ from deep import augmentation, counter
 from deep.config import Data
 from deep.datasets import Dataset, ImageSet
 from deep.image_files import ImageFiles, read_image
+from deep.stopping import HINTS
+from linear_theory.files import room_for_sockets
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
 _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide
+_LAST_SECONDS = 10  # of a worker that is told to end while training may still need it for its last step
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -166,7 +169,7 @@ def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.de
         sampler=indices,
         num_workers=data.workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_interrupts,
+        worker_init_fn=_begin_work,
         generator=torch.Generator(),  # the loader draws a seed that nothing here uses: not from the global generator
     )
     for item in loader:
@@ -175,6 +178,12 @@ def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.de
         yield item
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches workers too; only the process that trains decides what follows from it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_work(worker: int) -> None:
+    """Ctrl-C and what a cluster sends reach workers too; only the process that trains decides what follows from it.
+
+    SIGTERM also comes from that process, to a worker that hangs: obeyed, after a while.
+    """
+    room_for_sockets()
+    for number in (signal.SIGINT, *HINTS):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_SECONDS))

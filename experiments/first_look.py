@@ -20,6 +20,7 @@ import numpy as np
 from deep.config import Config, Monitor, check
 from deep.presets import SIMSIAM_CIFAR10
 from deep.run_folder import default_folder
+from deep.stopping import Told, signals_raise
 from linear_theory.door import Command
 from linear_theory.files import prepare_file, replace_file
 
@@ -136,8 +137,8 @@ class FirstLook(Command):
         try:
             with stopping(end, write):
                 number = self._carry_out(configs, folders, world)
-        except OutOfTime:
-            number = signal.SIGTERM
+        except Told as told:
+            number = told.number
         finally:
             whole = write(state="finished" if number == 0 else "unfinished")
         return whole | {"signal": int(number), "record": str(path)}
@@ -186,19 +187,12 @@ class FirstLook(Command):
 # ---------------------------------------------------------------- stopping in time
 
 
-class OutOfTime(BaseException):
-    """SIGTERM came where no run was there to take it; no error, so nothing on the way may take it for one."""
-
-
-def _out_of_time(number, frame):
-    raise OutOfTime
-
-
 @contextmanager
 def stopping(end: float, write: Callable[[], object], every: float = EVERY) -> Iterator[None]:
     """Within the block `write()` is called every so many seconds, and SIGTERM is sent at `end` (of time.monotonic()).
 
-    A run in training takes that as its order to keep its state and leave; elsewhere SIGTERM raises OutOfTime.
+    A run in training takes that as its order to keep its state and leave; elsewhere it, and
+    any other signal that tells a run to stop, raises Told.
     """
     left = threading.Event()
 
@@ -211,14 +205,14 @@ def stopping(end: float, write: Callable[[], object], every: float = EVERY) -> I
             with suppress(Exception):  # a table may be cut just now; what is wrong in earnest the last writing raises
                 write()
 
-    watcher, before = threading.Thread(target=watch, daemon=True), signal.signal(signal.SIGTERM, _out_of_time)
-    try:
-        watcher.start()
-        yield
-    finally:
-        left.set()
-        watcher.join()
-        signal.signal(signal.SIGTERM, before)
+    watcher = threading.Thread(target=watch, daemon=True)
+    with signals_raise():
+        try:
+            watcher.start()
+            yield
+        finally:
+            left.set()
+            watcher.join()
 
 
 # ---------------------------------------------------------------- what is said of it

@@ -4,9 +4,7 @@ The store is the only memory. Whoever calls `launch` again with the same configs
 where it was; and where two do so at once they share the work, since a run is its folder's and the folder has a lock.
 """
 
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Literal
 
 from deep.checkpoint import writer
 from deep.config import Config
-from deep.stopping import Stop
+from deep.stopping import Stop, Told, signals_raise
 from experiments.one_run import Outcome, Task, carry_out, found, stopped
 from experiments.progress import Board
 from experiments.slurm import Slurm
@@ -45,9 +43,9 @@ class InProcess:
                 if not stop.signal:
                     yield k, None
                     try:
-                        with _signals_raise():
+                        with signals_raise():
                             outcome = carry_out(task, world)
-                    except _Told as told:
+                    except Told as told:
                         outcome = stopped(task, told.number)
                     stop.signal = stop.signal or outcome.signal
                 else:
@@ -97,9 +95,9 @@ def launch(
     """Carry out `configs`, of which `labels` say what they are; their outcomes, in order.
 
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
-    done here if that dies. A run that fails, or whose process is killed twice, stops no other. At SIGINT or SIGTERM
-    runs keep their state, and what is not finished is `stopped`. Progress on standard error. Raises ValueError where
-    the launcher cannot work at all, or the store not be written.
+    done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
+    (`deep.stopping`) runs keep their state, and what is not finished is `stopped`. Progress on standard error. Raises
+    ValueError where the launcher cannot work at all, or the store not be written.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a suite's launcher starts its own processes; start it without torchrun")
@@ -163,31 +161,3 @@ def _wait(tasks: list[Task], store: Store, stop: Stop, board: Board) -> dict[str
                 return ended
         time.sleep(LOOK_AGAIN)
     return ended
-
-
-# ---------------------------------------------------------------- signals
-
-
-class _Told(BaseException):
-    """A signal came where no training was there to take it; no error, so nothing on the way may take it for one."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """In the block SIGINT and SIGTERM leave it with _Told, but for a run in training, which keeps its state first."""
-
-    def told(number, frame):
-        raise _Told(number)
-
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread: whoever runs us has to stop us
-        before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,6 +6,7 @@ be on a disk that launcher and nodes share.
 """
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ class Chunk:
             for task in self.tasks:
                 outcomes.append(carry_out(task, world))
                 if outcomes[-1].state == "stopped":
+                    _hand_on(outcomes[-1].signal)
                     break
         return outcomes
 
@@ -129,6 +131,13 @@ class Chunk:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _hand_on(number: int) -> None:
+    """Now that the run's state is kept, let submitit act on the signal if it waits for it: it queues the job again."""
+    handler = signal.getsignal(number)
+    if callable(handler) and handler is not signal.default_int_handler:
+        handler(number, None)
 
 
 # ---------------------------------------------------------------- submitit

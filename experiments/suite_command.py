@@ -23,6 +23,9 @@ from experiments.store import ROOT, Store
 from experiments.suites import suite as named
 from linear_theory.door import Command
 
+SOME_FAILED = 3
+"""Exit status where a run failed, all the rest being told: not 1, which is what Python leaves a traceback with."""
+
 
 @dataclass(frozen=True)
 class RunSuite(Command):
@@ -83,7 +86,7 @@ class RunSuite(Command):
         return "\n".join(lines)
 
     def status(self, result: dict) -> int:
-        """0; 1 where a run failed; 128 + the signal where one told it to stop."""
+        """0; 3 where a run failed; 128 + the signal where one told it to stop."""
         return exit_status(result)
 
 
@@ -114,8 +117,10 @@ def _no_longer_than(minutes: float | None) -> Iterator[threading.Event]:
 
 
 def exit_status(result: dict) -> int:
-    """That of `summed_up`: 0; 1 where a run failed; 128 + the signal where one told it to stop."""
-    return 128 + result["signal"] if result["signal"] else int(bool(result["failed"]))
+    """That of `summed_up`: 0; 3 where a run failed; 128 + the signal where one told it to stop."""
+    if result["signal"]:
+        return 128 + result["signal"]
+    return SOME_FAILED if result["failed"] else 0
 
 
 def fetching(result: dict) -> list[str]:

@@ -79,7 +79,7 @@ class Verify(Command):
         return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows)])
 
     def status(self, result: Verified) -> int:
-        """0, whatever the verdicts; 1 where a missing run failed; 128 + the signal where one told it to stop."""
+        """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""
         return exit_status(result.carried_out)
 
 
@@ -110,7 +110,13 @@ def table(title: str, rows: list[Row], width: int | None = None) -> str:
         grid.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
         grid.add_row(*(read(row) for read in columns.values()))
-    console = Console(file=io.StringIO(), width=width or max(Console().width, 100), highlight=False, markup=False)
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=False,
+        width=width or max(Console().width, 100),
+        highlight=False,
+        markup=False,
+    )
     console.print(grid)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 
-from deep.stopping import Stop
+from deep.stopping import REQUEST, Stop
 from experiments.one_run import Outcome, Task, carry_out, failed, stopped
+from linear_theory.files import room_for_sockets
 
 ATTEMPTS = 2
 GRACE = 30.0
@@ -119,6 +120,7 @@ def _started(context, arguments: tuple):
 
     Raises ValueError where that fails too.
     """
+    room_for_sockets()
     for tries in range(1, ATTEMPTS + 1):
         process = context.Process(target=_work, args=arguments, name="run")
         try:
@@ -166,12 +168,12 @@ class _Crew:
         for worker in self.at_work():
             if not worker.told:
                 worker.told = True
-                worker.tell(signal.SIGTERM)
+                worker.tell(REQUEST)
 
     def close(self) -> None:
         """Send all home. One still at work, because the launcher fails, keeps its state; told before, it dies."""
         for worker in self.at_work():
-            worker.tell(signal.SIGKILL if worker.told else signal.SIGTERM)
+            worker.tell(signal.SIGKILL if worker.told else REQUEST)
         for worker in self.workers:
             worker.send_home()
         for worker in self.workers:
@@ -205,6 +207,6 @@ def _work(tasks: connection.Connection, device: str) -> None:
 def _follow_parent() -> None:
     """End this process when the launcher has died: a run in training keeps its state first."""
     connection.wait([multiprocessing.parent_process().sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), REQUEST)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

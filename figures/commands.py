@@ -121,7 +121,7 @@ class Check(Command):
         for name, one in result["figures"].items():
             drift = "" if one["drift"] is None else f"{one['drift']:.2%}"
             table.add_row(name, one["state"], drift, one["why"] or "")
-        paper = Console(file=io.StringIO(), width=120)
+        paper = Console(file=io.StringIO(), force_terminal=False, width=120)
         paper.print(table)
         counted = ", ".join(f"{n} {state}" for state, n in result["count"].items() if n)
         return "\n".join([*(line.rstrip() for line in paper.file.getvalue().strip("\n").splitlines()), counted])

@@ -118,7 +118,7 @@ def _paint(name: str, values: xr.DataArray) -> dict:
     finite = values.values[np.isfinite(values.values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     field = matplotlib.colormaps[style.FIELD].with_extremes(bad=style.MISSING)
-    signed = matplotlib.colormaps[style.SIGNED].with_extremes(bad=style.MISSING)
+    signed = matplotlib.colormaps[style.SIGNED].resampled(256).with_extremes(bad=style.MISSING)
     if name == "time_to_converge" and (finite > 0).any():
         return {"cmap": field, "norm": LogNorm(finite[finite > 0].min(), high)}
     steps = np.unique(finite)

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from linear_theory.drawing import SHIPPED
 from linear_theory.files import replace_file
 
 OKABE_ITO = {
@@ -41,7 +42,7 @@ ESTIMATE = {"fmt": "D", "color": OKABE_ITO["vermillion"], "markersize": 5, "caps
 PAPER = {**ESTIMATE, "fmt": "s", "color": OKABE_ITO["blue"]}
 REMARK = {"color": "0.35", "fontsize": 9, "ha": "center", "va": "center"}
 
-STYLE = {
+STYLE = SHIPPED | {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "mathtext.fontset": "dejavusans",
     "font.size": 10,

@@ -63,6 +63,7 @@ def main(program: str, description: str, commands: Commands, argv: list[str] | N
     """
     os.environ.setdefault(*_SPINNING)  # read by the OpenMP runtime when torch is first imported, which is later
     status = 0
+    _write_what_can_be_written()
     try:
         command = _parse(program, description, commands, sys.argv[1:] if argv is None else argv)
         if command:
@@ -88,6 +89,13 @@ def _answer(command: Command) -> tuple[str, int]:
         result = command.run()
     text = dumps(result) if command.json else command.text(result)
     return text + "\n" if text else "", command.status(result)
+
+
+def _write_what_can_be_written() -> None:
+    """Where a stream is not UTF-8, or a file's name is not, replace letters instead of losing the answer for them."""
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        with contextlib.suppress(AttributeError):  # no stream, or one that writes everything
+            stream.reconfigure(errors=errors)
 
 
 def _drop_output() -> None:

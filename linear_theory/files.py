@@ -1,6 +1,10 @@
 """Files are written whole or not at all, and whether they can be is known before anything is computed."""
 
+import atexit
+import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +31,31 @@ def refuse_broken_link(path: Path) -> None:
     """Raise ValueError where `path` is a link that leads nowhere."""
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{path} is a broken link; repair it or take it away")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/stopgrad, or ~/.cache/stopgrad, be it there or not."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad"
+    except RuntimeError:  # no $HOME, and a user without a name
+        return passing_folder()
+
+
+@functools.cache
+def passing_folder() -> Path:
+    """A temporary folder, the same for the whole process and removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="stopgrad-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def room_for_sockets() -> None:
+    """Let this process make its temporary files in /tmp where $TMPDIR, as on many clusters, is too long a name.
+
+    Processes talk through sockets there, whose names have 107 bytes at most.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) > 70:
+        tempfile.tempdir = "/tmp"
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from linear_theory.allocator import keep_memory
+from linear_theory.files import cache_folder, passing_folder
 from linear_theory.kernel_source import source
 from linear_theory.runge_kutta import Problem
 
@@ -46,23 +47,23 @@ def compiler() -> str | None:
 
 
 def _folder() -> Path:
-    """Where programs are kept; a new temporary folder where that cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stopgrad" / "kernels"
+    """Where programs are kept; a folder of this process alone where that cannot be written."""
+    folder = cache_folder() / "kernels"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
     except OSError:
         pass
-    return Path(tempfile.mkdtemp(prefix="stopgrad-"))
+    return passing_folder()
 
 
 def place(text: str) -> tuple[list[str], Path]:
     """The compiler's command for a program, and the file that keeps what it makes of it."""
     instructions = _INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ())
-    command = [os.path.realpath(compiler()), *_FLAGS, *instructions, "-x", "c++", "-"]
-    key = hashlib.sha256("\0".join([text, *command, platform.platform()]).encode()).hexdigest()
-    return command, _folder() / f"{key}.so"
+    command = [compiler(), *_FLAGS, *instructions, "-x", "c++", "-"]
+    parts = [text, os.path.realpath(command[0]), *command, platform.platform()]  # g++ itself may be a link, or ccache
+    return command, _folder() / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()}.so"
 
 
 def _library(text: str) -> ctypes.CDLL:
@@ -76,7 +77,9 @@ def _library(text: str) -> ctypes.CDLL:
     handle, made = tempfile.mkstemp(dir=path.parent, suffix=".so")
     os.close(handle)
     try:
-        subprocess.run([*command, "-o", made], input=text, text=True, capture_output=True, check=True)
+        text_of_any_kind = {"encoding": "utf-8", "errors": "replace"}
+        subprocess.run([*command, "-o", made], input=text, **text_of_any_kind, capture_output=True, check=True)
+        os.chmod(made, path.parent.stat().st_mode & 0o777)  # as open to others as its folder
         os.replace(made, path)  # at once: another process never sees half a program
     finally:
         Path(made).unlink(missing_ok=True)

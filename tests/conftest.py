@@ -1,11 +1,16 @@
 """Settings for every test: property tests draw the same few examples each time, on machines of any speed."""
 
+import os
 import signal
 
 from hypothesis import settings
 
 settings.register_profile("stopgrad", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("stopgrad")
+
+# A backend of somebody's notebook need not be installed, and then the tests themselves could not import matplotlib.
+os.environ.pop("MPLBACKEND", None)
+os.environ.pop("FORCE_COLOR", None)  # else every file passes for a terminal, on which progress moves
 
 # A shell ignores Ctrl-C for what it starts in the background, and programs started by the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

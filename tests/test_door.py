@@ -295,14 +295,23 @@ PROGRAM = """
                 time.sleep(60)
             return {str(i): i for i in range(100_000)}
 
-    sys.exit(main("wing", "A wing.", {"lines": Lines, "more": Lines}))
+    @dataclass(frozen=True)
+    class Letters(Command):
+        '''Say what not every stream can write.'''
+        json: bool = False
+
+        def run(self):
+            print("on the way: √", chr(0xdce9))  # as in a file's name that is no text
+            return {"x": "√2 " + chr(0xdce9)}
+
+    sys.exit(main("wing", "A wing.", {"lines": Lines, "letters": Letters}))
 """
 
 
 @pytest.fixture
 def program(tmp_path):
     path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(PROGRAM))
+    path.write_text(textwrap.dedent(PROGRAM), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
     def start(*argv, stdout=subprocess.PIPE, **more):
@@ -337,6 +346,17 @@ def test_ctrl_c_is_130_without_traceback(program):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "encoding, root, told",
+    [("ascii", "?", "\\u221a"), ("latin-1", "?", "\\u221a"), ("utf-8", "√", "√"), ("cp1252:strict", "?", "\\u221a")],
+)
+def test_letters_that_a_stream_cannot_write_are_replaced(program, encoding, root, told):
+    process = program("letters", PYTHONIOENCODING=encoding)
+    assert process.communicate() == (f"x: {root}2 ?\n", f"on the way: {told} \\udce9\n")
+    assert process.returncode == 0
+    assert program("letters", "--json", PYTHONIOENCODING=encoding).communicate()[0] == '{"x": "\\u221a2 \\udce9"}\n'
 
 
 def test_a_terminal_without_utf8_gets_the_same_sentence(program):

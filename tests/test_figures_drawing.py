@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_hex, to_rgb
 from matplotlib.text import Text
 
-from figures import data, phase, style, tian2021
+from figures import data, made, phase, style, tian2021
 from figures.registry import FIGURES
 
 
@@ -42,6 +42,16 @@ def test_a_picture_survives_the_data_file_and_nothing_overlaps(name, tmp_path):
     words = [(t, b) for t, b in texts if any(c.isalpha() for c in t) and "mathdefault" not in t]
     for (one, a), (other, b) in itertools.combinations(words, 2):
         assert not a.overlaps(b), f"{one!r} overlaps {other!r}"
+
+
+@pytest.mark.parametrize("name", ["tian-fig4", "talk-ema-decay", "tian-table3"])
+def test_a_picture_is_the_same_whatever_the_user_has_set(name):
+    """As a matplotlibrc does: every setting here would change the picture."""
+    theirs = {"savefig.bbox": "tight", "axes.grid": True, "font.size": 20, "text.color": "red", "axes.xmargin": 0.3}
+    drawn = small(name) if name in SMALL else data.read(DATA / f"{name}.nc")
+    expected = made.pixels(FIGURES[name].draw(drawn))
+    with matplotlib.rc_context(theirs):
+        assert made.pixels(FIGURES[name].draw(drawn)).tobytes() == expected.tobytes()
 
 
 def _is_hidden_tick(text):

@@ -18,8 +18,9 @@ import deep.recorder
 from deep.config import Config, Monitor, Optimisation
 from deep.datasets import Dataset, ImageSet
 from deep.presets import SIMSIAM_CIFAR10, changes
+from deep.stopping import HINTS, Told
 from deep.table import Table, read
-from experiments.first_look import RECIPES, FirstLook, OutOfTime, stopping
+from experiments.first_look import RECIPES, FirstLook, stopping
 from experiments.first_look_record import CIFAR10, columns, compact, over_time, recorded, scale, speed
 
 TEN = Config(optimisation=Optimisation(batch_size=10))
@@ -266,7 +267,7 @@ def test_a_run_that_diverges_is_recorded_and_the_next_one_begun(tmp_path, monkey
 
 def test_when_time_is_over_the_process_is_told_so():
     written = []
-    with pytest.raises(OutOfTime), stopping(time.monotonic() + 0.05, lambda: 1 / len(written), every=0.01):
+    with pytest.raises(Told), stopping(time.monotonic() + 0.05, lambda: 1 / len(written), every=0.01):
         while True:  # a writing that fails must not cost the order to stop
             time.sleep(0.01)
 
@@ -281,10 +282,12 @@ def test_without_a_limit_it_only_writes():
     assert len(written) == count
 
 
-def test_an_order_from_outside_counts_as_well():
-    with pytest.raises(OutOfTime), stopping(math.inf, lambda: None):
-        os.kill(os.getpid(), signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, *HINTS])
+def test_an_order_from_outside_counts_as_well(number):
+    with pytest.raises(Told) as told, stopping(math.inf, lambda: None):
+        os.kill(os.getpid(), number)
         time.sleep(10)
+    assert told.value.number == number
 
 
 # ---------------------------------------------------------------- what cannot be done

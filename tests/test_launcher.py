@@ -19,6 +19,7 @@ import torch
 
 from deep import checkpoint, runs, table
 from deep.config import Config, Data, Method, Monitor, Optimisation
+from deep.stopping import REQUEST
 from experiments import launcher as launchers
 from experiments import worker_pool
 from experiments.launcher import InProcess, Pool, choose, launch
@@ -227,7 +228,7 @@ def test_workers_follow_their_launcher_and_keep_their_state(tmp_path):
 
 
 @pytest.mark.parametrize("launcher", [InProcess("cpu"), Pool(1, "cpu")])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_ends_the_suite_with_what_is_done(launcher, number, tmp_path):
     store, answer = Store(tmp_path / "runs"), tmp_path / "answer.json"
     first, last = seeds(2)
@@ -241,6 +242,19 @@ def test_a_signal_ends_the_suite_with_what_is_done(launcher, number, tmp_path):
     assert outcomes[2].reason == f"told to stop by {number.name}"
     assert checkpoint.load_latest(folder).step > 0 and store.state(LONG) == "unfinished"
     assert store.state(last) == "absent"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_every_process_of_a_job_costs_no_state(number, tmp_path):
+    store, answer = Store(tmp_path / "runs"), tmp_path / "answer.json"
+    process = start([LONG], store, Pool(1, "cpu"), answer)
+    folder = store.folder(LONG)
+    until(lambda: (folder / "metrics.jsonl").exists())
+    for told in (writer_of(folder), process.pid):
+        os.kill(told, number)
+    [outcome] = answered(process, answer)
+    assert (outcome.state, outcome.signal) == ("stopped", number)
+    assert checkpoint.load_latest(folder).step > 0
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
@@ -279,8 +293,8 @@ def test_a_worker_whose_server_is_dead_is_told_to_stop():
     crew.workers.append(worker)
     crew.tell_to_stop()
     process.join(PATIENCE)
-    assert process.exitcode == -signal.SIGTERM
-    worker.tell(signal.SIGTERM)  # gone by now, which is what was wanted
+    assert process.exitcode == -REQUEST
+    worker.tell(REQUEST)  # gone by now, which is what was wanted
 
 
 # ---------------------------------------------------------------- several at once

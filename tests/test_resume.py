@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from deep import checkpoint, table
+from deep.stopping import Stop
 
 TINY = shlex.split("--fraction .1 --image-size 8 --batch-size 32 --monitor-every 3 --evaluate-every 1 --probe none")
 LINEAR = [*TINY, "--backbone", "linear", "--projector-hidden", "16", "--embedding-dim", "8", "--epochs", "3"]
@@ -244,6 +245,10 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(tmp_path, unbroken):
         (signal.SIGTERM, 143, ("deep.recorder", "Recorder.after_epoch", 3), 8),  # as an epoch ends
         (signal.SIGINT, 130, ("deep.recorder", "Recorder.after_epoch", 4), 12),  # as the last one does
         (signal.SIGTERM, 143, ("deep.recorder", "Recorder.after_epoch", 1), 1),  # in the evaluation before training
+        (signal.SIGUSR1, 138, ("deep.recorder", "Recorder.wants", 6), 6),  # Slurm's --signal=USR1@90
+        (signal.SIGHUP, 129, ("deep.recorder", "Recorder.wants", 2), 2),  # a terminal that closes
+        (signal.SIGUSR2, 140, ("deep.recorder", "Recorder.after_epoch", 3), 8),
+        (signal.SIGXCPU, 152, ("deep.recorder", "Recorder.after_epoch", 1), 1),
     ],
 )
 def test_a_signal_keeps_the_state_says_how_to_go_on_and_leaves(tmp_path, unbroken, number, status, call, step):
@@ -290,6 +295,27 @@ def test_a_second_signal_is_obeyed_at_once(tmp_path, number, status):
     assert process.is_alive()
     os.kill(process.pid, number)
     assert finish(process) == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM])
+def test_schedulers_that_repeat_themselves_are_heard_once(number):
+    """One order to every process, and torchrun's own to its children, are one; a hint may come any number of times."""
+    with Stop() as stop:
+        for _ in range(3):
+            signal.raise_signal(number)
+        assert stop.signal == number
+        signal.raise_signal(signal.SIGTERM)  # the time limit itself, after the warning
+        assert stop.signal == signal.SIGTERM
+
+
+def test_nohup_keeps_a_closing_terminal_from_the_run():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_lock_goes_with_the_process(tmp_path):

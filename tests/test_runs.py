@@ -198,13 +198,13 @@ def stop_in(rank, folder, config):
 
     def told(self, step):
         if step == 10 and rank == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR1)
         return wants(self, step)
 
     Recorder.wants = told
     with joined("cpu") as world:
         summary = run(folder / "run0", config, world=world)
-    assert (summary["state"], summary["step"]) == ("stopped", 11)
+    assert (summary["state"], summary["step"], summary["signal"]) == ("stopped", 11, signal.SIGUSR1)
 
 
 CONFIGS = (

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from deep import recorder
+from deep.checkpoint import load_latest
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from deep.distributed import World
-from deep.recorder import Stop
+from deep.stopping import HINTS, Stop
 from experiments import slurm
 from experiments.launcher import launch
 from experiments.one_run import Outcome, Task, carry_out
@@ -112,6 +114,30 @@ def test_a_signal_cancels_the_jobs(monkeypatch, tmp_path):
         outcomes = outcomes_on(cluster, monkeypatch, tmp_path, stop, chunk=3)
     assert [outcomes[k].state for k in range(5)] == ["stopped"] * 5
     assert {outcome.signal for outcome in outcomes.values()} == {signal.SIGTERM}
+
+
+@pytest.mark.parametrize("number", [*HINTS, signal.SIGTERM, signal.SIGINT])
+def test_a_job_told_to_stop_keeps_the_state_before_submitit_queues_it_again(number, monkeypatch, tmp_path):
+    """Of a signal that submitit waits for it hears when the run's state is kept; what nobody waits for ends there."""
+    folder, heard = tmp_path / "run", []
+    asked = recorder.Recorder.wants
+
+    def struck(self, step):
+        if step == 1:
+            os.kill(os.getpid(), number)
+        return asked(self, step)
+
+    monkeypatch.setattr(recorder.Recorder, "wants", struck)
+    takes = number in (signal.SIGUSR2, signal.SIGTERM)
+    before = signal.signal(number, lambda *_: heard.append(load_latest(folder).step)) if takes else None
+    try:
+        outcomes = slurm.Chunk((Task("k", TINY, folder, "run"), Task("l", TINY, tmp_path / "l", "next")), threads=1)()
+    finally:
+        if takes:
+            signal.signal(number, before)
+    assert [(outcome.state, outcome.signal) for outcome in outcomes] == [("stopped", number)]
+    assert heard == ([2] if takes else [])
+    assert load_latest(folder).step == 2
 
 
 def test_a_job_that_is_queued_again_carries_the_same_chunk():

@@ -70,7 +70,7 @@ def test_a_suite_is_carried_out_once(suites, tmp_path, capsys):
 def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
     status, out, _ = run(tmp_path, capsys, "bad", "--seeds", "1,3", "--arms", "too few", "directpred", "--json")
     result = json.loads(out)
-    assert status == 1 and result["finished"] == 2
+    assert status == 3 and result["finished"] == 2
     reason = "--batch-size 16 exceeds the 8 training images; it must be at most 8"
     keys = [Store(tmp_path).folder(replace(BAD["too few"], seed=seed)).name for seed in (1, 3)]
     assert result["failed"] == [
@@ -84,7 +84,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
 def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     status, out, err = run(tmp_path / "runs", capsys, "no data")
-    assert status == 1 and "--download to" not in err and "--data-folder" not in err
+    assert status == 3 and "--download to" not in err and "--data-folder" not in err
     for name in ("cifar10", "stl10"):
         command = f"python -m deep train --dataset {name} --download --epochs 0"
         assert err.count(f"or damaged there; fetch it with {command}\n") == 2

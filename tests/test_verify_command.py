@@ -81,7 +81,7 @@ def test_missing_runs_are_carried_out_when_asked_for(capsys, tmp_path, launched)
     ("became", "status", "words"),
     [
         ({"state": "stopped", "reason": "told to", "signal": 15}, 128 + 15, "1 runs stopped; the same command"),
-        ({"state": "failed", "reason": "it could not"}, 1, "seed 0: it could not"),
+        ({"state": "failed", "reason": "it could not"}, 3, "seed 0: it could not"),
         ({"state": "diverged", "reason": None}, 0, "4 claims"),
     ],
 )

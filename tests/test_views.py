@@ -1,7 +1,6 @@
 """Pairs of views: a function of (seed, epoch, view, index) alone, from memory, from files and from points."""
 
 import os
-import signal
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from deep import augmentation, views
 from deep.config import Data
 from deep.datasets import Dataset, ImageSet
 from deep.image_files import ImageFiles
+from deep.stopping import HINTS, ORDERS
 
 N, SIZE = 40, 24
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -175,12 +175,13 @@ def test_an_unreadable_image_is_one_sentence(tmp_path, workers):
         list(views.plain(source.train, source, data, "cpu"))
 
 
-def test_interrupts_are_left_to_the_process_that_trains(in_files):
-    """Ctrl-C reaches every process of a terminal; workers live on, and the training process may finish its step."""
+@pytest.mark.parametrize("number", [*ORDERS, *HINTS])
+def test_signals_are_left_to_the_process_that_trains(in_files, number):
+    """They reach every process of a terminal or a job; workers live on, and the training process finishes its step."""
 
     class Interrupted:
         def __getitem__(self, index):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             return index
 
     loaded = views._load(Interrupted(), replace(FILES, workers=1), torch.arange(3).split(1), torch.device("cpu"))

@@ -200,7 +200,7 @@ class Benchmark(Command):
     def text(self, result: dict) -> str:
         """The rows as a table, with what they were measured on below it."""
         measured = [row for row in result.values() if "skipped" not in row]
-        paper = Console(file=io.StringIO(), width=200)
+        paper = Console(file=io.StringIO(), force_terminal=False, width=200)
         paper.print(_table(result, f"mode flow to t = 50, {self.grid**2:,} points"))
         if measured:
             paper.print("\n".join(_footnotes(measured)), soft_wrap=True, highlight=False)

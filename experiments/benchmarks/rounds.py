@@ -61,7 +61,7 @@ def _descendants_cpu_seconds() -> float:
     found = {}  # parent → its living children, each with its ticks
     for path in PROC.glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()  # the name before it may hold anything
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()  # the name before it may hold anything
         except OSError:  # it has just ended
             continue
         found.setdefault(int(fields[1]), []).append((int(path.parent.name), sum(map(int, fields[11:15]))))

@@ -12,7 +12,7 @@ from experiments.benchmarks.ssl_engines import MONITOR_EVERY
 
 def text(result: dict) -> str:
     """All rows of `experiments.benchmarks.training`: engine to row."""
-    paper = Console(file=io.StringIO(), width=200)
+    paper = Console(file=io.StringIO(), force_terminal=False, width=200)
     measured = {name: row for name, row in result.items() if "skipped" not in row}
     side = {name: row for name, row in measured.items() if "widths" in row}
     alone = {name: row for name, row in measured.items() if "widths" not in row}
