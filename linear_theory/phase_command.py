@@ -16,9 +16,9 @@ from linear_theory.door import Command
 from linear_theory.fate import FATES
 from linear_theory.files import prepare_file, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import worth_compiling
 from linear_theory.phase_diagram import Axis, Descent, Problem, Start, boundary, check, parse_axis, phase_diagram
 
+_FEW = 64  # values of an axis in a sweep that has the programs compiled before the true one is timed
 _LONG = 3.0  # seconds after which a sweep shows its progress
 
 
@@ -71,9 +71,9 @@ class Phase(Command):
         path = prepare_file(self.out, ".nc")
 
         first = None
-        if worth_compiling(x.values.size * y.values.size):
+        if x.values.size * y.values.size >= _FEW**2:
             began = time.perf_counter()
-            phase_diagram(_thinned(x), _thinned(y, 4096 // min(x.values.size, 64) + 1), problem)
+            phase_diagram(_thinned(x), _thinned(y, _FEW**2 // min(x.values.size, _FEW) + 1), problem)
             first = time.perf_counter() - began
         with _progress() as show:
             diagram = phase_diagram(x, y, problem, self.spectrum, show)
@@ -91,8 +91,8 @@ class Phase(Command):
         }
 
 
-def _thinned(axis: Axis, most: int = 64) -> Axis:
-    """A few of an axis's values: enough to have the kernels compiled before the sweep is timed."""
+def _thinned(axis: Axis, most: int = _FEW) -> Axis:
+    """A few of an axis's values."""
     chosen = np.linspace(0, axis.values.size - 1, min(most, axis.values.size)).astype(int)
     return Axis(axis.name, axis.values[chosen], axis.log)
 
