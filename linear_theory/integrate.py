@@ -3,7 +3,7 @@
 Every element of the batch is integrated with n and with 2n steps, side by side; where the two disagree by more than
 the tolerance allows, and only there, n is doubled. The comparison spans the whole time interval, so it sees what a
 local error estimate cannot: the amplification of early errors near a separatrix. It also pays for one order more
-(Richardson extrapolation). The same steps run on Python floats (one system), eager torch (little work), in C++ (much,
+(Richardson extrapolation). The same steps run on Python floats (one system), in NumPy (little work), in C++ (much,
 on the CPU: `linear_theory.kernel`) and fused by torch.compile (on CUDA, and for flows that C++ cannot serve). What many
 steps still throw about is stiff and gets a method of its own (`linear_theory.stiff`).
 """
@@ -29,8 +29,8 @@ _EARLY = (1 / 10, 1 / 4)  # the first tenth of the time gets a quarter of the st
 _MOST_STEPS = 2**18
 _MARGIN = 16  # a doubling is as good as the order promises (2⁶) if it closes the gap by a quarter of that
 _BLOCK = 2**16  # elements in one run of torch's loop: bounds the memory
-_OVERHEAD = 2**10  # a step of torch's costs what these many elements cost, however few there are
-_WORTH_COMPILING = 24 * 5 * 2**10  # steps times elements: with less, compiling a C++ program costs more than it saves
+_OVERHEAD = 2**10  # a step of NumPy's costs what these many elements cost, however few there are
+_WORTH_COMPILING = 240 * _OVERHEAD  # steps times elements: with less, compiling a C++ program costs more than it saves
 _WORTH_FUSING = 2**12  # elements: as much for torch.compile, which takes a minute
 _LONE = 2**12  # steps of a single system that Python floats take
 _CELLS = 8  # numbers in a system: one of more would outgrow the program's registers
@@ -55,7 +55,7 @@ class Solution:
     """False where the tolerance was not met within the most steps allowed, or the solution left the finite numbers."""
     method: str
     engine: str
-    """What took the steps: "Python floats", "eager torch", "C++", "torch.compile", "LSODA"; several joined by commas."""
+    """What took the steps: "Python floats", "NumPy", "torch", "torch.compile", "C++", "LSODA"; several joined by commas."""
     tolerance: float
     seconds: float
 
@@ -197,19 +197,37 @@ def _engine(problem, given, event_dims, compiled, steps, alone):
     """The fastest that there is for so many steps: its name, and what takes (fields, leaves, rates, [unit], segments)
     through all segments. alone: one system of plain numbers, to which Python floats are open."""
     (y, *others), size = given, len(given[0][0])
+
+    def blocks(advance, form):
+        return functools.partial(_in_blocks, functools.partial(_trace, advance, form), event_dims)
+
     worth = steps >= _LONE if alone else steps * (size + _OVERHEAD) >= _WORTH_COMPILING
     if (worth if compiled is None else compiled) and compiler() is not None:
         shapes = tuple(_given(v, event_dims) for v in (*y, *(v for values in others for v in values)))
         if y[0].device.type == "cpu" and sum(one.cells for one in shapes[: len(y)]) <= _CELLS:
-            steps_of = kernel(problem, shapes)
-            if steps_of:
-                return "C++", steps_of
+            trace = kernel(problem, shapes)
+            if trace:
+                return "C++", trace
         if compiled or (event_dims == 0 and size >= _WORTH_FUSING):
-            advance = functools.partial(_trace, runge_kutta.fused(problem, compiler()), False)
-            return "torch.compile", functools.partial(_in_blocks, advance, event_dims)
-    alone = alone and not compiled
-    advance = functools.partial(_trace, runge_kutta.eager(problem), alone)
-    return "Python floats" if alone else "eager torch", functools.partial(_in_blocks, advance, event_dims)
+            return "torch.compile", blocks(runge_kutta.fused(problem, compiler()), torch.clone)
+    advance = runge_kutta.eager(problem)
+    if alone and not compiled:
+        return "Python floats", blocks(advance, torch.Tensor.item)
+    if _serves_numpy(problem, given, event_dims):
+        return "NumPy", blocks(advance, torch.Tensor.numpy)
+    return "torch", blocks(advance, torch.clone)
+
+
+def _serves_numpy(problem, given, event_dims) -> bool:
+    """Whether the flow takes NumPy's arrays, which are several times faster than torch's where they are small."""
+    if given[0][0].device.type != "cpu":
+        return False
+    y, leaves, *_ = ([(v[:1] if v.ndim > event_dims else v).numpy() for v in values] for values in given)
+    try:
+        slopes = problem.flow(problem.kind(*y), *problem.arguments(leaves))
+        return not any(isinstance(v, torch.Tensor) for v in slopes)
+    except Exception:  # whatever a flow of torch's functions may say
+        return False
 
 
 def _given(v, event_dims) -> Given:
@@ -230,7 +248,7 @@ def _run(trace, given, segments, n):
     Both are NumPy arrays, as is what is reckoned with them: torch would share out even such small work among threads.
     """
     fold = n // _FIRST_STEPS
-    with torch.no_grad():
+    with torch.no_grad(), np.errstate(all="ignore"):
         fields, error = trace(*given, [(width / fold, count * fold, keep) for width, count, keep in segments])
     return [v.cpu().numpy() for v in fields], error.cpu().numpy()
 
@@ -263,25 +281,15 @@ def _segments(times):
     return list(zip(widths.tolist(), counts.tolist(), (at in outputs for at in breaks.tolist())))
 
 
-def _trace(advance, lone, y, leaves, rates, unit, segments):
-    """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
-    like, outputs = y[0], []
-    rates = [rate.expand_as(like) for rate in rates]
-    pair = (y, [v.clone() for v in y], like.new_zeros(len(like)), like.new_zeros(len(like)))  # no aliases in the loop
-    if lone:
-        pair, leaves = ([v.item() for v in y], [v.item() for v in y], 0.0, 0.0), [v.item() for v in leaves]
-        rates = [v.item() for v in rates]
+def _trace(advance, form, y, leaves, rates, unit, segments):
+    """One block through all its output times, on what `form` makes of tensors: floats, arrays or other tensors."""
+    zero, outputs = y[0].new_zeros(len(y[0])), []
+    pair = ([form(v) for v in y], [form(v) for v in y], form(zero), form(zero))
+    leaves, rates = [form(v) for v in leaves], [form(rate.expand_as(y[0])) for rate in rates]
     for h, count, keep in segments:
-        width = h * unit[0]
-        if lone:
-            *pair, values, error = advance(*pair, width.item(), leaves, rates, count)
-            values, error = [like.new_tensor([v]) for v in values], like.new_tensor([error])
-        else:
-            *pair, values, error = advance(*pair, width, leaves, rates, torch.tensor(count))
+        *pair, values, error = advance(*pair, form(h * unit[0]), leaves, rates, count)
         if keep:
-            outputs.append((*values, error))
-    if len(outputs) == 1:
-        *fields, error = outputs[0]
-        return [v[None] for v in fields], error
+            kept = zip((*values, error), (*y, zero))
+            outputs.append([torch.as_tensor(v, dtype=zero.dtype).reshape(like.shape) for v, like in kept])
     *fields, errors = map(torch.stack, zip(*outputs))
     return fields, errors.amax(0)
