@@ -36,7 +36,7 @@ class Fates:
     """int8 index into `FATES`."""
     p: np.ndarray
     s: np.ndarray
-    """The limit the mode was seen to approach; where undecided, its last simulated state."""
+    """The limit the mode was seen to approach; where undecided, its last simulated state, NaN if it was lost."""
     time_to_converge: np.ndarray
     """Time after which the mode stays within `NEAR` of its limit, interpolated; NaN if not within the budget."""
     lowest_K: np.ndarray

@@ -1,8 +1,8 @@
 """A flow written down as C++: it is called once on quantities that record every operation, number by number.
 
-Recorded are operators, integer and real powers, `@`, and NumPy's or torch's sqrt, exp, log, abs, maximum, minimum, clip,
-where with a comparison, sum and max; what is reckoned twice is written once. A choice by `if`, an eigendecomposition
-or a tensor that the flow brings along is refused.
+Recorded are operators, integer and real powers, `@`, comparisons, and NumPy's or torch's sqrt, exp, log, abs, maximum,
+minimum, clip, where, sum and max; what is reckoned twice is written once. A choice by `if`, an eigendecomposition or a
+tensor that the flow brings along is refused.
 """
 
 import functools
@@ -54,23 +54,23 @@ def recorded(problem: Problem, fields, leaves) -> tuple[dict[str, str], list[str
     return lines, [text for slope, shape in zip(slopes, fields) for text in np.broadcast_to(_texts(slope), shape).flat]
 
 
-def _named(form: str, shapes, lines) -> list["Recorded"]:
+def _named(form: str, shapes, lines) -> list["_Recorded"]:
     """A recorded quantity of each shape; their numbers are counted through."""
     ends = np.cumsum([math.prod(shape) for shape in shapes], dtype=int)
     names = np.array([form.format(k) for k in range(ends[-1] if len(ends) else 0)], dtype=object)
-    return [Recorded(part.reshape(shape), lines) for part, shape in zip(np.split(names, ends[:-1]), shapes)]
+    return [_Recorded(part.reshape(shape), lines) for part, shape in zip(np.split(names, ends[:-1]), shapes)]
 
 
 def _texts(value) -> np.ndarray:
     """The C++ of a recorded quantity, or of finite numbers: an array of strings. Raises TypeError for anything else."""
-    if isinstance(value, Recorded):
+    if isinstance(value, _Recorded):
         return value.texts
     if isinstance(value, torch.Tensor) or not np.isfinite(number := np.asarray(value, dtype=float)).all():
         raise TypeError("it brings a tensor along, or a number that is not finite")
     return np.asarray(np.frompyfunc(lambda v: f"({float(v)!r})", 1, 1)(number), dtype=object)
 
 
-class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
+class _Recorded(np.lib.mixins.NDArrayOperatorsMixin):
     """Numbers inside the program, an array of them by their names: what is done to them writes the lines that do it."""
 
     __hash__ = None
@@ -86,7 +86,7 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
 
     @classmethod
     def __torch_function__(cls, function, types, values=(), options=None):
-        first = next(v for v in values if isinstance(v, Recorded))
+        first = next(v for v in values if isinstance(v, _Recorded))
         return first._do(function.__name__, *values, **(options or {}))
 
     def _do(self, name, *values, **options):
@@ -96,10 +96,10 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
         if name == "matmul":
             return self._product(*values)
         if name in ("sum", "max", "clip"):
-            return getattr(Recorded, name)(*values, **options)
+            return getattr(_Recorded, name)(*values, **options)
         return np.ones(self.shape) if name == "ones_like" else NotImplemented
 
-    def _write(self, name, *values) -> "Recorded":
+    def _write(self, name, *values) -> "_Recorded":
         """One of `_FORMS` of the values, elementwise."""
 
         def line(*texts):
@@ -110,7 +110,7 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
                 raise TypeError(f"it takes more than {_MOST_LINES} operations")
             return self.lines.setdefault(form.format(*texts), f"v{len(self.lines)}")
 
-        return Recorded(np.frompyfunc(line, len(values), 1)(*map(_texts, values)), self.lines)
+        return _Recorded(np.frompyfunc(line, len(values), 1)(*map(_texts, values)), self.lines)
 
     def _product(self, left, right):
         parts = (self._write("multiply", left[..., k, None], right[..., k, None, :]) for k in range(left.shape[-1]))
@@ -119,9 +119,9 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
     def _fold(self, name, axis, keepdims):
         """Along one axis, or over everything."""
         texts = self.texts.reshape(-1) if axis is None else np.moveaxis(self.texts, axis, 0)
-        total = functools.reduce(functools.partial(self._write, name), (Recorded(one, self.lines) for one in texts))
+        total = functools.reduce(functools.partial(self._write, name), (_Recorded(one, self.lines) for one in texts))
         kept = tuple(range(self.ndim)) if axis is None else axis
-        return Recorded(np.expand_dims(total.texts, kept), self.lines) if keepdims else total
+        return _Recorded(np.expand_dims(total.texts, kept), self.lines) if keepdims else total
 
     def sum(self, axis=None, keepdims=False):
         return self._fold("add", axis, keepdims)
@@ -137,7 +137,7 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
         raise TypeError("it chooses by a value")
 
     def __getitem__(self, index):
-        return Recorded(self.texts[index], self.lines)
+        return _Recorded(self.texts[index], self.lines)
 
     @property
     def shape(self):
@@ -149,4 +149,4 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def mT(self):
-        return Recorded(self.texts.mT, self.lines)
+        return _Recorded(self.texts.mT, self.lines)

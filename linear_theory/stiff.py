@@ -18,9 +18,10 @@ from linear_theory.threads import for_tensors_of
 METHOD = "LSODA"
 _TOGETHER = 512  # systems in one run at most: each step is as short as the one that needs it shortest
 _BAND = 2**15  # and no more than keep the Jacobian small: numbers of a system, squared, times systems
-_EVALUATIONS = 2**14  # of the flow, for each block of systems: with more it is given up
-_MARGIN, _FINEST = 1e-3, 1e-13  # LSODA's tolerance beside the one asked for, and the least it can keep
+_EVALUATIONS = 2**16  # of the flow, for each block of systems: with more it is given up
+_MARGIN, _FINEST = 1e-4, 1e-13  # LSODA's tolerance beside the one asked for, and the least it can keep
 _SMALL = 1e-3  # its absolute tolerance beside the relative one
+_BLOWN_UP = 1e10  # beside the start, or one: what grows so large does so without end, and without end to the steps
 
 
 def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
@@ -31,7 +32,7 @@ def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
     """
     y = given[0]
     size, width = len(y[0]), sum(v[0].numel() for v in y)
-    step = max(1, min(_TOGETHER, _BAND // width**2))
+    step, finest = max(1, min(_TOGETHER, _BAND // width**2)), max(tolerance * _MARGIN, _FINEST)
     blocks = [(first, min(first + step, size)) for first in range(0, size, step)]
     fields = [np.full((len(times), *v.shape), np.nan) for v in y]
     errors, left = np.full(size, math.inf), _EVALUATIONS * len(blocks)
@@ -39,9 +40,10 @@ def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
         first, last = blocks.pop()
         here = slice(first, last)
         part = [[(v[here] if v.ndim > event_dims else v).cpu() for v in values] for values in given]
-        coarse, fine = (_follow(problem, part, times, max(tolerance * _MARGIN, _FINEST) * k, left // 2) for k in (10, 1))
+        coarse = _follow(problem, part, times, 10 * finest, left)
+        fine = _follow(problem, part, times, finest, left - coarse.evaluations) if coarse.fields else _Followed(0)
         left -= coarse.evaluations + fine.evaluations
-        if coarse.path is not None and fine.path is not None:
+        if fine.fields:
             gap = np.abs(fine.path - coarse.path) / np.maximum(np.abs(fine.path), 1)
             errors[here] = gap.max(axis=(0, 2))
             for whole, v in zip(fields, fine.fields):
@@ -55,8 +57,9 @@ def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
 class _Followed(NamedTuple):
     evaluations: int
     path: np.ndarray | None = None
-    """(times, systems, numbers that are integrated); None where given up."""
+    """(times, systems, numbers that are integrated)."""
     fields: tuple[np.ndarray, ...] = ()
+    """All of them, (times, systems, …) each; none where given up."""
 
 
 class _GivenUp(Exception):
@@ -78,7 +81,7 @@ def _follow(problem: Problem, given, times, tolerance, most) -> _Followed:
     def slope(t, z):
         nonlocal evaluations
         evaluations += 1
-        if evaluations > most:
+        if evaluations > most or not np.abs(z).max() <= bound:
             raise _GivenUp
         found = problem.flow(problem.kind(*fields(t, torch.from_numpy(z))), *args)
         slopes = [torch.as_tensor(found[m]).expand(y[m].shape).reshape(len(y[0]), -1) for m in moving]
@@ -87,6 +90,7 @@ def _follow(problem: Problem, given, times, tolerance, most) -> _Followed:
     start = torch.cat([y[m].reshape(len(y[0]), -1) for m in moving], dim=1).reshape(-1).numpy()
     if not np.isfinite(start).all():
         return _Followed(0)
+    bound = _BLOWN_UP * max(1.0, np.abs(start).max())
     options = {"rtol": tolerance, "atol": tolerance * _SMALL, "lband": sum(widths) - 1, "uband": sum(widths) - 1}
     with warnings.catch_warnings(), torch.no_grad(), for_tensors_of(start.size):
         warnings.simplefilter("ignore")  # of LSODA, which says in words that it has failed

@@ -176,7 +176,9 @@ def functions(state, a):
 
 def functions_of_torch(state, a):
     x, v = state
-    return Pair(torch.exp(-x) - torch.sqrt(x) + torch.log(1 + x * x), torch.abs(v) - torch.maximum(x, v) * torch.pow(v, 2))
+    return Pair(
+        torch.exp(-x) - torch.sqrt(x) + torch.log(1 + x * x), torch.abs(v) - torch.maximum(x, v) * torch.pow(v, 2)
+    )
 
 
 def compared(state, a):
