@@ -33,6 +33,7 @@ _OVERHEAD = 2**10  # a step of NumPy's costs what these many elements cost, howe
 _WORTH_COMPILING = 240 * _OVERHEAD  # steps times elements: with less, compiling a C++ program costs more than it saves
 _WORTH_FUSING = 2**12  # elements: as much for torch.compile, which takes a minute
 _LONE = 2**12  # steps of a single system that Python floats take
+_COMPILED = {"C++", "torch.compile"}
 _CELLS = 8  # numbers in a system: one of more would outgrow the program's registers
 _PATIENCE = {"C++": 2**8 * _FIRST_STEPS}  # steps after which what they throw about is called stiff
 _IMPATIENCE = 2**5 * _FIRST_STEPS  # the same where steps are dear
@@ -104,7 +105,8 @@ def integrate(
     def run(n, todo):
         here = _chosen(given, todo, event_dims)
         count = n * sum(count for _, count, _ in segments) // _FIRST_STEPS
-        engine, trace = _engine(problem, here, event_dims, compiled, count, alone=size == 1 and event_dims == 0)
+        fast = compiled if _COMPILED.isdisjoint(engines) else True  # what is compiled serves the few left too
+        engine, trace = _engine(problem, here, event_dims, fast, count, alone=size == 1 and event_dims == 0)
         engines.append(engine)
         return _run(trace, here, segments, n)
 
