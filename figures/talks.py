@@ -15,7 +15,7 @@ from linear_theory.closed_loop import Amplitudes, closed_loop_flow, directpred_t
 from linear_theory.fate import ALIVE, COLLAPSED, FATES, UNDECIDED
 from linear_theory.fixed_points import critical_eta
 from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.integrate import integrate, worth_compiling
+from linear_theory.integrate import integrate
 from linear_theory.phase_diagram import Problem, Start, make_axis, phase_diagram
 from linear_theory.predictors import directpred_spectrum
 
@@ -112,25 +112,25 @@ def compute_directpred_spectrum(
 ) -> xr.Dataset:
     """Fates of vanishing modes of input variance x beside a leading mode of variance 1, W_p set by Eq. 18.
 
-    `x`, `epsilon`: first, last and count of the axes, ε logarithmic; one ε is one system of all modes. At time `t` a
-    mode is alive if its amplitude r = √s has grown tenfold from r0, collapsed if it has shrunk tenfold, undecided
-    between. `s` is where it then is.
+    `x`, `epsilon`: first, last and count of the axes, ε logarithmic. At time `t` a mode is alive if its amplitude
+    r = √s has grown tenfold from r0, collapsed if it has shrunk tenfold, undecided between. `s` is where it then is.
+
+    Modes meet in the largest q alone, which is that of the mode of largest x: each is followed beside the leading one.
     """
     x, epsilon = np.linspace(*x), np.geomspace(*epsilon)
-    modes, start = h.replace(x=np.append(1.0, x)), np.append(leading_r0, np.full(x.size, r0))
+    pairs = h.replace(x=np.stack([np.ones_like(x), x], axis=-1))
     run = integrate(
         closed_loop_flow,
-        Amplitudes(start),
-        modes,
+        Amplitudes(np.array([leading_r0, r0])),
+        pairs,
         directpred_spectrum,
         "views",
-        epsilon[:, None],
+        epsilon[:, None, None],
         t=t,
         tolerance=1e-6,
         event_dims=1,
-        compiled=worth_compiling(epsilon.size * x.size),
     )
-    r = run.state.r[:, 1:]
+    r = run.state.r[..., 1]
     fine = h.replace(x=np.linspace(critical_x(h), 1.0, 401))
     lower, upper = directpred_threshold(fine, top=h.replace(x=1.0))
     fate = np.select([r > 10 * r0, r < r0 / 10], [ALIVE, COLLAPSED], UNDECIDED).astype(np.int8)

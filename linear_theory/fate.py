@@ -16,6 +16,7 @@ from linear_theory.basin import outcome_without_decay
 from linear_theory.fixed_points import rest_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.mode_flow import EmaMode, Mode, balance, scaled, scales
+from linear_theory.runge_kutta import APART
 from linear_theory.trajectory import check_start, solve, trajectory
 
 FATES = ("alive", "collapsed", "undecided", "diverged")
@@ -35,7 +36,7 @@ class Fates:
     """int8 index into `FATES`."""
     p: np.ndarray
     s: np.ndarray
-    """The limit the mode was seen to approach; where undecided, its last simulated state."""
+    """The limit the mode was seen to approach; where undecided, its last simulated state, NaN if it was lost."""
     time_to_converge: np.ndarray
     """Time after which the mode stays within `NEAR` of its limit, interpolated; NaN if not within the budget."""
     lowest_K: np.ndarray
@@ -58,7 +59,6 @@ def simulate(
 
     Raises ValueError for NaN, s < 0 or hyperparameters out of range.
     """
-    from linear_theory.integrate import worth_compiling
 
     h = h.validate()
     fields = check_start(start, h)
@@ -72,7 +72,7 @@ def simulate(
         return flat(v) if v.ndim else v
 
     size = int(np.prod(shape))
-    integrate = functools.partial(solve, tolerance=tolerance, compiled=worth_compiling(size))
+    integrate = functools.partial(solve, tolerance=tolerance, compiled=size > 1 or None)  # so many windows are worth it
     fields, h, parts = [flat(v) for v in fields], h.map(flat_if_varied), []
     for first in range(0, max(size, 1), _BATCH):
         part = slice(first, first + _BATCH)
@@ -90,7 +90,6 @@ def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float =
 
     Arguments and errors as in `simulate`; `p` and `s` are the state at t_end, not the limit.
     """
-    from linear_theory.integrate import worth_compiling
 
     h = h.validate()
     fields = check_start(start, h)
@@ -102,8 +101,7 @@ def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float =
     for first in range(0, size, _CHUNK):
         part = slice(first, first + _CHUNK)
         begin, here = type(start)(*(v[part] for v in fields)), _rows(h, part)
-        compiled = worth_compiling(size)
-        found = trajectory(begin, here, times, tolerance=tolerance, compiled=compiled)
+        found = trajectory(begin, here, times, tolerance=tolerance, compiled=size > 1 or None)
         parts.append(list(vars(judge(begin, found.state, times[:, None], here, found.error)).values()))
         if progress:
             progress(min(1.0, (first + _CHUNK) / size))
@@ -193,7 +191,7 @@ def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.n
             part = todo[first : first + _CHUNK]
             here, theory = _rows(hat, part), _rows(h, part)
             found = integrate(kind(*last[:, part]), here, times[1:])
-            path = found.state
+            path = kind(*(np.where(found.error <= APART, v, np.nan) for v in found.state))  # else it says nothing
             last[:, part] = end = [v[-1] for v in path]
             error[part] += found.error
             fate[part] = np.where(fate[part] == UNDECIDED, decide(kind(*end), here), fate[part])

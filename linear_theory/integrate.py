@@ -3,8 +3,9 @@
 Every element of the batch is integrated with n and with 2n steps, side by side; where the two disagree by more than
 the tolerance allows, and only there, n is doubled. The comparison spans the whole time interval, so it sees what a
 local error estimate cannot: the amplification of early errors near a separatrix. It also pays for one order more
-(Richardson extrapolation). The same steps run on Python floats (one system), eager torch (a few), in C++ (many, on the
-CPU: `linear_theory.kernel`) and fused by torch.compile (on CUDA, and for flows that C++ cannot serve).
+(Richardson extrapolation). The same steps run on Python floats (one system), in NumPy (little work), in C++ (much,
+on the CPU: `linear_theory.kernel`) and fused by torch.compile (on CUDA, and for flows that C++ cannot serve). What many
+steps still throw about is stiff and gets a method of its own (`linear_theory.stiff`).
 """
 
 import functools
@@ -17,17 +18,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from linear_theory import runge_kutta
+from linear_theory import runge_kutta, stiff
 from linear_theory.arrays import as_float64, as_tensor
 from linear_theory.kernel import compiler, kernel
-from linear_theory.runge_kutta import METHOD, SLOT, Problem, map_leaves
+from linear_theory.kernel_source import Given
+from linear_theory.runge_kutta import APART, METHOD, SLOT, Problem, map_leaves
+from linear_theory.threads import for_tensors_of
 
 _FIRST_STEPS = 24
 _EARLY = (1 / 10, 1 / 4)  # the first tenth of the time gets a quarter of the steps: transients come early
 _MOST_STEPS = 2**18
 _MARGIN = 16  # a doubling is as good as the order promises (2⁶) if it closes the gap by a quarter of that
 _BLOCK = 2**16  # elements in one run of torch's loop: bounds the memory
-_WORTH_COMPILING = 2**12  # with fewer elements compiling costs more than it saves
+_OVERHEAD = 2**10  # a step of NumPy's costs what these many elements cost, however few there are
+_WORTH_COMPILING = 240 * _OVERHEAD  # steps times elements: with less, compiling a C++ program costs more than it saves
+_WORTH_FUSING = 2**12  # elements: as much for torch.compile, which takes a minute
+_LONE = 2**12  # steps of a single system that Python floats take
+_COMPILED = {"C++", "torch.compile"}
+_CELLS = 8  # numbers in a system: one of more would outgrow the program's registers
+_PATIENCE = {"C++": 2**8 * _FIRST_STEPS}  # steps after which what they throw about is called stiff
+_IMPATIENCE = 2**5 * _FIRST_STEPS  # the same where steps are dear
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,12 @@ class Solution:
     """Estimated error of each element: largest over fields and times; absolute below one, relative above."""
     worst_error: float
     steps: np.ndarray
-    """Steps of each element's last run."""
+    """Steps of each element's last run of fixed steps."""
     resolved: np.ndarray
     """False where the tolerance was not met within the most steps allowed, or the solution left the finite numbers."""
     method: str
+    engine: str
+    """What took the steps: Python floats, NumPy, torch, torch.compile, C++ or LSODA; several joined by commas."""
     tolerance: float
     seconds: float
 
@@ -59,7 +71,7 @@ def integrate(
     event_dims: int = 0,
     decays: Mapping[str, Any] | None = None,
     duration=1.0,
-    most_steps: int = _MOST_STEPS,
+    most_steps: int | None = None,
     compiled: bool | None = None,
     device: str = "cpu",
 ) -> Solution:
@@ -75,8 +87,10 @@ def integrate(
         event_dims: trailing dimensions that belong to one system: 0 for modes, 2 for matrices.
         decays: fields known to decay exactly as e^{−rate·t}: advanced by that factor, whatever the flow says of them.
         duration: unit of time, a number or an array that broadcasts against the fields: each element's own clock.
-        most_steps: an element that would need more is returned as it is, `resolved` false.
-        compiled: fuse the steps (None: where the batch is worth it); needs a C++ compiler, else warns and does not.
+        most_steps: an element that would need more is returned as it is, `resolved` false. None: 2¹⁸, and what is still
+            thrown about by far fewer is handed to the method for stiff systems.
+        compiled: fuse the steps (None: where steps times elements are worth it); needs a C++ compiler, else warns and
+            does not.
         device: torch device that integrates; results come back as NumPy arrays.
 
     Raises ValueError for NaN or falling times, a NaN initial state, or shapes that do not broadcast.
@@ -85,19 +99,24 @@ def integrate(
     times = _checked_times(t)
     decays = decays or {}
     batch, y, leaves, rates, (unit,) = _arrange(state, args, decays.values(), [duration], event_dims, device)
-    size = math.prod(batch)
+    size, given, segments = math.prod(batch), (y, leaves, rates, [unit]), _segments(times)
     problem = Problem(flow, type(state), map_leaves(lambda _: SLOT, args), tuple(decays))
-    if compiled is None:
-        compiled = worth_compiling(size) and event_dims == 0
-    trace = _tracer(problem, y, leaves, rates, unit, event_dims, compiled)
-    run = functools.partial(_run, trace, (y, leaves, rates, [unit]), _segments(times), event_dims)
+    engines: list[str] = []
+
+    def run(n, todo):
+        here = _chosen(given, todo, event_dims)
+        count = n * sum(count for _, count, _ in segments) // _FIRST_STEPS
+        fast = compiled if _COMPILED.isdisjoint(engines) else True  # what is compiled serves the few left too
+        engine, trace = _engine(problem, here, event_dims, fast, count, alone=size == 1 and event_dims == 0)
+        engines.append(engine)
+        return _run(trace, here, segments, n)
 
     n = _FIRST_STEPS
     kept, error = run(n, None)
     steps = np.full(size, 2 * n)
     todo = np.flatnonzero(~(error <= tolerance))
     before, stalled = error[todo], np.zeros_like(todo)
-    while len(todo) and 4 * n <= most_steps:
+    while len(todo) and 4 * n <= (most_steps or _MOST_STEPS):
         n *= 2
         found, gap = run(n, todo)
         # Closed as the order promises, the gap overstates what is left of the error.
@@ -109,6 +128,18 @@ def integrate(
         rounding = (stalled >= 2) & (gap < 1e-6)  # doubling no longer helps: only rounding is left
         again = ~((trusted <= tolerance) | rounding)
         todo, before, stalled = todo[again], gap[again], stalled[again]
+        lost = ~(before <= APART)
+        if most_steps is None and n == _PATIENCE.get(engines[-1], _IMPATIENCE) and lost.any():
+            engines.append(stiff.METHOD)
+            stray = todo[lost]
+            found, gap = stiff.solve(problem, _chosen(given, stray, event_dims), event_dims, times, tolerance)
+            solved = gap <= APART
+            error[stray[solved]] = gap[solved]
+            for whole, v in zip(kept, found):
+                whole[:, stray[solved]] = v[:, solved]
+            # Only a fast engine goes on with what is left.
+            done = np.isin(todo, stray[solved] if engines[-2] in _PATIENCE else stray)
+            todo, before, stalled = todo[~done], before[~done], stalled[~done]
 
     fields = [v.reshape(len(times), *batch, *v.shape[2:]) for v in kept]
     return Solution(
@@ -118,14 +149,10 @@ def integrate(
         steps=steps.reshape(batch),
         resolved=(error <= tolerance).reshape(batch),
         method=METHOD,
+        engine=", ".join(dict.fromkeys(engines)),
         tolerance=tolerance,
         seconds=time.perf_counter() - began,
     )
-
-
-def worth_compiling(size: int) -> bool:
-    """Whether a batch of so many systems repays the seconds that the compiler takes."""
-    return size >= _WORTH_COMPILING
 
 
 def _checked_times(t) -> np.ndarray:
@@ -167,28 +194,62 @@ def _arrange(state, args, rates, units, event_dims, device):
 # Runs: every output time with a given number of steps, and with twice as many beside it.
 
 
-def _tracer(problem, y, leaves, rates, unit, event_dims, compiled):
-    """What takes (fields, leaves, rates, [unit], segments) through all segments, by the fastest way there is."""
-    compiled = compiled and compiler() is not None
-    if compiled and event_dims == 0 and y[0].device.type == "cpu":
-        steps = kernel(problem, tuple(v.ndim > 0 for v in (*leaves, *rates, unit)))
-        if steps:
-            return steps
-    lone = y[0].numel() == 1 and event_dims == 0 and not compiled
-    advance = runge_kutta.fused(problem, compiler()) if compiled else runge_kutta.eager(problem)
-    return functools.partial(_in_blocks, functools.partial(_trace, advance, lone), event_dims)
+def _engine(problem, given, event_dims, compiled, steps, alone):
+    """The fastest that there is for so many steps: its name, and what takes (fields, leaves, rates, [unit], segments)
+    through all segments. alone: one system of plain numbers, to which Python floats are open."""
+    (y, *others), size = given, len(given[0][0])
+
+    def blocks(advance, form):
+        return functools.partial(_in_blocks, functools.partial(_trace, advance, form), event_dims)
+
+    worth = steps >= _LONE if alone else steps * (size + _OVERHEAD) >= _WORTH_COMPILING
+    if (worth if compiled is None else compiled) and compiler() is not None:
+        shapes = tuple(_given(v, event_dims) for v in (*y, *(v for values in others for v in values)))
+        if y[0].device.type == "cpu" and sum(one.cells for one in shapes[: len(y)]) <= _CELLS:
+            trace = kernel(problem, shapes)
+            if trace:
+                return "C++", trace
+        if compiled or (event_dims == 0 and size >= _WORTH_FUSING):
+            return "torch.compile", blocks(runge_kutta.fused(problem, compiler()), torch.clone)
+    advance = runge_kutta.eager(problem)
+    if alone and not compiled:
+        return "Python floats", blocks(advance, torch.Tensor.item)
+    if _serves_numpy(problem, given, event_dims):
+        return "NumPy", blocks(advance, torch.Tensor.numpy)
+    return "torch", blocks(advance, torch.clone)
 
 
-def _run(trace, given, segments, event_dims, n, todo):
-    """Fields (outputs, elements, *event) after about 2n steps and their errors, of all elements or of those in `todo`.
+def _serves_numpy(problem, given, event_dims) -> bool:
+    """Whether the flow takes NumPy's arrays, which are several times faster than torch's where they are small."""
+    if given[0][0].device.type != "cpu":
+        return False
+    y, leaves, *_ = ([(v[:1] if v.ndim > event_dims else v).numpy() for v in values] for values in given)
+    try:
+        slopes = problem.flow(problem.kind(*y), *problem.arguments(leaves))
+        return not any(isinstance(v, torch.Tensor) for v in slopes)
+    except Exception:  # whatever a flow of torch's functions may say
+        return False
+
+
+def _given(v, event_dims) -> Given:
+    return Given(True, tuple(v.shape[1:])) if v.ndim > event_dims else Given(False, tuple(v.shape))
+
+
+def _chosen(given, todo, event_dims):
+    """What is given, of all elements (None) or of those in `todo`."""
+    if todo is None:
+        return given
+    index = torch.as_tensor(todo, device=given[0][0].device)
+    return [[v[index] if v.ndim > event_dims else v for v in values] for values in given]
+
+
+def _run(trace, given, segments, n):
+    """Fields (outputs, elements, *event) after about 2n steps and their errors.
 
     Both are NumPy arrays, as is what is reckoned with them: torch would share out even such small work among threads.
     """
-    if todo is not None:
-        index = torch.as_tensor(todo, device=given[0][0].device)
-        given = [[v[index] if v.ndim > event_dims else v for v in values] for values in given]
     fold = n // _FIRST_STEPS
-    with torch.no_grad():
+    with torch.no_grad(), np.errstate(all="ignore"):
         fields, error = trace(*given, [(width / fold, count * fold, keep) for width, count, keep in segments])
     return [v.cpu().numpy() for v in fields], error.cpu().numpy()
 
@@ -197,9 +258,10 @@ def _in_blocks(trace, event_dims, *given_and_segments):
     """`trace` on so many elements at a time."""
     *given, segments = given_and_segments
     size, blocks = len(given[0][0]), []
-    for start in range(0, max(size, 1), _BLOCK):
-        here = slice(start, start + _BLOCK)
-        blocks.append(trace(*([v[here] if v.ndim > event_dims else v for v in values] for values in given), segments))
+    with for_tensors_of(min(size, _BLOCK) * max(v[:1].numel() for v in given[0])):
+        for start in range(0, max(size, 1), _BLOCK):
+            here = [[v[start : start + _BLOCK] if v.ndim > event_dims else v for v in values] for values in given]
+            blocks.append(trace(*here, segments))
     if len(blocks) == 1:
         return blocks[0]
     fields, errors = zip(*blocks)
@@ -220,25 +282,15 @@ def _segments(times):
     return list(zip(widths.tolist(), counts.tolist(), (at in outputs for at in breaks.tolist())))
 
 
-def _trace(advance, lone, y, leaves, rates, unit, segments):
-    """One block through all its output times; a lone scalar system runs on Python floats, 50 times faster."""
-    like, outputs = y[0], []
-    rates = [rate.expand_as(like) for rate in rates]
-    pair = (y, [v.clone() for v in y], like.new_zeros(len(like)), like.new_zeros(len(like)))  # no aliases in the loop
-    if lone:
-        pair, leaves = ([v.item() for v in y], [v.item() for v in y], 0.0, 0.0), [v.item() for v in leaves]
-        rates = [v.item() for v in rates]
+def _trace(advance, form, y, leaves, rates, unit, segments):
+    """One block through all its output times, on what `form` makes of tensors: floats, arrays or other tensors."""
+    zero, outputs = y[0].new_zeros(len(y[0])), []
+    pair = ([form(v) for v in y], [form(v) for v in y], form(zero), form(zero))
+    leaves, rates = [form(v) for v in leaves], [form(rate.expand_as(y[0])) for rate in rates]
     for h, count, keep in segments:
-        width = h * unit[0]
-        if lone:
-            *pair, values, error = advance(*pair, width.item(), leaves, rates, count)
-            values, error = [like.new_tensor([v]) for v in values], like.new_tensor([error])
-        else:
-            *pair, values, error = advance(*pair, width, leaves, rates, torch.tensor(count))
+        *pair, values, error = advance(*pair, form(h * unit[0]), leaves, rates, count)
         if keep:
-            outputs.append((*values, error))
-    if len(outputs) == 1:
-        *fields, error = outputs[0]
-        return [v[None] for v in fields], error
+            kept = zip((*values, error), (*y, zero))
+            outputs.append([torch.as_tensor(v, dtype=zero.dtype).reshape(like.shape) for v, like in kept])
     *fields, errors = map(torch.stack, zip(*outputs))
     return fields, errors.amax(0)

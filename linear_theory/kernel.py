@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ import torch
 
 from linear_theory.allocator import keep_memory
 from linear_theory.files import cache_folder, passing_folder
-from linear_theory.kernel_source import source
+from linear_theory.kernel_source import Given, source
 from linear_theory.runge_kutta import Problem
 
 # Contraction makes a·b + c one instruction. NaN and infinity keep their meaning: no -ffast-math. The text is vectors
@@ -32,6 +33,7 @@ _INSTRUCTIONS = {
     "AVX512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"),
     "AVX2": ("-mavx2", "-mfma"),
 }
+_THREADS_WORK = 2**18  # systems times steps that are worth a thread: about a millisecond
 
 
 @functools.cache
@@ -103,36 +105,53 @@ class _Call(ctypes.Structure):
 
 
 @functools.lru_cache
-def kernel(problem: Problem, batched: tuple[bool, ...]) -> Callable | None:
-    """A function that integrates whole batches of this problem on the CPU; None for a flow of more than operators.
+def kernel(problem: Problem, given: tuple[Given, ...]) -> Callable | None:
+    """A function that integrates whole batches of this problem on the CPU; None, with one warning, where C++ cannot.
 
-    batched: as for `source`. The function takes float64 tensors, those of the batch contiguous and of one length:
-    (fields, leaves, rates, [unit], segments) → fields (outputs, size) and their errors (size,). Segments are triples:
-    step, number of steps (and twice as many of half the width), whether to keep what is reached.
+    given: as for `source`. The function takes float64 tensors, those of the batch contiguous and of one length:
+    (fields, leaves, rates, [unit], segments) → fields (outputs, size, …) and their errors (size,). Segments are
+    triples: step, number of steps (and twice as many of half the width), whether to keep what is reached.
     """
     try:
-        text = source(problem, batched)
-    except Exception:  # whatever the flow may say of being called on no numbers
+        text = source(problem, given)
+    except Exception as reason:  # whatever the flow may say of being called on no numbers
+        _tell(problem, f"it cannot be written as a C++ program ({reason})")
         return None
     try:
         advance = _library(text).advance
     except (subprocess.CalledProcessError, OSError) as reason:
         said = (getattr(reason, "stderr", None) or str(reason)).strip().partition("\n")[0]
-        warnings.warn(f"the C++ compiler failed, so torch.compile is tried: {said}", stacklevel=3)
+        _tell(problem, f"the C++ compiler failed ({said})")
         return None
     keep_memory(2**26, 2**22)  # faulting the results in anew at each call takes as long as a tenth of the steps
+    shapes = [one.shape for one in given[: len(problem.kind._fields)]]
 
     def run(y, leaves, rates, units, segments):
         outputs, size = sum(keep for *_, keep in segments), len(y[0])
-        fields = torch.empty(len(y), outputs, size, dtype=torch.float64)
+        everything = [_apart(v, one) for v, one in zip((*y, *leaves, *rates, *units), given)]
+        pointers = [row.data_ptr() for rows in everything for row in rows]
+        sizes = [math.prod(shape) for shape in shapes]
+        fields = torch.empty(sum(sizes), outputs, size, dtype=torch.float64)
         errors = torch.empty(size, dtype=torch.float64)
-        given = [*y, *leaves, *rates, *units]
-        values = (ctypes.c_void_p * len(given))(*(v.data_ptr() for v in given))
+        values = (ctypes.c_void_p * len(pointers))(*pointers)
         columns = zip((ctypes.c_double, ctypes.c_long, ctypes.c_bool), zip(*segments))
         arrays = [values, *((kind * len(segments))(*column) for kind, column in columns)]
-        pointers = [ctypes.addressof(array) for array in arrays]
-        call = _Call(size, len(segments), *pointers, outputs, fields.data_ptr(), errors.data_ptr())
-        advance(ctypes.byref(call), torch.get_num_threads())
-        return list(fields), errors
+        addresses = [ctypes.addressof(array) for array in arrays]
+        call = _Call(size, len(segments), *addresses, outputs, fields.data_ptr(), errors.data_ptr())
+        work = size * sum(count for _, count, _ in segments)
+        advance(ctypes.byref(call), min(torch.get_num_threads(), 1 + work // _THREADS_WORK))
+        parts = zip(fields.split(sizes), shapes)
+        return [v.permute(1, 2, 0).reshape(outputs, size, *shape) for v, shape in parts], errors
 
     return run
+
+
+def _apart(v: torch.Tensor, one: Given) -> torch.Tensor:
+    """Each number of a system as a row of its own: (cells, size), or (cells, 1) where the batch shares it."""
+    return v.reshape(-1, one.cells).T.contiguous() if one.batched else v.reshape(one.cells, 1).contiguous()
+
+
+def _tell(problem: Problem, why: str) -> None:
+    flow = getattr(problem.flow, "func", problem.flow)
+    name = getattr(flow, "__name__", type(flow).__name__)
+    warnings.warn(f"{name} is integrated by torch, many times slower: {why}", stacklevel=4)

@@ -1,15 +1,28 @@
 """The text of the integrator's inner loop in C++: all steps of a block of systems while it is in registers.
 
-The flow is not typed again: it is called once on quantities that record what is done to them. The steps come from the
-tables of `runge_kutta`, and the program does what `runge_kutta.eager` does, but for rounding.
+The flow is not typed again: `linear_theory.recording` calls it once on quantities that write down what is done to them.
+The steps come from the tables of `runge_kutta`, and the program does what `runge_kutta.eager` does, but for rounding.
 """
 
 import math
-import numbers
-from collections.abc import Callable
 from string import Template
+from typing import NamedTuple
 
+from linear_theory.recording import recorded
 from linear_theory.runge_kutta import APART, EXTRAPOLATION, SIXTHS, STAGES, Problem
+
+
+class Given(NamedTuple):
+    """One tensor that a program takes: whether it varies over the batch, and the shape that it has in one system."""
+
+    batched: bool
+    shape: tuple[int, ...] = ()
+
+    @property
+    def cells(self) -> int:
+        """How many numbers of one system it holds."""
+        return math.prod(self.shape)
+
 
 _PROGRAM = Template(r"""
 #include <algorithm>
@@ -52,10 +65,25 @@ INLINE inline Lanes larger(const Lanes& a, const Lanes& b)  // NaN if either is
   EACH((a.part[i] > b.part[i]) | (a.part[i] != a.part[i]) ? a.part[i] : b.part[i])
 INLINE inline Lanes if_apart(const Lanes& a) EACH(a.part[i] <= APART ? Register{} : a.part[i])
 INLINE inline Lanes nan_to_infinity(const Lanes& a) EACH(a.part[i] == a.part[i] ? a.part[i] : INFINITY - Register{})
-INLINE inline Lanes exp(Lanes a) {
-  double x[LANES];
-  memcpy(x, &a, sizeof x);
-  for (double& v : x) v = std::exp(v);
+INLINE inline Lanes smaller(const Lanes& a, const Lanes& b)
+  EACH((a.part[i] < b.part[i]) | (a.part[i] != a.part[i]) ? a.part[i] : b.part[i])
+INLINE inline Lanes chosen(const Lanes& test, const Lanes& a, const Lanes& b)  // test: 0 or 1
+  EACH(test.part[i] != 0.0 ? a.part[i] : b.part[i])
+#define TEST(name, sign) INLINE inline Lanes name(const Lanes& a, const Lanes& b) \
+  EACH(a.part[i] sign b.part[i] ? 1.0 - Register{} : Register{})
+TEST(above, >) TEST(below, <) TEST(at_least, >=) TEST(at_most, <=)
+#define ONE_BY_ONE(name) INLINE inline Lanes name(Lanes a) { \
+  double x[LANES]; \
+  memcpy(x, &a, sizeof x); \
+  for (double& v : x) v = std::name(v); \
+  memcpy(&a, x, sizeof x); \
+  return a; \
+}
+ONE_BY_ONE(exp) ONE_BY_ONE(log) ONE_BY_ONE(sqrt)
+INLINE inline Lanes pow(Lanes a, const Lanes& b) {
+  double x[LANES], y[LANES];
+  memcpy(x, &a, sizeof x), memcpy(y, &b, sizeof y);
+  for (int k = 0; k < LANES; ++k) x[k] = std::pow(x[k], y[k]);
   memcpy(&a, x, sizeof x);
   return a;
 }
@@ -91,7 +119,7 @@ INLINE inline void step(const Flow& flow, Lanes (&y)[FIELDS], const Width (&weig
 
 struct Call {
   long size, segments;
-  const double* const* values;  // initial fields, then leaves, rates and the unit of time
+  const double* const* values;  // initial fields, then leaves, rates and the unit of time, each number by itself
   const double* widths;  // of each segment: the step of the coarse run, how many, whether to keep what is reached
   const long* counts;
   const bool* keeps;
@@ -154,77 +182,24 @@ extern "C" void advance(const Call* call, int threads) {
 """)
 
 
-def _both_ways(symbol: str) -> list[Callable]:
-    """The methods of an operator with a recorded quantity on its left and on its right."""
+def source(problem: Problem, given: tuple[Given, ...]) -> str:
+    """The program; `given` describes the fields, the leaves, the rates of decay and the unit of time, in this order.
 
-    def method(form):
-        def apply(self, other):
-            text = _text(other)
-            return NotImplemented if text is None else self._write(form.format(self.name, text))
-
-        return apply
-
-    return [method(f"{{0}} {symbol} {{1}}"), method(f"{{1}} {symbol} {{0}}")]
-
-
-class _Recorded:
-    """A number inside the program, by its name; an operator on it writes the line that computes the result."""
-
-    __array_ufunc__ = None  # NumPy scalars leave operators to this class
-    __hash__ = None
-
-    def __init__(self, name: str, lines: dict[str, str]):
-        self.name, self.lines = name, lines
-
-    def _write(self, expression: str) -> "_Recorded":
-        return _Recorded(self.lines.setdefault(expression, f"v{len(self.lines)}"), self.lines)
-
-    __add__, __radd__ = _both_ways("+")
-    __sub__, __rsub__ = _both_ways("-")
-    __mul__, __rmul__ = _both_ways("*")
-    __truediv__, __rtruediv__ = _both_ways("/")
-
-    def __neg__(self):
-        return self._write(f"-{self.name}")
-
-    def __bool__(self):
-        raise TypeError("a choice between values cannot be recorded")
-
-    def __eq__(self, other):
-        raise TypeError("a choice between values cannot be recorded")
-
-
-def _text(value) -> str | None:
-    """A recorded quantity or a finite number, as C++; None for anything else."""
-    if isinstance(value, _Recorded):
-        return value.name
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return f"({float(value)!r})"
-    return None
-
-
-def _recorded(problem: Problem, leaves: int) -> tuple[dict[str, str], list[str]]:
-    """The lines of the flow, expression → name, and the names of the slopes. Raises whatever a flow that is more than
-    operators does when called on what are no numbers."""
-    lines: dict[str, str] = {}
-    state = problem.kind(*(_Recorded(f"y[{m}]", lines) for m in range(len(problem.kind._fields))))
-    slopes = problem.flow(state, *problem.arguments([_Recorded(f"x{k}", lines) for k in range(leaves)]))
-    texts = [_text(slope) for slope in slopes]
-    if len(texts) != len(state) or None in texts:
-        raise TypeError("the flow gave something that is not a number")
-    return lines, texts
-
-
-def source(problem: Problem, batched: tuple[bool, ...]) -> str:
-    """The program; `batched` says which of the leaves, the rates of decay and the unit of time vary over the batch."""
-    fields, decaying = problem.kind._fields, problem.decaying
-    leaves = len(batched) - len(decaying) - 1
-    lines, slopes = _recorded(problem, leaves)
-    given = [f"load(given[{k}])" if varies else f"*given[{k}]" for k, varies in enumerate(batched)]
+    Raises whatever a flow that cannot be recorded does when called on what are no numbers.
+    """
+    names, decaying = problem.kind._fields, problem.decaying
+    fields, leaves = given[: len(names)], given[len(names) : len(given) - len(decaying) - 1]
+    lines, slopes = recorded(problem, [one.shape for one in fields], [one.shape for one in leaves])
+    loads = [f"load(given[{k}])" if varies else f"*given[{k}]" for k, varies in enumerate(_cells(given[len(names) :]))]
+    count = len(_cells(leaves))
     constants = {
-        "int FIELDS": len(fields),
+        "int FIELDS": len(slopes),
         "int DECAYS": len(decaying),
-        "int DECAY[]": [decaying.index(name) if name in decaying else -1 for name in fields],
+        "int DECAY[]": [
+            decaying.index(name) if name in decaying else -1
+            for name, one in zip(names, fields)
+            for _ in range(one.cells)
+        ],
         "int STAGES": len(STAGES),
         "int SIXTHS[]": SIXTHS,
         "double WEIGHTS[STAGES][STAGES]": STAGES,
@@ -233,12 +208,12 @@ def source(problem: Problem, batched: tuple[bool, ...]) -> str:
     }
     return _PROGRAM.substitute(
         tables="\n".join(f"constexpr {name} = {_braced(value)};" for name, value in constants.items()),
-        width="Lanes" if batched[-1] else "double",
+        width="Lanes" if given[-1].batched else "double",
         given="\n".join(
-            [f"  const auto x{k} = {value};" for k, value in enumerate(given[:leaves])]
+            [f"  const auto x{k} = {value};" for k, value in enumerate(loads[:count])]
             + [
-                f"  const Lanes rates[DECAYS + 1] = {{{', '.join(given[leaves:-1])}}};",
-                f"  const Width unit = {given[-1]};",
+                f"  const Lanes rates[DECAYS + 1] = {{{', '.join(loads[count:-1])}}};",
+                f"  const Width unit = {loads[-1]};",
             ]
         ),
         flow="\n".join(
@@ -246,6 +221,11 @@ def source(problem: Problem, batched: tuple[bool, ...]) -> str:
             + [f"    slope[{m}] = {slope};" for m, slope in enumerate(slopes)]
         ),
     )
+
+
+def _cells(given: tuple[Given, ...]) -> list[bool]:
+    """For each number of a system, in the program's order: whether it varies over the batch."""
+    return [one.batched for one in given for _ in range(one.cells)]
 
 
 def _braced(value) -> str:

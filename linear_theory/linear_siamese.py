@@ -15,6 +15,7 @@ import torch
 from linear_theory.arrays import as_tensor
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.matrix_flow import Network, Switches, symmetric_part
+from linear_theory.threads import for_tensors_of
 
 Draw = Callable[[torch.Generator, int], tuple[torch.Tensor, torch.Tensor]]
 
@@ -178,8 +179,9 @@ def train(
                 f"draw returned views of shapes {tuple(x1.shape[1:])} and {tuple(x2.shape[1:])}; "
                 f"both must be (batch, {state.W.shape[-1]}) to fit W"
             )
-        slope = gradient(state, x1, x2, h, switches, training.symmetric_loss)
-        state, velocity = descend(state, velocity, slope, h, switches, training)
+        with for_tensors_of(x1.numel()):
+            slope = gradient(state, x1, x2, h, switches, training.symmetric_loss)
+            state, velocity = descend(state, velocity, slope, h, switches, training)
 
     diverged = torch.stack([~v.isfinite().flatten(1).all(1) for v in state]).any(0)
     return Run(np.asarray(times), _stack(records), Network(*(v.numpy() for v in state)), diverged.numpy())

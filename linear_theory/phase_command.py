@@ -18,6 +18,7 @@ from linear_theory.files import prepare_file, write_netcdf
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.phase_diagram import Axis, Descent, Problem, Start, boundary, check, parse_axis, phase_diagram
 
+_FEW = 64  # values of an axis in a sweep that has the programs compiled before the true one is timed
 _LONG = 3.0  # seconds after which a sweep shows its progress
 
 
@@ -61,7 +62,6 @@ class Phase(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
-        from linear_theory.integrate import worth_compiling
 
         x, y = parse_axis(self.x), parse_axis(self.y)
         discrete = self.lr is not None or "lr" in (x.name, y.name)
@@ -72,9 +72,9 @@ class Phase(Command):
         path = prepare_file(self.out, ".nc")
 
         first = None
-        if worth_compiling(x.values.size * y.values.size):
+        if x.values.size * y.values.size >= _FEW**2:
             began = time.perf_counter()
-            phase_diagram(_thinned(x), _thinned(y, 4096 // min(x.values.size, 64) + 1), problem)
+            phase_diagram(_thinned(x), _thinned(y, _FEW**2 // min(x.values.size, _FEW) + 1), problem)
             first = time.perf_counter() - began
         with _progress() as show:
             diagram = phase_diagram(x, y, problem, self.spectrum, show)
@@ -92,8 +92,8 @@ class Phase(Command):
         }
 
 
-def _thinned(axis: Axis, most: int = 64) -> Axis:
-    """A few of an axis's values: enough to have the kernels compiled before the sweep is timed."""
+def _thinned(axis: Axis, most: int = _FEW) -> Axis:
+    """A few of an axis's values."""
     chosen = np.linspace(0, axis.values.size - 1, min(most, axis.values.size)).astype(int)
     return Axis(axis.name, axis.values[chosen], axis.log)
 

@@ -1,13 +1,15 @@
 """The method behind `linear_theory.integrate`: fixed steps of order 6, a run with twice as many steps beside each run.
 
-The steps are written once, in plain operators: Python floats take them for one system, eager torch for a few, and
-torch.compile fuses them. `linear_theory.kernel` makes a C++ program of the same tables.
+The steps are written once, in plain operators: Python floats take them for one system, NumPy for a few, and torch's
+compiler fuses them. `linear_theory.kernel` makes a C++ program of the same tables.
 """
 
 import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
 
 from linear_theory.allocator import keep_memory
 from linear_theory.arrays import is_tensor, namespace
@@ -75,13 +77,13 @@ def map_leaves(function, record, is_leaf=_is_number):
 
 
 def eager(problem: Problem):
-    """The loop on Python floats or on tensors, one operation after the other."""
+    """The loop on Python floats, arrays or tensors, one operation after the other."""
 
     def advance(coarse, fine, before, widest, h, leaves, rates, count):
         """`count` steps h, and twice as many of h/2: all that is carried, then the state and its error."""
         step = _stepper(problem, h, leaves, rates)
         carried = (coarse, fine, before, widest)
-        for _ in range(int(count)):
+        for _ in range(count):
             carried = step(*carried)
         return *carried, *_told(problem, *carried)
 
@@ -124,13 +126,13 @@ def fused(problem: Problem, compiler: str):
             def twice(vs):
                 return [torch.cat([v, v]) if v.ndim > own else v for v in vs]
 
-            gaps, h = [v.repeat(2) for v in (before, widest)], h.repeat(2) if h.ndim else h
+            gaps, h = [v.repeat(2) for v in (before, widest)], torch.cat([h, h]) if h.ndim else h
             found = call(twice(coarse), twice(fine), *gaps, h, twice(leaves), twice(rates), count)
             return [[u[:1] for u in v] if isinstance(v, (list, tuple)) else v[:1] for v in found]
         for v in (*coarse, *fine, before, widest, h, *leaves, *rates):
             if v.ndim:
                 torch._dynamo.maybe_mark_dynamic(v, 0)
-        return fast(tuple(coarse), tuple(fine), before, widest, h, tuple(leaves), tuple(rates), count)
+        return fast(tuple(coarse), tuple(fine), before, widest, h, tuple(leaves), tuple(rates), torch.tensor(count))
 
     return call
 
@@ -141,23 +143,29 @@ def _told(problem: Problem, coarse, fine, before, widest):
     error = _larger(_gap(problem, fine, coarse), before)
     extrapolated = [f + (f - c) * EXTRAPOLATION for f, c in zip(fine, coarse)]
     error = error + widest * (widest > APART)
-    if is_tensor(error):
-        return extrapolated, error.nan_to_num(nan=math.inf, posinf=math.inf)
-    return extrapolated, error if error == error else math.inf
+    if isinstance(error, float):
+        return extrapolated, error if error == error else math.inf
+    return extrapolated, namespace(error).nan_to_num(error, nan=math.inf, posinf=math.inf)
 
 
 def _gap(problem: Problem, fine, coarse):
     """Largest |fine − coarse| over the fields and event dimensions, relative above one; exact decays have none."""
     pairs = [pair for name, *pair in zip(problem.kind._fields, fine, coarse) if name not in problem.decaying]
     gaps = [abs(f - c) / _larger(abs(f), 1.0) for f, c in pairs] or [0 * fine[0]]
-    return functools.reduce(_larger, [g.flatten(1).amax(1) if getattr(g, "ndim", 0) > 1 else g for g in gaps])
+    return functools.reduce(_larger, [_widest(g) if getattr(g, "ndim", 0) > 1 else g for g in gaps])
+
+
+def _widest(gap):
+    return namespace(gap).amax(gap.reshape(len(gap), math.prod(gap.shape[1:])), 1)
 
 
 def _larger(a, b):
-    """The larger of two numbers or tensors, elementwise; NaN if either is."""
-    if isinstance(a, float):
-        return a if a > b or a != a else b
-    return namespace(a).maximum(a, b) if is_tensor(b) else a.clamp(min=b)
+    """The larger of two numbers, arrays or tensors, elementwise; NaN if either is."""
+    if is_tensor(a):
+        return namespace(a).maximum(a, b) if is_tensor(b) else a.clamp(min=b)
+    if isinstance(a, np.ndarray):
+        return np.maximum(a, b)
+    return a if a > b or a != a else b
 
 
 def _stepper(problem: Problem, h, leaves, rates):
@@ -165,7 +173,7 @@ def _stepper(problem: Problem, h, leaves, rates):
     the rates of exact decays."""
     flow, kind, _, decaying = problem
     args = problem.arguments(leaves)
-    twelfth = [v.exp() if is_tensor(v) else math.exp(v) for v in (rate * h / -12 for rate in rates)]
+    twelfth = [math.exp(v) if isinstance(v, float) else namespace(v).exp(v) for v in (rate * h / -12 for rate in rates)]
 
     def step(y, h, powers):
         exact = [powers[decaying.index(name)] if name in decaying else None for name in kind._fields]

@@ -9,10 +9,12 @@ from figure_examples import small
 from scipy.integrate import solve_ivp
 
 from figures import talks, tian2021, tian2021_networks
+from linear_theory.closed_loop import Amplitudes, closed_loop_flow
 from linear_theory.fixed_points import fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import integrate
 from linear_theory.mode_flow import Mode, ScalarNetwork, mode_flow, scalar_network_flow
+from linear_theory.predictors import directpred_spectrum
 
 
 def test_fig3_field_fixed_points_and_separatrix():
@@ -181,6 +183,16 @@ def test_talk_ema_border_divides_the_fates_of_the_scalar_network():
             (0, 1500), [0.3, 0.3, 0.0], method="DOP853", rtol=1e-9, atol=1e-12,
         ).y[:, -1]  # fmt: skip
         assert end[0] == pytest.approx(0.0 if side > 0 else float(fixed_points(h.replace(beta=None)).p_plus), abs=1e-3)
+
+
+def test_talk_directpred_pairs_are_what_all_modes_together_give():
+    d, h = small("talk-directpred-spectrum"), Hyperparameters()
+    modes, start = h.replace(x=np.append(1.0, d.x.values)), np.append(d.leading_r0, np.full(d.x.size, d.r0))
+    epsilon = d.epsilon.values[:, None]
+    whole = integrate(
+        closed_loop_flow, Amplitudes(start), modes, directpred_spectrum, "views", epsilon, t=d.t, event_dims=1
+    )
+    np.testing.assert_allclose(d.s, whole.state.r[:, 1:] ** 2, atol=1e-6)
 
 
 def test_talk_directpred_fates_limits_and_line():

@@ -14,6 +14,8 @@ from linear_theory.closed_loop import Amplitudes, closed_loop_flow, optimal_regr
 from linear_theory.discrete import Weights, weights_flow
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.integrate import integrate
+from linear_theory.kernel_source import Given
+from linear_theory.matrix_flow import Correlations, Network, Switches, network_flow
 from linear_theory.mode_flow import (
     BalancedMode,
     EmaMode,
@@ -25,6 +27,7 @@ from linear_theory.mode_flow import (
     scalar_network_flow,
 )
 from linear_theory.nonisotropic import Online, predictorless_flow, tied_flow
+from linear_theory.predictors import directpred_spectrum, directset_spectrum, namespace
 from linear_theory.runge_kutta import SLOT, Problem, map_leaves
 
 pytestmark = pytest.mark.skipif(module.compiler() is None, reason="there is no C++ compiler")
@@ -60,13 +63,18 @@ def both(flow, start, *args, **options):
     return [integrate(flow, start, *args, compiled=c, **options) for c in (True, False)]
 
 
-def served(flow, start, *args, **options) -> bool:
+def served(flow, start, *args, event_dims=0, **options) -> bool:
     """Whether a program is made for this call of `integrate`."""
     problem = Problem(flow, type(start), map_leaves(lambda _: SLOT, args), tuple(options.get("decays", ())))
     leaves: list = []
-    map_leaves(lambda v: leaves.append(np.ndim(v) > 0), args)
-    rates = [np.ndim(v) > 0 for v in options.get("decays", {}).values()]
-    return module.kernel(problem, (*leaves, *rates, np.ndim(options.get("duration", 1.0)) > 0)) is not None
+    map_leaves(leaves.append, args)
+    given = [*leaves, *options.get("decays", {}).values(), options.get("duration", 1.0)]
+
+    def described(v, batched):
+        return Given(batched, np.shape(v)[max(np.ndim(v) - event_dims, 0) :])
+
+    fields = [described(v, True) for v in start]
+    return module.kernel(problem, (*fields, *(described(v, np.ndim(v) > event_dims) for v in given))) is not None
 
 
 def assert_equal(fused, eager):
@@ -155,20 +163,86 @@ def test_runs_that_were_far_apart_are_not_believed():
     assert np.array_equal(fused.error > 0.01, eager.error > 0.01)
 
 
-def rooted(state):
-    return Pair(np.sqrt(state.x), state.v)
+def powers(state, a):
+    x, v = state
+    return Pair(x**2 - x**3 / 3 + x**-1 - (1 + v * v) ** 0.5, x**a - v**3 + (1 + x) ** -0.7 + 2**v - x**1)
+
+
+def functions(state, a):
+    (x, v), xp = state, namespace(state.x)
+    root = xp.exp(-x) - xp.sqrt(x) + xp.log(1 + x * x)
+    return Pair(root, abs(v - 0.2) - xp.maximum(x, a) * v + xp.minimum(x, v) + xp.square(v.clip(0.1, 0.4)))
+
+
+def functions_of_torch(state, a):
+    x, v = state
+    return Pair(
+        torch.exp(-x) - torch.sqrt(x) + torch.log(1 + x * x), torch.abs(v) - torch.maximum(x, v) * torch.pow(v, 2)
+    )
+
+
+def compared(state, a):
+    (x, v), xp = state, namespace(state.x)
+    return Pair((x > 0.5) * v - (x <= a) * x, xp.where(v < 0.4, x, v) - 2 * v * (v >= 0.3))
+
+
+@pytest.mark.parametrize("flow", [powers, functions, functions_of_torch, compared])
+def test_powers_roots_exponentials_and_choices_are_recorded(flow):
+    start, a = Pair(np.linspace(0.05, 1.2, 40), np.linspace(0.9, 0.1, 40)), np.linspace(0.3, 0.8, 40)
+    assert served(flow, start, a)
+    fused, eager = both(flow, start, a, t=[0.5, 2.0], most_steps=48)
+    assert_equal(fused, eager)
+    assert fused.engine == "C++" and eager.engine == ("torch" if flow is functions_of_torch else "NumPy")
+
+
+def test_a_root_of_less_than_nothing_is_told_as_eager_tells_it():
+    start = Pair(np.array([-1.0, np.inf, 0.5]), 0.2)
+    fused, eager = both(functions, start, np.full(3, 0.3), t=1.0, most_steps=48)
+    assert np.array_equal(np.isfinite(fused.error), np.isfinite(eager.error)) and np.isinf(fused.error[0])
+
+
+MODES = H.replace(x=np.array([1.0, 0.6, 0.2]), eta=np.linspace(0.01, 0.1, 20)[:, None], beta=None)
+START = Amplitudes(np.linspace(0.05, 0.9, 60).reshape(20, 3))
+SPECTRA = {
+    "DirectPred": (directpred_spectrum, "views", np.geomspace(0.01, 2, 20)[:, None]),
+    "DirectPred, cut off": (directpred_spectrum, "means", 0.1, 0.05),
+    "the released code": (directpred_spectrum, "views", 0.1, 0.0, "spectral", 1e-4),
+    "DirectSet": (directset_spectrum, "views", 0.7, 0.05),
+    "DirectCopy": (directset_spectrum, "means", 1.0, 0.1, "frobenius"),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_systems_of_several_modes_are_served(name):
+    arguments = (closed_loop_flow, START, MODES, *SPECTRA[name])
+    assert served(*arguments, event_dims=1)
+    assert_equal(*both(*arguments, event_dims=1, t=[2.0, 15.0], most_steps=48))
+
+
+@pytest.mark.parametrize("switches", [Switches(), Switches("ema"), Switches(stop_gradient="none")], ids=str)
+def test_small_matrices_are_served(switches):
+    rng = np.random.default_rng(3)
+    start = Network(*(rng.normal(scale=0.4, size=(30, *shape)) for shape in ((1, 1), (1, 3), (1, 3))))
+    data = Correlations(np.diag([1.0, 0.6, 0.3]), 0.1 * np.eye(3))
+    arguments = (network_flow, start, data, H.replace(eta=np.linspace(0, 0.2, 30)[:, None, None]), switches)
+    assert served(*arguments, event_dims=2)
+    assert_equal(*both(*arguments, event_dims=2, t=[1.0, 6.0], most_steps=48))
+
+
+def unknown(state):
+    return Pair(np.sinh(state.x), state.v)
+
+
+def unknown_in_torch(state):
+    return Pair(torch.erf(state.x), state.v)
 
 
 def rooted_in_torch(state):
     return Pair(torch.sqrt(torch.as_tensor(state.x)), state.v)
 
 
-def chosen(state):
+def branching(state):
     return Pair(state.x if state.x else state.v, state.v)
-
-
-def compared(state):
-    return Pair(state.x * (state.x > 0), state.v)
 
 
 def equated(state):
@@ -183,25 +257,46 @@ def infinite(state):
     return Pair(state.x * np.inf, state.v)
 
 
-@pytest.mark.parametrize("flow", [rooted, rooted_in_torch, chosen, compared, equated, weighed, infinite])
-def test_a_flow_of_more_than_operators_is_not_served(flow):
-    assert not served(flow, Pair(0.1, 0.2))
+def endless(state):
+    x = state.x
+    for k in range(1000):
+        x = x + k * state.v
+    return Pair(x, state.v)
 
 
-def test_torch_compile_is_asked_for_a_flow_of_more_than_operators(monkeypatch):
+def short(state):
+    return (state.x,)
+
+
+REFUSED = [unknown, unknown_in_torch, rooted_in_torch, branching, equated, weighed, infinite, endless, short]
+
+
+@pytest.mark.parametrize("flow", REFUSED)
+def test_a_flow_that_cannot_be_recorded_is_not_served_and_says_so(flow):
+    module.kernel.cache_clear()
+    with pytest.warns(UserWarning, match=f"{flow.__name__} is integrated by torch"):
+        assert not served(flow, Pair(0.1, 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not served(flow, Pair(0.1, 0.2))  # it is said once
+
+
+def test_torch_compile_is_asked_for_a_flow_that_cannot_be_recorded(monkeypatch):
     asked = []
 
-    def fused(problem, compiler):  # the compiling itself is tested with the closed loop's flows
+    def fused(problem, compiler):  # the compiling itself is tested with `test_integrate`
         asked.append(problem.flow)
         return runge_kutta.eager(problem)
 
     monkeypatch.setattr(runge_kutta, "fused", fused)
-    flow = functools.partial(closed_loop_flow, spectrum=torch.sqrt, seen="means")
+    flow = functools.partial(closed_loop_flow, spectrum=torch.erf, seen="means")
     start, h = Amplitudes(np.linspace(0.1, 1, 6)), H.replace(eta=0.05)
-    runs = both(flow, start, h, t=4.0)
-    assert asked == [flow] and np.array_equal(runs[0].state.r, runs[1].state.r)
+    with pytest.warns(UserWarning, match="closed_loop_flow is integrated by torch"):
+        runs = both(flow, start, h, t=4.0)
+    assert set(asked) == {flow} and np.array_equal(runs[0].state.r, runs[1].state.r)
+    assert [run.engine for run in runs] == ["torch.compile", "torch"]
     both(mode_flow, Mode(P, 0.2), TIED, t=4.0)
-    assert asked == [flow]
+    assert set(asked) == {flow}
 
 
 @pytest.fixture
@@ -230,7 +325,7 @@ def test_a_program_is_compiled_once(cache, monkeypatch):
 def test_a_damaged_program_is_compiled_again(cache, damage):
     cache.mkdir(parents=True)
     problem = Problem(square_flow, Pair, (), ())
-    text = module.source(problem, (False,))
+    text = module.source(problem, (Given(True), Given(True), Given(False)))
     path = module.place(text)[1]
     path.write_bytes(damage)
     expected = integrate(square_flow, Pair(np.linspace(0.1, 0.5, 10), 0.2), t=1.0, compiled=False)
