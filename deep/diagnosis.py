@@ -68,7 +68,7 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
         raise ValueError(f"the first row must have finite {', '.join(needed)}")
     if not _finite(now, needed):
         return Diagnosis("diverged", "Embeddings or predictions are no longer finite numbers.", {})
-    evidence = _evidence(start, now, [start, *history, now])
+    evidence = {name: float(v) for name, v in _evidence(start, now, [start, *history, now]).items()}
     word = next((word for word, holds in _RULES if holds(evidence)), "healthy")
     untold = _TOO_FEW if _rank_floor(evidence) <= 1 and word in ("healthy", "not converged") else ""
     return Diagnosis(word, (_SENTENCES[word] + untold).format(**evidence), evidence)
@@ -79,7 +79,7 @@ def warnings(row: Row, previous: Sequence[Row]) -> list[str]:
 
     `previous`: the rows before, from the start.
     """
-    start = previous[0] if previous else row
+    start = {name: float(v) for name, v in (previous[0] if previous else row).items()}
     return [
         words.format(start=start, floor=_rank_floor(row), **row)
         for sign, words in _SIGNS

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -54,6 +55,18 @@ CASES = [
     ("diverged", {"trace_z": math.nan}),
     ("diverged", {"trace_p": math.inf}),
 ]
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, lambda v: np.array(v, ">f8"), lambda v: np.array(v, object)])
+def test_a_number_may_be_an_array_without_dimensions(kind):
+    def given(numbers):
+        return {name: kind(v) for name, v in numbers.items()}
+
+    for now in (row(), row(std_z=0.06, std_p=0.02), row(trace_z=0.002, rank_z=1.5)):
+        found, expected = diagnose(given(START), given(now), [given(START)]), diagnose(START, now)
+        assert found.word == expected.word and found.sentence == expected.sentence
+        assert found.evidence == pytest.approx(expected.evidence)
+        assert warnings(given(now), [given(START)]) == warnings(now, [START])
 
 
 @pytest.mark.parametrize(("word", "changes"), CASES)
