@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,10 @@ def fingerprint() -> str:
 
 
 def provenance(world: World) -> dict:
-    """What a run was computed by and on."""
+    """What a run that ends now was computed by and on."""
     cuda = world.device.type == "cuda"
     return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "fingerprint": fingerprint(),
         "code": code(),
         "torch": str(torch.__version__),

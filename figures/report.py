@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import ledger
+from experiments import evidence, ledger
 from experiments.claims import THEORY, Claim
 from experiments.store import ROOT, Store
+from experiments.suites import suite
 from figures.made import Places, not_planned, refuse_files
 from figures.registry import FIGURES
 from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
@@ -67,17 +68,22 @@ def pictures_in(folder: Path, order: Iterable[str] = ()) -> list[Embedded]:
     return [picture(found[name]) for name in names]
 
 
-def origin_of_run(root: Path, key: str) -> Run:
-    """Hardware, code and versions of a run, as far as its summary says."""
+def origin_of_run(root: Path, key: str, recorded: Mapping[str, Mapping] | None = None) -> Run:
+    """Hardware, code and versions of a run, as far as its summary says, or where there is none its entry in `recorded`,
+    {key: provenance}."""
+    when = ""
     try:
         origin = json.loads((Path(root) / key / "summary.json").read_text(encoding="utf-8"))["provenance"]
     except (OSError, ValueError, LookupError):
-        return Run(key)
+        origin = (recorded or {}).get(key)
+        if origin is None:
+            return Run(key)
+        when = f", recorded on {origin['date']}"
     names = [name for name in ("python", "torch", "numpy") if name in origin]
     threads = f", {origin['threads']} thread{'s' * (origin['threads'] != 1)}" if "threads" in origin else ""
     return Run(
         key,
-        f"{origin.get('hardware', UNKNOWN)}{threads}",
+        f"{origin.get('hardware', UNKNOWN)}{threads}{when}",
         str(origin.get("fingerprint", UNKNOWN))[:16],
         ", ".join(f"{name} {origin[name]}" for name in names) or UNKNOWN,
     )
@@ -129,12 +135,14 @@ class Report(Command):
         absent = [name for name in named if name not in {one.name for one in pictures}]
         places = Places(out=self.figures, runs=self.runs, scale=self.scale)
         never = [name for name in absent if name in FIGURES and not_planned(FIGURES[name], places)]
+        left = evidence.read(evidence.path_of(suite(self.paper, self.scale)))
+        recorded = {run.key: run.summary["provenance"] for run in left}
         html = page(
             entries,
             pictures,
             papers={self.paper: PAPERS.get(self.paper, {"name": self.paper, "link": ""})},
             scale=self.scale,
-            runs={key: origin_of_run(self.runs, key) for key in keys},
+            runs={key: origin_of_run(self.runs, key, recorded) for key in keys},
             never=never,
             command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
         )

@@ -54,14 +54,17 @@ def compute_from(source: FromRuns, runs: Runs) -> xr.Dataset:
     done = {name: (len(runs.of(name)), len(arm.seeds)) for name, arm in runs.arms.items()}
     missing = [f"{name} ({have} of {asked})" for name, (have, asked) in done.items() if have < asked]
     about = {"run_ids": "; ".join(used), "not_measured": ", ".join(missing) or "nothing"}
-    origins = [getattr(run, "recorded", None) for found in runs.records.values() for run in found.values()]
-    recorded = "; ".join(dict.fromkeys(filter(None, origins)))
-    about |= {"recorded": recorded} if recorded else {}
-    return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about})
+    return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about, **_recorded(runs)})
+
+
+def _recorded(runs: Runs) -> dict[str, str]:
+    """{"recorded": where and with what those were computed of which a record alone is left}, if any."""
+    said = dict.fromkeys(run.recorded for found in runs.records.values() for run in found.values() if run.recorded)
+    return {"recorded": "; ".join(said)} if said else {}
 
 
 def origin_of(source: FromRuns, runs: Runs) -> dict[str, str]:
     """What decides the data: the code and arguments of `compute`, the scale with its arms and seeds, and every run."""
     arms = {name: list(arm.seeds) for name, arm in runs.arms.items()}
     asked = {"scale": runs.scale, "arms": digest(f"{arms}")}
-    return origin(source.compute) | asked | {f"run {name}": key for name, key in runs.ids().items()}
+    return origin(source.compute) | asked | _recorded(runs) | {f"run {name}": key for name, key in runs.ids().items()}

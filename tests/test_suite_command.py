@@ -119,15 +119,16 @@ def test_bad_input_is_one_sentence(suites, argv, complaint, tmp_path, capsys):
 def test_flags_reach_the_launcher(suites, tmp_path, monkeypatch):
     seen = []
 
-    def launch(configs, store, launcher, title, labels):
-        seen.append((launcher, title, labels))
+    def launch(configs, store, launcher, title, labels, minutes):
+        seen.append((launcher, title, labels, minutes))
         return [Outcome(str(config.seed), "finished", None, 1.0, True) for config in configs]
 
     monkeypatch.setattr(suite_command, "launch", launch)
-    flags = ["--launcher", "slurm", "--partition", "fast", "--gpus", "1", "--chunk", "3", "--arms", "directpred"]
+    flags = ["--launcher", "slurm", "--partition", "fast", "--gpus", "1", "--chunk", "3", "--minutes", "5"]
+    flags += ["--arms", "directpred"]
     assert main("experiments", "", {"run": RunSuite}, ["run", "good", *flags, "--runs", str(tmp_path)]) == 0
     labels = ["directpred, seed 0", "directpred, seed 1"]
-    assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels)]
+    assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels, 5.0)]
 
 
 # ---------------------------------------------------------------- the door
