@@ -114,9 +114,8 @@ def test_the_report_says_where_and_when_recorded_runs_were_computed(store, nothi
     assert main("figures", "", {"report": report.Report}, ["report", *map(str, flags)]) == 0
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     origin = next(store.records()).summary["provenance"]
-    assert f"{origin['hardware']}, {origin['threads']} thread, recorded on {origin['date']}; code" in html.replace(
-        "threads", "thread"
-    )
+    threads = f"{origin['threads']} thread{'s' * (origin['threads'] > 1)}"
+    assert f"{origin['hardware']}, {threads}, recorded on {origin['date']}; code" in html
     assert report.UNKNOWN not in html
 
 

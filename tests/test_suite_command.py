@@ -146,12 +146,7 @@ def out_of_time(monkeypatch):
 
     class Timer:
         def __init__(self, seconds, tell):
-            self.tell, self.start, self.cancel, self.join = (
-                tell,
-                lambda: timers.append(tell),
-                timers.clear,
-                lambda: None,
-            )
+            self.start, self.cancel, self.join = lambda: timers.append(tell), timers.clear, lambda: None
 
     def carry_out(task, world):
         begun.append(task.label)
