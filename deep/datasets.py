@@ -166,10 +166,10 @@ def _gaussian(data: Data, seed: int) -> Dataset:
 
 
 def _torchvision(data: Data, cache: Path) -> Dataset:
-    """cifar10, cifar100 or stl10: from the files that torchvision keeps (and checks) in a folder, or from a copy there
-    as images, NAME/train/CLASS/… and NAME/test/CLASS/…, which is learned from as the set itself would be."""
+    """cifar10, cifar100 or stl10: from the files that torchvision keeps (and checks) in a folder, or the first two from
+    a copy there as images, NAME/train/CLASS/… and NAME/test/CLASS/…, as they would be from the set itself."""
     folder = Path(os.path.expanduser(data.data_folder)) if data.data_folder else cache / "torchvision"
-    if (folder / data.dataset / "train").is_dir():
+    if data.dataset != "stl10" and (folder / data.dataset / "train").is_dir():
         copy = _imagefolder(replace(data, data_folder=str(folder / data.dataset), storage="resident"), cache)
         mean, std = _MEAN_STD[data.dataset]
         return replace(copy, name=data.dataset, mean=mean, std=std)

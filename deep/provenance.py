@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,12 @@ def fingerprint() -> str:
 
 
 def provenance(world: "World") -> dict:
-    """What a run was computed by and on."""
+    """What a run that ends now was computed by and on."""
     import torch
 
     cuda = world.device.type == "cuda"
     return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "fingerprint": fingerprint(),
         "code": code(),
         "torch": str(torch.__version__),

@@ -142,12 +142,12 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
 
 def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: Decision) -> Row:
     run_ids = [record.key for records in evidence.runs for record in records]
-    recorded = [getattr(record, "recorded", None) for records in evidence.runs for record in records]
+    recorded = dict.fromkeys(record.recorded for records in evidence.runs for record in records if record.recorded)
     values = (
         *(claim.id, claim.paper, claim.place, claim.statement, _theory(claim), scale, setting),
         *(claim.rule.statistic, rule_in_words(claim), decision.estimate, decision.ci),
         *(len(evidence.seeds), evidence.seeds, evidence.values, list(dict.fromkeys(run_ids))),
-        *("; ".join(dict.fromkeys(filter(None, recorded))) or None, decision.verdict, decision.reason),
+        *("; ".join(recorded) or None, decision.verdict, decision.reason),
     )
     return dict(zip(KEYS, values, strict=True))
 

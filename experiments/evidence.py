@@ -7,7 +7,6 @@ config that it was computed with and no other, fields aside that say where and h
 
 import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,69 +16,64 @@ import numpy as np
 from deep.config import Config, Data, from_json, to_json
 from deep.table import Columns, Series
 from experiments.grid import Suite
-from experiments.store import Record, Store
+from experiments.store import Record, Store, number
 from linear_theory.files import prepare_file, replace_file
 
 RESULTS = Path(__file__).with_name("results")
+KEPT = ("state", "diagnosis", "steps", "seconds", "knn", "probe", "references", "last")
+"""Of a run's summary; of the probe the accuracy alone."""
+SCALARS = {
+    "first": ("trace_z", "asymmetry", "predictor_negative", "rank_z"),
+    "lowest": ("target_correlation",),
+    "mean": ("trace_z",),
+}
+"""Of the first measurement, and over all of them; of the last, every scalar is kept."""
 ARRAYS = ("eigenvalues", "alignment")
 """Over the modes of F, at the last measurement."""
-SERIES = ("trace_z", "target_correlation")
-"""Over the run's measurements."""
-FIRST = ("trace_z", "asymmetry", "predictor_negative", "rank_z")
-"""Of the first measurement; of the last, every scalar."""
-ORIGIN = ("hardware", "instructions", "device", "threads", "processes", "python", "torch", "numpy", "fingerprint")
+ORIGIN = (
+    *("date", "hardware", "instructions", "device", "threads", "processes"),
+    *("python", "torch", "numpy", "fingerprint", "images"),
+)
 DIGITS = 5
+_TOLD = ("step", "epoch", "seconds")
+_WHERE = {name: getattr(Data(), name) for name in ("data_folder", "download", "storage", "workers")}
 
 
-def path_of(suite: Suite, folder: Path | None = None) -> Path:
+def path_of(suite: Suite) -> Path:
     """Where the record of a suite is kept."""
-    return (folder or RESULTS) / f"{suite.name}-{suite.scale}.json"
+    return RESULTS / f"{suite.name}-{suite.scale}.json"
 
 
 def identity(config: Config) -> str:
     """What decides a run's numbers: its config as text, but for the fields that say where and how images lie."""
-    plain = Data()
-    where = {name: getattr(plain, name) for name in ("data_folder", "download", "storage", "workers")}
-    return to_json(replace(config, data=replace(config.data, **where)))
+    return to_json(replace(config, data=replace(config.data, **_WHERE)))
 
 
 @dataclass(frozen=True)
-class RecordedRun:
-    """A run of which the record is left: what an `experiments.store.Record` has, as far as claims and tables read it.
-
-    Its `columns` have the first row of arrays as NaN, which were not kept, and of scalars those of `SERIES` alone.
-    """
-
-    key: str
-    config: Config
-    summary: dict
-    arrays: dict[str, list]
-    series: dict[str, list]
-    origin: dict
+class RecordedRun(Record):
+    """A run of which a row is left, in the file `folder`: its summary and columns as far as they were kept."""
 
     @cached_property
     def columns(self) -> Columns:
-        """What is left of the measurements."""
-        ends = np.array([0, self.summary["steps"]])
-        last = {name: np.array(values, dtype=float) for name, values in self.arrays.items()}
-        arrays = {name: Series(ends, np.stack([np.full_like(v, np.nan), v])) for name, v in last.items()}
-        return Columns(ends, {name: np.array(v, dtype=float) for name, v in self.series.items()}, arrays)
+        """The arrays of ARRAYS at the last measurement alone, and no scalars."""
+        end, arrays = np.array([self.summary["steps"]]), self.summary["arrays"].items()
+        return Columns(end, {}, {name: Series(end, np.array([values], dtype=float)) for name, values in arrays})
 
-    def first(self, name: str) -> float:
-        """A scalar of the first row; NaN where it was not kept."""
-        return _number(self.summary["first"].get(name))
+    def lowest(self, name: str) -> float:
+        """The smallest value of a scalar over the run; NaN where it was not kept."""
+        return number(self.summary["lowest"].get(name))
 
-    def last(self, name: str) -> float:
-        """A scalar of the last row; NaN where it has none of this name."""
-        return _number(self.summary["last"].get(name))
+    def mean(self, name: str) -> float:
+        """A scalar's mean over the run; NaN where it was not kept."""
+        return number(self.summary["mean"].get(name))
 
-    @property
+    @cached_property
     def recorded(self) -> str:
-        """'recorded on NVIDIA H200 (…), torch 2.11.0, code 0123456789abcdef; CIFAR-10's images: …'."""
-        o = self.origin
-        images = f", from {o['data']['source']}" if o.get("data", {}).get("source") else ""
-        on = f"recorded on {o['hardware']} ({o['instructions']}){images}"
-        return f"{on}; torch {o['torch']}, code {o['fingerprint'][:16]}"
+        """'recorded on NVIDIA H200 (compute capability 9.0), torch 2.11.0, code 0123456789abcdef'."""
+        origin = self.summary["provenance"]
+        images = f" from {origin['images']}" if origin["images"] else ""
+        about = f"{origin['hardware']} ({origin['instructions']}){images}, torch {origin['torch']}"
+        return f"recorded on {about}, code {origin['fingerprint'][:16]}"
 
 
 @dataclass(frozen=True)
@@ -90,14 +84,14 @@ class Backed:
     runs: dict[str, RecordedRun]
     """By `identity`."""
 
-    def find(self, config: Config) -> Record | RecordedRun | None:
+    def find(self, config: Config) -> Record | None:
         """The store's run; else the recorded one; else None."""
         return self.store.find(config) or self.runs.get(identity(config))
 
 
-def backed(store: Store, suite: Suite, folder: Path | None = None) -> Backed:
-    """`store` with the record of `suite` behind it. Raises ValueError where that is damaged."""
-    return Backed(store, {identity(run.config): run for run in read(path_of(suite, folder))})
+def backed(store: Store, suite: Suite) -> Backed:
+    """`store` with the record of `suite` behind it. Raises ValueError where that cannot be read."""
+    return Backed(store, {identity(run.config): run for run in read(path_of(suite))})
 
 
 # ---------------------------------------------------------------- the file
@@ -107,95 +101,83 @@ def read(path: Path) -> list[RecordedRun]:
     """The runs of a record; none where there is no file. Raises ValueError where it cannot be read."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        return [_run(row, whole) for row in whole["runs"]]
+        return [_run(row, whole, path) for row in whole["runs"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
 
 
-def record(suite: Suite, store: Store, path: Path | None = None) -> dict[str, int]:
-    """Write the record of `suite` from what `store` holds; older rows are kept for runs that it holds not.
+def record(suite: Suite, store: Store) -> Path:
+    """Write the record of `suite` from what `store` holds, and keep its rows of other runs of the suite; its path.
 
-    Returns how many rows were written anew, and how many kept. Rows of no config of the suite go. Raises ValueError
-    where the record cannot be read or written, or would hold nothing.
+    Raises ValueError where the record cannot be read or written, or would hold nothing.
     """
-    path = path or path_of(suite)
-    old = {identity(run.config): run for run in read(path)}
-    rows, fresh = {}, 0
+    path, behind = path_of(suite), backed(store, suite)
+    runs: dict[str, tuple[str, int, Record]] = {}
     for arm, seed, config in suite.configs():
-        name = identity(config)
-        if name in rows:
-            continue
-        found = store.find(config)
-        run = _of(found) if found else old.get(name)
-        if run:
-            rows[name] = (arm, seed, run)
-            fresh += found is not None
-    if not rows:
+        if found := behind.find(config):
+            runs.setdefault(identity(config), (arm, seed, found))  # one row, however many arms it serves
+    if not runs:
         raise ValueError(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
-    text = _text(suite, list(rows.values()))
+    text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
     replace_file(prepare_file(path, ".json"), lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
-    return {"recorded": fresh, "kept": len(rows) - fresh}
+    return path
 
 
-def _of(found: Record) -> RecordedRun:
-    """What is kept of a run."""
-    summary, columns = found.summary, found.columns
-    kept = {name: summary.get(name) for name in ("state", "diagnosis", "steps", "seconds", "knn", "references")}
-    kept["probe"] = {"accuracy": summary["probe"]["accuracy"]} if summary.get("probe") else None
-    kept["first"] = {name: summary["first"][name] for name in FIRST if name in summary["first"]}
-    kept["last"] = {name: value for name, value in summary["last"].items() if name not in ("step", "epoch", "seconds")}
-    arrays = {name: columns.arrays[name].values[-1] for name in ARRAYS if name in columns.arrays}
-    series = {name: columns.scalars[name] for name in SERIES if name in columns.scalars}
-    origin = {name: summary["provenance"].get(name) for name in ORIGIN} | {"data": summary.get("data", {})}
-    return RecordedRun(found.key, found.config, kept, _lists(arrays), _lists(series), origin)
-
-
-def _lists(arrays: dict) -> dict[str, list]:
-    return {name: np.asarray(values, dtype=float).tolist() for name, values in arrays.items()}
-
-
-def _text(suite: Suite, runs: Sequence[tuple[str, int, RecordedRun]]) -> str:
-    """The file: a row a line; what all configs share, and each origin, is written once."""
-    configs = [json.loads(identity(run.config)) for *_, run in runs]
-    origins: list[dict] = []
-    shared = _shared(configs)
-    lines = []
-    for (arm, seed, run), config in zip(runs, configs, strict=True):
-        if run.origin not in origins:
-            origins.append(run.origin)
-        own = {name: value for name, value in _flat(config).items() if name not in shared}
-        about = {"arm": arm, "seed": seed, "key": run.key, "origin": origins.index(run.origin), "config": own}
-        lines.append(_line(about | _rounded({**run.summary, "arrays": run.arrays, "series": run.series})))
-    head = {"suite": suite.name, "scale": suite.scale, "origins": origins, "config": shared}
-    body = ",\n".join(lines)
-    return f'{_line(head)[:-1]},\n"runs": [\n{body}\n]}}\n'
-
-
-def _run(row: dict, whole: dict) -> RecordedRun:
-    groups: dict = {}
-    for name, value in (whole["config"] | row["config"]).items():
-        group, _, field = name.rpartition(".")
-        (groups.setdefault(group, {}) if group else groups)[field] = value
-    rest = {name: row[name] for name in row if name not in ("arm", "origin", "config", "key", "arrays", "series")}
-    return RecordedRun(
-        row["key"], from_json(json.dumps(groups)), rest, row["arrays"], row["series"], whole["origins"][row["origin"]]
+def _text(suite: Suite, runs: list[tuple[str, int, Record]]) -> str:
+    """The file: a row a line; what all configs share, what each arm does, each origin and each name is written once."""
+    configs = {arm: json.loads(identity(run.config)) for arm, _, run in runs}
+    first, *others = configs.values()
+    shared = {
+        group: {name: value for name, value in fields.items() if all(other[group][name] == value for other in others)}
+        for group, fields in first.items()
+        if group != "seed"
+    }
+    arms = {
+        arm: {group: {k: v for k, v in config[group].items() if k not in shared[group]} for group in shared}
+        for arm, config in configs.items()
+    }
+    origins = sorted({_line(_origin(run)) for *_, run in runs})
+    rows = [
+        {"arm": arm, "seed": seed, "key": run.key, "origin": origins.index(_line(_origin(run)))} | _rounded(_kept(run))
+        for arm, seed, run in runs
+    ]
+    names = sorted({name for row in rows for name in row["last"]})
+    rows = [row | {"last": [row["last"].get(name) for name in names]} for row in rows]
+    head = _line({"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names})[:-1]
+    return '{},\n"origins": [\n{}\n],\n"runs": [\n{}\n]}}\n'.format(
+        head, ",\n".join(origins), ",\n".join(map(_line, rows))
     )
 
 
-def _flat(config: dict) -> dict:
-    """{'method.width': 16, …}."""
-    flat = {}
-    for name, value in config.items():
-        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
+def _kept(run: Record) -> dict:
+    """What a row says of a run."""
+    summary, read = run.summary, {"first": run.first, "lowest": run.lowest, "mean": run.mean}
+    kept = {name: summary.get(name) for name in KEPT}
+    kept["probe"] = summary.get("probe") and {"accuracy": summary["probe"]["accuracy"]}
+    kept["last"] = {name: v for name, v in summary["last"].items() if name not in _TOLD and v is not None}
+    kept |= {what: {name: read[what](name) for name in names} for what, names in SCALARS.items()}
+    arrays = run.columns.arrays
+    return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in ARRAYS if name in arrays}}
 
 
-def _shared(configs: Iterable[dict]) -> dict:
-    """The fields in which all configs agree."""
-    first, *others = map(_flat, configs)
-    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+def _origin(run: Record) -> dict:
+    """What a run was computed by and on."""
+    known = {"images": run.summary.get("data", {}).get("source")} | run.summary["provenance"]
+    return {name: known.get(name) for name in ORIGIN}
+
+
+def _run(row: dict, whole: dict, path: Path) -> RecordedRun:
+    """A run as its row has it, read at once, so that what is damaged is found here."""
+    own = whole["arms"][row["arm"]]
+    config = {group: shared | own[group] for group, shared in whole["config"].items()}
+    summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")}
+    summary["last"] = {name: v for name, v in zip(whole["last"], row["last"], strict=True) if v is not None}
+    summary["provenance"] = whole["origins"][row["origin"]]
+    run = RecordedRun(row["key"], path, from_json(json.dumps(config | {"seed": row["seed"]})), summary)
+    _ = run.columns, run.recorded, run.first(""), run.last(""), run.lowest(""), run.mean("")
+    return run
 
 
 def _rounded(value):
@@ -211,8 +193,4 @@ def _rounded(value):
 
 
 def _line(value: dict) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _number(value) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -4,7 +4,10 @@ The store is the only memory. Whoever calls `launch` again with the same configs
 where it was; and where two do so at once they share the work, since a run is its folder's and the folder has a lock.
 """
 
+import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +79,7 @@ def choose(
         raise ValueError(f"--workers belongs to --launcher pool, not {name}")
     if name == "slurm":
         if device != "auto":
-            raise ValueError("--device belongs to this machine; jobs have an accelerator with --slurm.gpus 1")
+            raise ValueError("--device belongs to this machine; jobs have an accelerator with --gpus 1")
         return Slurm() if slurm is None else slurm
     return Pool(cores() if workers is None else workers, device) if name == "pool" else InProcess(device)
 
@@ -90,20 +93,28 @@ def cores() -> int:
 
 
 def launch(
-    configs: Sequence[Config], store: Store, launcher: Launcher, title: str, labels: Sequence[str]
+    configs: Sequence[Config],
+    store: Store,
+    launcher: Launcher,
+    title: str,
+    labels: Sequence[str],
+    minutes: float | None = None,
 ) -> list[Outcome]:
     """Carry out `configs`, of which `labels` say what they are; their outcomes, in order.
 
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
-    (`deep.stopping`) runs keep their state, and what is not finished is `stopped`. Progress on standard error. Raises
-    ValueError where the launcher cannot work at all, or the store not be written.
+    (`deep.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`. Progress
+    on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or no time is
+    given.
     """
+    if minutes is not None and not 0 < minutes < threading.TIMEOUT_MAX / 60:
+        raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("a suite's launcher starts its own processes; start it without torchrun")
     folders = [store.folder(config).absolute() for config in configs]
     outcomes: dict[str, Outcome] = {}
-    with Board(title, len({folder.name for folder in folders})) as board, Stop() as stop:
+    with Board(title, len({folder.name for folder in folders})) as board, Stop() as stop, _told_after(minutes, stop):
         left: dict[str, Task] = {}
         for config, folder, label in zip(configs, folders, labels, strict=True):
             key = folder.name
@@ -161,3 +172,24 @@ def _wait(tasks: list[Task], store: Store, stop: Stop, board: Board) -> dict[str
                 return ended
         time.sleep(LOOK_AGAIN)
     return ended
+
+
+@contextlib.contextmanager
+def _told_after(minutes: float | None, stop: Stop) -> Iterator[None]:
+    """Send this process SIGTERM when so many minutes of the block are over, unless it was told to stop before."""
+
+    def tell():
+        if not stop.signal:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    if minutes is None:
+        yield
+        return
+    timer = threading.Timer(60 * minutes, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # no signal after this, when nobody is there to take it

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deep.config import Config
 from experiments.claims import Claim, Row, evaluate
-from experiments.evidence import Backed, RecordedRun, backed
+from experiments.evidence import Backed, backed
 from experiments.store import Record, Store
 from experiments.suites import suite
 from experiments.tian2021 import claims as tian2021_networks
@@ -94,10 +94,10 @@ class Remembered:
     """A store that reads each run once, however many claims look at it."""
 
     def __init__(self, store: Store | Backed):
-        self._find: Callable[[Config], Record | RecordedRun | None] = store.find
-        self._found: dict[Config, Record | RecordedRun | None] = {}
+        self._find: Callable[[Config], Record | None] = store.find
+        self._found: dict[Config, Record | None] = {}
 
-    def find(self, config: Config) -> Record | RecordedRun | None:
+    def find(self, config: Config) -> Record | None:
         """The store's answer when it was first asked."""
         if config not in self._found:
             self._found[config] = self._find(config)

@@ -68,17 +68,9 @@ def digits_of(record: Record, name: str) -> float:
     return -math.log10(max(record.last(name), 1e-16))
 
 
-def lowest(record: Record, name: str) -> float:
-    """The smallest value of a scalar over the run; NaN where it was not taken."""
-    values = record.columns.scalars.get(name, np.array([math.nan]))
-    values = values[~np.isnan(values)]
-    return float(values.min()) if len(values) else math.nan
-
-
 def mean_growth(record: Record) -> float:
     """By how much the trace of F exceeds its start, averaged over the run's measurements, relative to the start."""
-    trace = record.columns.scalars["trace_z"]
-    return float(np.mean(trace) / trace[0] - 1)
+    return record.mean("trace_z") / record.first("trace_z") - 1
 
 
 def accuracy(record: Record) -> float:

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from deep import checkpoint, run_folder, table
 from deep.config import Config, from_json, to_json
 from deep.provenance import code, fingerprint
@@ -53,11 +55,27 @@ class Record:
 
     def last(self, name: str) -> float:
         """A scalar of the last row; NaN where it has none of this name."""
-        return _number(self.summary["last"].get(name))
+        return number(self.summary["last"].get(name))
 
     def first(self, name: str) -> float:
         """A scalar of the first row; NaN where it has none of this name."""
-        return _number(self.summary["first"].get(name))
+        return number(self.summary["first"].get(name))
+
+    def lowest(self, name: str) -> float:
+        """The smallest value of a scalar over the run; NaN where it was not taken."""
+        values = self.columns.scalars.get(name, np.zeros(0))
+        values = values[~np.isnan(values)]
+        return float(values.min()) if len(values) else math.nan
+
+    def mean(self, name: str) -> float:
+        """A scalar's mean over the run; NaN where it was not taken, or once was no number."""
+        values = self.columns.scalars.get(name, np.zeros(0))
+        return float(values.mean()) if len(values) else math.nan
+
+    @property
+    def recorded(self) -> str | None:
+        """Where and with what it was computed, in words, if all that is left of it is a record."""
+        return None
 
     @property
     def current(self) -> bool:
@@ -206,5 +224,6 @@ def _config(text: str) -> Config | None:
         return None
 
 
-def _number(value) -> float:
+def number(value) -> float:
+    """What stands in JSON as a float; NaN where it is no number."""
     return float(value) if isinstance(value, int | float) else math.nan

@@ -1,12 +1,8 @@
 """`python -m experiments run SUITE`: all runs of a suite, on whatever there is to run them."""
 
-import contextlib
-import os
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -62,13 +58,12 @@ class RunSuite(Command):
         entries = chosen.configs()
         labels = [f"{arm}, seed {seed}" for arm, seed, _ in entries]
         launcher = choose(self.launcher, self.workers, self.slurm, self.device)
-        with _no_longer_than(self.minutes) as over:
-            outcomes = launch(
-                [config for *_, config in entries], Store(self.runs), launcher, f"{self.suite}, {self.scale}", labels
-            )
-        found = summed_up([entry[:2] for entry in entries], outcomes)
-        found |= {"signal": 0} if over.is_set() else {}  # to stop then is what was asked for
-        return {"suite": self.suite, "scale": self.scale} | found | {"seconds": time.monotonic() - began}
+        configs, title = [config for *_, config in entries], f"{self.suite}, {self.scale}"
+        outcomes = launch(configs, Store(self.runs), launcher, title, labels, self.minutes)
+        found, seconds = summed_up([entry[:2] for entry in entries], outcomes), time.monotonic() - began
+        if self.minutes is not None and seconds >= 60 * self.minutes:
+            found["signal"] = 0  # to stop then is what was asked for
+        return {"suite": self.suite, "scale": self.scale} | found | {"seconds": seconds}
 
     def text(self, result: dict) -> str:
         """What is finished and what is not, and why."""
@@ -88,32 +83,6 @@ class RunSuite(Command):
     def status(self, result: dict) -> int:
         """0; 3 where a run failed; 128 + the signal where one told it to stop."""
         return exit_status(result)
-
-
-@contextlib.contextmanager
-def _no_longer_than(minutes: float | None) -> Iterator[threading.Event]:
-    """Send this process SIGTERM when so many minutes are over and the block is not; the event tells whether it was.
-
-    Raises ValueError for a time that is not above 0.
-    """
-    over = threading.Event()
-    if minutes is None:
-        yield over
-        return
-    if not 0 < minutes < threading.TIMEOUT_MAX / 60:
-        raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
-
-    def end():
-        over.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    timer = threading.Timer(60 * minutes, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over
-    finally:
-        timer.cancel()
 
 
 def exit_status(result: dict) -> int:

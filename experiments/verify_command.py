@@ -28,11 +28,12 @@ _COUNTED = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
 
 
 class Verified(dict):
-    """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out."""
+    """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out, and the
+    record that was written."""
 
-    def __init__(self, rows: list[Row], carried_out: dict):
+    def __init__(self, rows: list[Row], carried_out: dict, record: Path | None = None):
         super().__init__(claims=rows)
-        self.carried_out = carried_out
+        self.carried_out, self.record = carried_out, record
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class Verify(Command):
         ledger.claims_of(self.paper)
         store = Store(self.runs)
         carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
-        if self.record:
-            evidence.record(suite(self.paper, self.scale), store)
-        return Verified(ledger.rows(self.paper, self.scale, store), carried_out)
+        record = evidence.record(suite(self.paper, self.scale), store) if self.record else None
+        return Verified(ledger.rows(self.paper, self.scale, store), carried_out, record)
 
     def _run_missing(self, store: Store) -> dict:
         runs = suite(self.paper, self.scale).configs()
@@ -76,7 +76,8 @@ class Verify(Command):
         rows = result["claims"]
         grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
         parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
-        return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows)])
+        written = [f"recorded: {result.record}"] if result.record else []
+        return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written])
 
     def status(self, result: Verified) -> int:
         """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""

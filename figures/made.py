@@ -59,7 +59,7 @@ def find_data(name: str, one: Picture, places: Places) -> Found:
         case FromRuns() as source:
             taken = runs.gather(source, places.scale, places.runs)
             if not taken.arms:
-                return Found(path, None, not_planned(one, places), None)
+                return Found(path, None, runs.not_planned(one.compute, places.scale), None)
             if not taken.ids():
                 return Found(path, data.kept(path, {})[0], f"there is no run of it at scale {places.scale}", None)
             compute, now = partial(runs.compute_from, source, taken), runs.origin_of(source, taken)
@@ -70,18 +70,10 @@ def find_data(name: str, one: Picture, places: Places) -> Found:
 
 def how(name: str, one: Picture, places: Places) -> str:
     """How to get data that only an experiment can make, or why none can, in a sentence."""
-    without = not_planned(one, places)
+    without = runs.not_planned(one.compute, places.scale)
     if without:
         return f"{name}: {without}"
     return f"{name} needs an experiment's data; make them with `{made_by(one, places)}`"
-
-
-def not_planned(one: Picture, places: Places) -> str | None:
-    """That no run could ever be of this picture, for want of its arms at this scale, in words; None where one could."""
-    match one.compute:
-        case FromRuns() as source if not runs.planned(source, places.scale):
-            return f"not in the suite {source.suite} at scale {places.scale}"
-    return None
 
 
 def made_by(one: Picture, places: Places) -> str | None:
@@ -190,7 +182,7 @@ def examine(name: str, one: Picture, places: Places) -> Verdict:
     places = replace(places, scale=(record or {}).get("scale") or places.scale)
     found = find_data(name, one, places)
     if not target.is_file():
-        if not_planned(one, places):
+        if runs.not_planned(one.compute, places.scale):
             return Verdict("not in the suite", found.why, None)
         if found.why and not found.renew:
             return Verdict("no data", f"{found.why}; make them with `{made_by(one, places)}`", None)

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import ledger
+from experiments import evidence, ledger
 from experiments.claims import THEORY, Claim
 from experiments.store import ROOT, Store
-from figures.places import Places, refuse_files
+from experiments.suites import suite
+from figures.places import refuse_files
 from figures.registry import FIGURES
 from figures.report_page import UNKNOWN, Embedded, Entry, Run, page, picture
-from figures.runs import FromRuns
+from figures.runs import FromRuns, not_planned
 from linear_theory.door import Command, dumps
 from linear_theory.files import prepare_file, replace_file
 
@@ -67,17 +68,22 @@ def pictures_in(folder: Path, order: Iterable[str] = ()) -> list[Embedded]:
     return [picture(found[name]) for name in names]
 
 
-def origin_of_run(root: Path, key: str) -> Run:
-    """Hardware, code and versions of a run, as far as its summary says."""
+def origin_of_run(root: Path, key: str, recorded: Mapping[str, Mapping] | None = None) -> Run:
+    """Hardware, code and versions of a run, as far as its summary says, or where there is none its entry in `recorded`,
+    {key: provenance}."""
+    when = ""
     try:
         origin = json.loads((Path(root) / key / "summary.json").read_text(encoding="utf-8"))["provenance"]
     except (OSError, ValueError, LookupError):
-        return Run(key)
+        origin = (recorded or {}).get(key)
+        if origin is None:
+            return Run(key)
+        when = f", recorded on {origin['date']}"
     names = [name for name in ("python", "torch", "numpy") if name in origin]
     threads = f", {origin['threads']} thread{'s' * (origin['threads'] != 1)}" if "threads" in origin else ""
     return Run(
         key,
-        f"{origin.get('hardware', UNKNOWN)}{threads}",
+        f"{origin.get('hardware', UNKNOWN)}{threads}{when}",
         str(origin.get("fingerprint", UNKNOWN))[:16],
         ", ".join(f"{name} {origin[name]}" for name in names) or UNKNOWN,
     )
@@ -116,7 +122,6 @@ class Report(Command):
     json: bool = False
 
     def run(self) -> dict:
-        from figures.made import not_planned
 
         refuse_files(runs=self.runs, figures=self.figures)
         out = prepare_file(self.out, ".html")
@@ -129,14 +134,15 @@ class Report(Command):
         keys = dict.fromkeys(key for row in rows for key in row["run_ids"])
         named = dict.fromkeys(name for entry in entries for name in entry.figures)
         absent = [name for name in named if name not in {one.name for one in pictures}]
-        places = Places(out=self.figures, runs=self.runs, scale=self.scale)
-        never = [name for name in absent if name in FIGURES and not_planned(FIGURES[name], places)]
+        never = [name for name in absent if name in FIGURES and not_planned(FIGURES[name].compute, self.scale)]
+        left = evidence.read(evidence.path_of(suite(self.paper, self.scale)))
+        recorded = {run.key: run.summary["provenance"] for run in left}
         html = page(
             entries,
             pictures,
             papers={self.paper: PAPERS.get(self.paper, {"name": self.paper, "link": ""})},
             scale=self.scale,
-            runs={key: origin_of_run(self.runs, key) for key in keys},
+            runs={key: origin_of_run(self.runs, key, recorded) for key in keys},
             never=never,
             command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
         )

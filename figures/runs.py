@@ -42,9 +42,14 @@ def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     return Runs(source.suite, scale, arms, records)
 
 
-def planned(source: FromRuns, scale: str) -> bool:
-    """Whether the suite has any of the arms at this scale. Raises ValueError for a scale that there is not."""
-    return not suites.suite(source.suite, scale).arms.keys().isdisjoint(source.arms)
+def not_planned(source, scale: str) -> str | None:
+    """That no run could ever be of a figure, for want of its arms at this scale, in words; None where one could.
+
+    `source`: its `compute`, of any kind. Raises ValueError for a scale that there is not.
+    """
+    if not isinstance(source, FromRuns) or not suites.suite(source.suite, scale).arms.keys().isdisjoint(source.arms):
+        return None
+    return f"not in the suite {source.suite} at scale {scale}"
 
 
 def compute_from(source: FromRuns, runs: Runs) -> "xr.Dataset":
@@ -53,14 +58,17 @@ def compute_from(source: FromRuns, runs: Runs) -> "xr.Dataset":
     done = {name: (len(runs.of(name)), len(arm.seeds)) for name, arm in runs.arms.items()}
     missing = [f"{name} ({have} of {asked})" for name, (have, asked) in done.items() if have < asked]
     about = {"run_ids": "; ".join(used), "not_measured": ", ".join(missing) or "nothing"}
-    origins = [getattr(run, "recorded", None) for found in runs.records.values() for run in found.values()]
-    recorded = "; ".join(dict.fromkeys(filter(None, origins)))
-    about |= {"recorded": recorded} if recorded else {}
-    return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about})
+    return source.compute(runs).assign_attrs({"suite": runs.suite, "scale": runs.scale, **about, **_recorded(runs)})
+
+
+def _recorded(runs: Runs) -> dict[str, str]:
+    """{"recorded": where and with what those were computed of which a record alone is left}, if any."""
+    said = dict.fromkeys(run.recorded for found in runs.records.values() for run in found.values() if run.recorded)
+    return {"recorded": "; ".join(said)} if said else {}
 
 
 def origin_of(source: FromRuns, runs: Runs) -> dict[str, str]:
     """What decides the data: the code and arguments of `compute`, the scale with its arms and seeds, and every run."""
     arms = {name: list(arm.seeds) for name, arm in runs.arms.items()}
     asked = {"scale": runs.scale, "arms": digest(f"{arms}")}
-    return origin(source.compute) | asked | {f"run {name}": key for name, key in runs.ids().items()}
+    return origin(source.compute) | asked | _recorded(runs) | {f"run {name}": key for name, key in runs.ids().items()}

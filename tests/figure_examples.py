@@ -107,6 +107,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
     return SimpleNamespace(
         key=f"{noise.integers(2**60):016x}",
         config=config,
+        recorded=None,
         summary={
             "state": "diverged" if diverges else "finished",
             "steps": 640,

@@ -54,6 +54,7 @@ class FakeRecord:
     config: Config
     row: dict
     state: str = "finished"
+    recorded: str | None = None
 
     @property
     def summary(self):

@@ -1,5 +1,7 @@
 """Data sets: what is loaded, which part of it, from where, and what is said when it cannot be."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -355,6 +357,16 @@ def test_cifar_comes_from_torchvision(monkeypatch, tmp_path):
     small = load(Data(dataset="cifar10", image_size=16), 0, cache=tmp_path).train.images
     pillow = Image.fromarray(fake.data[0]).resize((16, 16), Image.BILINEAR)  # antialiased
     assert np.abs(small[0].permute(1, 2, 0).numpy().astype(int) - np.asarray(pillow)).max() <= 1
+
+
+def test_cifar_may_be_a_copy_as_image_files(folder, tmp_path):
+    copy = tmp_path / "data" / "cifar10"
+    shutil.copytree(folder, copy)
+    found = load(Data(dataset="cifar10", data_folder=str(copy.parent)), 0, cache=tmp_path / "cache")
+    plain = load_folder(folder)
+    assert torch.equal(found.train.images, plain.train.images) and torch.equal(found.test.labels, plain.test.labels)
+    assert found.name == "cifar10" and found.source == plain.source == "image files (.jpg, .png)"
+    assert found.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-3)  # the set's own, not ImageNet's
 
 
 def test_stl10_trains_on_unlabelled_images_and_knows_the_labelled_ones(monkeypatch, tmp_path):

@@ -19,7 +19,7 @@ from figures import commands, data, made, runs, style, tian2021_runs
 from figures.made import Places
 from figures.measures import STATISTICS, Runs, interval, statistics_at
 from figures.registry import FIGURES
-from figures.runs import FromRuns
+from figures.runs import FromRuns, not_planned
 
 OF_RUNS = {name: one for name, one in FIGURES.items() if isinstance(one.compute, FromRuns)}
 
@@ -206,7 +206,7 @@ def test_a_figure_none_of_whose_arms_are_in_the_suite_is_said_to_be_so(tmp_path,
     with pytest.raises(ValueError, match=f"{name}: not in the suite tian2021 at scale smoke"):
         commands.Make(name, places).run()
     elsewhere = dataclasses.replace(places, scale="gpu")
-    assert made.not_planned(one, elsewhere) is None and made.examine(name, one, elsewhere).state == "no data"
+    assert not_planned(one.compute, elsewhere.scale) is None and made.examine(name, one, elsewhere).state == "no data"
 
 
 # ----------------------------------------------------------------------------------------------- the store, made up

@@ -50,7 +50,7 @@ def test_modes_that_died_together_are_not_counted(tmp_path, left, count):
 def test_a_run_that_measured_no_spectrum_gives_nan(tmp_path):
     found = record(tmp_path, [({"trace_z": 1.0}, {})])
     assert math.isnan(measures.modes(found)) and math.isnan(measures.alignment_beyond_first(found))
-    assert math.isnan(measures.lowest(found, "target_correlation"))
+    assert math.isnan(found.lowest("target_correlation"))
 
 
 @pytest.mark.parametrize("last, decades", [(1.0, 0.0), (1e-3, 3.0), (10.0, -1.0), (0.0, 30.0), (1e-40, 30.0)])
@@ -77,7 +77,7 @@ def test_falls_lows_means_and_digits(tmp_path):
     rows = [({"asymmetry": a, "trace_z": t, "balance_residual": b}, {}) for a, t, b in ((0.7, 2, 0), (0.2, 4, 1e-3))]
     found = record(tmp_path, rows, {"probe": {"accuracy": 0.25}})
     assert measures.fall(found, "asymmetry") == pytest.approx(0.5)
-    assert measures.lowest(found, "asymmetry") == pytest.approx(0.2)
+    assert found.lowest("asymmetry") == pytest.approx(0.2)
     assert measures.mean_growth(found) == pytest.approx(0.5)
     assert measures.digits_of(found, "balance_residual") == pytest.approx(3)
     assert measures.accuracy(found) == 25

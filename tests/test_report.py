@@ -40,6 +40,7 @@ def row(name, verdict, values=(), ci=None, **more):
         "seeds": list(range(len(values))),
         "values": values,
         "run_ids": [f"{name}-{seed}" for seed in range(len(values))],
+        "recorded": None,
         "verdict": verdict,
         "reason": f"Seen in {name}.",
     } | more

@@ -1,6 +1,7 @@
 """`python -m experiments run SUITE`: what it carries out, what it says, and how it ends."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import tyro
 
 from deep.commands import commands
 from deep.config import Config, Data, Method, Monitor, Optimisation
-from experiments import suite_command
+from experiments import launcher, one_run, suite_command
 from experiments.__main__ import COMMANDS
 from experiments.grid import Arm, Suite
 from experiments.one_run import Outcome
@@ -37,13 +38,16 @@ NO_DATA = {
 }
 
 
+def arms(configs):
+    return {name: Arm(name, config, (0, 1)) for name, config in configs.items()}
+
+
 @pytest.fixture
 def suites(monkeypatch):
     def suite(name, scale):
         if name not in ("good", "bad", "no data"):
             raise ValueError(f"there is no suite {name!r}")
-        arms = {"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]
-        return Suite(name, scale, {name: Arm(name, config, (0, 1)) for name, config in arms.items()})
+        return Suite(name, scale, arms({"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]))
 
     monkeypatch.setattr(suite_command, "named", suite)
 
@@ -105,6 +109,7 @@ def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, t
         (["good", "--workers", "2"], "--workers belongs to --launcher pool, not inprocess"),
         (["good", "--runs", "/proc/runs"], "cannot write into /proc/runs"),
         (["good", "--runs", __file__], f"{__file__} is a file"),
+        (["good", "--minutes", "0"], "--minutes is 0; it must be above 0"),
         (["good", "--partition", "fast"], "flags of Slurm jobs need --launcher slurm"),
     ],
 )
@@ -117,15 +122,67 @@ def test_bad_input_is_one_sentence(suites, argv, complaint, tmp_path, capsys):
 def test_flags_reach_the_launcher(suites, tmp_path, monkeypatch):
     seen = []
 
-    def launch(configs, store, launcher, title, labels):
-        seen.append((launcher, title, labels))
+    def launch(configs, store, launcher, title, labels, minutes):
+        seen.append((launcher, title, labels, minutes))
         return [Outcome(str(config.seed), "finished", None, 1.0, True) for config in configs]
 
     monkeypatch.setattr(suite_command, "launch", launch)
-    flags = ["--launcher", "slurm", "--partition", "fast", "--gpus", "1", "--chunk", "3", "--arms", "directpred"]
+    flags = ["--launcher", "slurm", "--partition", "fast", "--gpus", "1", "--chunk", "3", "--minutes", "5"]
+    flags += ["--arms", "directpred"]
     assert main("experiments", "", {"run": RunSuite}, ["run", "good", *flags, "--runs", str(tmp_path)]) == 0
     labels = ["directpred, seed 0", "directpred, seed 1"]
-    assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels)]
+    assert seen == [(Slurm(partition="fast", gpus=1, chunk=3), "good, cpu", labels, 5.0)]
+
+
+# ---------------------------------------------------------------- for so many minutes
+
+
+@pytest.fixture
+def out_of_time(monkeypatch):
+    """The time is over while the third run is at work, however fast the machine; the labels of the runs begun."""
+    begun, timers = [], []
+
+    class Timer:
+        def __init__(self, seconds, tell):
+            self.start, self.cancel, self.join = lambda: timers.append(tell), timers.clear, lambda: None
+
+    def carry_out(task, world):
+        begun.append(task.label)
+        if len(begun) == 3:
+            timers[0]()
+            time.sleep(60)  # which the signal ends
+        return one_run.carry_out(task, world)
+
+    monkeypatch.setattr(launcher.threading, "Timer", Timer)
+    monkeypatch.setattr(launcher, "carry_out", carry_out)
+    return begun
+
+
+def test_a_suite_stops_in_order_when_its_time_is_over_and_goes_on(suites, out_of_time, tmp_path, capsys, monkeypatch):
+    status, out, _ = run(tmp_path, capsys, "good", "--minutes", "1e-6", "--json")
+    result = json.loads(out)
+    assert status == 0 and (result["finished"], result["stopped"], result["signal"]) == (2, 2, 0)
+    assert out_of_time == ["baseline, seed 0", "directpred, seed 0", "baseline, seed 1"]
+    done = {record.key for record in Store(tmp_path).records()}
+    assert done == {Store(tmp_path).folder(GOOD[name]).name for name in ("baseline", "directpred")}
+    monkeypatch.undo()
+    monkeypatch.setattr(suite_command, "named", lambda name, scale: Suite(name, scale, arms(GOOD)))
+    result = json.loads(run(tmp_path, capsys, "good", "--minutes", "9", "--json")[1])
+    assert (result["finished"], result["fresh"], result["stopped"]) == (4, 2, 0)
+
+
+def test_a_signal_before_the_time_is_over_decides_the_exit_status(suites, out_of_time, tmp_path, capsys):
+    status, out, _ = run(tmp_path, capsys, "good", "--minutes", "1e6")
+    assert status == 128 + 15 and "2 stopped; the same command goes on" in out
+
+
+@pytest.mark.parametrize("how", [["inprocess"], ["pool", "--workers", "2"]])
+def test_a_time_that_is_over_at_once_kills_nothing(suites, tmp_path, capsys, how):
+    status, out, _ = run(tmp_path, capsys, "good", "--minutes", "1e-5", "--launcher", *how, "--json")
+    result = json.loads(out)
+    assert (
+        status == 0 and result["stopped"] > 0 and result["finished"] + result["stopped"] == 4 and not result["failed"]
+    )
 
 
 # ---------------------------------------------------------------- the door

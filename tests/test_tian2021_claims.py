@@ -44,6 +44,12 @@ class Made:
     def last(self, name):
         return float(self.scalars[name][-1])
 
+    def lowest(self, name):
+        return float(self.scalars[name].min())
+
+    def mean(self, name):
+        return float(self.scalars[name].mean())
+
 
 GOOD, DEAD = Made(True), Made(False)
 FIRST_SHOULD_DIE = [claim for claim in CLAIMS if claim.id.split("-", 1)[1].startswith(("theorem2", "observation5"))]

@@ -87,7 +87,7 @@ CLAIMS = (
         sentences.proportional,
         Rule("lowest cosine of W_a and W, the projector's last layer, over the run", 0.9, "", "the paper's own number"),
         ["ema"],
-        lambda r: measures.lowest(r, "target_correlation"),
+        lambda r: r.lowest("target_correlation"),
         needs=("beta_t",),
     ),
     more_modes(
