@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet -c constraints.txt
 ARGS ?=
-# smoke, cpu, cifar, gpu or paper: what the suite's runs are made of; from cifar on data are needed.
+# smoke, quick, cpu, cifar, gpu or paper: what the suite's runs are made of; from cifar on data are needed.
 SCALE ?= cpu
 
 # Two cores are enough for the suite; more than eight workers only load torch once more each. One thread for each
@@ -36,9 +36,11 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 	@$(PIP) --no-deps torchode torchtyping
 	@touch $@
 
-reproduce: install  ## theory, networks, figures, ledger and report (SCALE=gpu on a machine with one)
+reproduce: install  ## theory, networks, figures, ledger and report (SCALE=quick: a part, in minutes; SCALE=gpu)
+# First how long it will take, from the first runs, which are kept; what is wrong with them, if anything, `run` says.
+	@$(if $(filter smoke quick cpu,$(SCALE)),$(RUN) -m experiments estimate tian2021 --scale $(SCALE))
 # One thread: the network is small, and threads that wait for each other at every product slow it several times.
-	@OMP_NUM_THREADS=1 $(RUN) -m experiments linear-digits
+	@OMP_NUM_THREADS=1 $(RUN) -m experiments linear-digits $(if $(filter quick,$(SCALE)),--seeds 1)
 # 3: some runs failed, and were named; what the others show is told all the same. Any other status ends it here.
 	@$(RUN) -m experiments run tian2021 --scale $(SCALE) || test $$? -eq 3
 	@$(RUN) -m figures all --scale $(SCALE)

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass
 
+from experiments.estimate import Estimate
 from experiments.first_look import FirstLook
 from experiments.linear_digits_command import LinearDigits
 from experiments.runs_commands import RUNS
@@ -25,6 +26,7 @@ COMMANDS = {
     "list": List,
     "linear-digits": LinearDigits,
     "first-look": FirstLook,
+    "estimate": Estimate,
     "run": RunSuite,
     "verify": Verify,
     "runs": RUNS,

@@ -30,7 +30,7 @@ class RunSuite(Command):
     suite: tyro.conf.Positional[str]
     """Its name."""
     scale: str = "cpu"
-    """smoke, cpu, cifar, gpu or paper: what the runs are made of."""
+    """smoke, quick, cpu, cifar, gpu or paper: what the runs are made of."""
     arms: tuple[str, ...] = ()
     """Only these arms."""
     seeds: str | None = None

@@ -9,7 +9,7 @@ from deep.config import check
 from experiments.grid import Suite
 from experiments.tian2021.ablation import ablation
 
-SCALES = ("smoke", "cpu", "cifar", "gpu", "paper")
+SCALES = ("smoke", "quick", "cpu", "cifar", "gpu", "paper")
 """From seconds on any machine to the papers' own size."""
 
 SUITES: dict[str, Callable[[str], Suite]] = {"tian2021": ablation}

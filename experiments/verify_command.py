@@ -43,7 +43,7 @@ class Verify(Command):
     paper: str = "tian2021"
     """Whose claims."""
     scale: str = "cpu"
-    """smoke, cpu, cifar, gpu or paper: which runs of the suite to look at."""
+    """smoke, quick, cpu, cifar, gpu or paper: which runs of the suite to look at."""
     runs: Path = ROOT
     """Folder of the store of runs."""
     run_missing: bool = False

@@ -112,7 +112,7 @@ def draw_overview(data: xr.Dataset) -> Figure:
     theory.set_title("Theory: one mode")
     theory.set_ylabel(r"$s(t)/s(0)$")
     count = data.sizes["seed"]
-    network.set_title("ResNet-18 on digits" if data.attrs.get("scale") in ("smoke", "cpu") else "ResNet-18")
+    network.set_title("ResNet-18 on digits" if data.attrs.get("scale") in ("smoke", "quick", "cpu") else "ResNet-18")
     network.set_ylabel(r"trace of $F$, over its start")
     for axis in (theory, network):
         axis.set_ylim(1e-7, 30)

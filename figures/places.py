@@ -18,7 +18,7 @@ class Places:
     runs: Path = Path("runs")
     """Folder of the run store, for the pictures of trained networks."""
     scale: str = "cpu"
-    """Scale of the suites whose runs are shown: smoke, cpu, cifar, gpu or paper."""
+    """Scale of the suites whose runs are shown: smoke, quick, cpu, cifar, gpu or paper."""
 
     def check(self) -> None:
         """Raise ValueError where one of the folders is a file."""

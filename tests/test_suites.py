@@ -11,6 +11,7 @@ from experiments.claims import acted
 from experiments.grid import change, in_units
 from experiments.suites import SCALES, SUITES, suite
 from experiments.tian2021.ablation import REFERENCES, SCALE
+from experiments.tian2021.claims import CLAIMS
 from linear_theory.hyperparameters import Hyperparameters
 from linear_theory.predictor_rules import SET_RULES
 from linear_theory.unit_map import to_theory
@@ -35,6 +36,15 @@ def test_configs_go_seed_by_seed_and_differ_in_the_seed_alone():
     assert seeds == sorted(seeds)
     for arm, seed, config in triples:
         assert replace(config, seed=0) == CPU.arms[arm].config and config.seed == seed
+
+
+def test_quick_is_a_part_of_cpu_whose_runs_both_scales_share():
+    quick = suite("tian2021", "quick")
+    everywhere = {(name, seed): config for name, seed, config in CPU.configs()}
+    assert all(everywhere[name, seed] == config for name, seed, config in quick.configs())
+    assert len(quick.configs()) < len(everywhere) / 2
+    decided = [claim for claim in CLAIMS if "quick" in claim.scales and set(claim.arms) <= set(quick.arms)]
+    assert {"Theorem 1", "Theorem 2", "Theorem 3", "Observation 5", "Table 8"} <= {claim.place for claim in decided}
 
 
 def test_what_is_worth_most_comes_first():
@@ -107,7 +117,7 @@ def test_every_set_predictor_is_an_arm():
         assert all(name in arms or f"cosine/{name}" in arms for name in SET_RULES)
 
 
-@pytest.mark.parametrize("name, scale, words", [("byol", "cpu", "tian2021"), ("tian2021", "huge", "smoke, cpu")])
+@pytest.mark.parametrize("name, scale, words", [("byol", "cpu", "tian2021"), ("tian2021", "huge", "smoke, quick, cpu")])
 def test_what_there_is_not_is_refused(name, scale, words):
     with pytest.raises(ValueError, match=words):
         suite(name, scale)

@@ -84,7 +84,7 @@ def test_at_least_twenty_claims_are_measured_at_cpu_and_ten_of_them_on_resnets()
 def test_minimum_effects_are_three_and_no_accuracy_is_asked_of_small_runs():
     for claim in CLAIMS:
         if "accuracy" in claim.id:
-            assert not {"smoke", "cpu"} & set(claim.scales)
+            assert not {"smoke", "quick", "cpu"} & set(claim.scales)
         elif claim.rule.unit == "nats":
             assert claim.rule.above in (0.1, -0.1, math.log(2))
 

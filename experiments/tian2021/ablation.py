@@ -211,6 +211,8 @@ _CPU = (
     *(name for name in SET_RULES if name != "optimal"),  # which diverges under squared error
 )
 _CPU_COSINE = ("baseline", "no-stop-gradient", "no-predictor", "optimal")
+_QUICK = ("baseline", "ema", "no-stop-gradient", "no-predictor", "decay-64", "directpred")
+_QUICK_COSINE = ("baseline", "no-stop-gradient", "no-predictor")
 _SMOKE = ("baseline", "ema", "symmetric", "no-stop-gradient", *SET_RULES)
 
 
@@ -272,6 +274,8 @@ SCALE = {
         cosine_arms=("baseline",),
         linear_seeds=(0, 1, 2),
     ),
+    # Of `cpu` the arms that its main claims rest on: the same runs, which `cpu` then finds.
+    "quick": Scale(SQUARED, COSINE, LINEAR, linear_seeds=(0, 1, 2), squared_arms=_QUICK, cosine_arms=_QUICK_COSINE),
     "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
     "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR),
     "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, seeds=(0, 1, 2)),

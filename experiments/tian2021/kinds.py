@@ -14,7 +14,7 @@ from experiments.tian2021 import sentences
 PAPER = "tian2021"
 MORE, AS_GOOD = 0.1, -0.1
 ACCURACY = ("cifar", "gpu", "paper")
-TRAINED = ("cpu", "cifar", "gpu", "paper")
+TRAINED = ("quick", "cpu", "cifar", "gpu", "paper")
 """A smoke run is over before anything has happened."""
 
 

@@ -1,0 +1,75 @@
+"""`python -m experiments estimate SUITE`: what the first runs say of the rest, and that they are kept."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from deep.config import Config, Data, Method, Monitor, Optimisation
+from experiments import estimate, launcher
+from experiments.estimate import OTHER_WORK, Estimate, by_kind
+from experiments.grid import Arm, Suite
+from experiments.one_run import Outcome
+from experiments.store import Store
+from linear_theory.door import main
+
+TINY = Config(
+    Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
+    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Optimisation(epochs=1, batch_size=16),
+    Monitor(monitor_every=1, evaluate_every=1, probe="none"),
+)
+LONG = replace(TINY, optimisation=replace(TINY.optimisation, epochs=2))
+ARMS = {"short": (TINY, range(5)), "long": (LONG, range(3))}
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    found = Suite("s", "cpu", {name: Arm(name, config, tuple(seeds)) for name, (config, seeds) in ARMS.items()})
+    monkeypatch.setattr(estimate, "named", lambda name, scale: found)
+    return found
+
+
+class Clock:
+    """Each look at it is ten seconds later than the last."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 10.0
+        return self.now
+
+
+def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "time", Clock())
+    told = Estimate("s", workers=2, runs=tmp_path).run()
+    # Two of five and two of three runs took 10 s each pair, so 5 s a run; what else there is counts as runs too.
+    assert told["seconds"] == pytest.approx(5 * 3 + 5 * 1 + 5 * OTHER_WORK)
+    assert (told["runs"], told["left"], told["workers"]) == (8, 8, 2)
+    store = Store(tmp_path)
+    assert [store.find(config) is not None for *_, config in suite.configs()] == [True] * 4 + [False] * 4
+    again = Estimate("s", workers=2, runs=tmp_path).run()
+    assert again["left"] == 4 and again["seconds"] == pytest.approx(5 * 1 + 10 * 0 + 10 * OTHER_WORK)
+
+
+def test_with_nothing_left_nothing_is_computed(suite, tmp_path, capsys):
+    runs = ["estimate", "s", "--workers", "2", "--runs", str(tmp_path)]
+    for left in (8, 4, 1, 0):
+        assert main("experiments", "", {"estimate": Estimate, "other": Estimate}, [*runs, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["left"] == left and (told["seconds"] == 0) == (left == 0)
+    assert main("experiments", "", {"estimate": Estimate, "other": Estimate}, runs) == 0
+    assert "8 runs are finished" in capsys.readouterr().out
+
+
+def test_a_signal_ends_it_with_its_number(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "launch", lambda configs, *_: [Outcome("k", "stopped", None, 0.0, False, 15)])
+    told = Estimate("s", workers=2, runs=tmp_path)
+    assert told.status(told.run()) == 143
+
+
+def test_runs_of_one_network_on_one_set_of_data_are_of_a_kind():
+    wider = replace(TINY, method=replace(TINY.method, width=3))
+    runs = [("a", TINY), ("b", LONG), ("c", replace(TINY, seed=1)), ("d", wider)]
+    assert [[label for label, _ in group] for group in by_kind(runs)] == [["a", "c"], ["b"], ["d"]]
