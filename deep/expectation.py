@@ -90,7 +90,7 @@ def _in_units(config: Config, noise: Noise, h: Hyperparameters, t: float) -> str
         falls = o.predictor_schedule == "constant" and (o.schedule != "constant" or o.warmup_epochs > 0)
         parts.append(f"α_p = {h.alpha_p:.3g}{' where the learning rate is highest, else more' if falls else ''}")
     effects = ("weight decay hardly acts", "the start still shows at the end", "the start is forgotten")
-    parts.append(f"η = {h.eta:.3g}, ηt = {h.eta * t:.3g} ({effects[(h.eta * t > 0.1) + (h.eta * t > 3)]})")
+    parts.append(f"η = {h.eta:.3g}, ηt = {h.eta * t:.3g} ({effects[int(h.eta * t > 0.1) + int(h.eta * t > 3)]})")
     if learns and h.eta_p is not None:
         parts.append(f"η_p = {h.eta_p:.3g}")
     if h.beta is not None:

@@ -72,10 +72,10 @@ def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> C
         loss_scale=recipe.loss_scale,
         loss=recipe.loss,
     )
-    return change(
-        config,
-        weight_decay=found.weight_decay,
-        predictor_weight_decay=found.predictor_weight_decay,
-        predictor_lr=None if found.predictor_lr is None else o.lr * found.predictor_lr / recipe.lr,
-        ema_momentum=found.ema_momentum,
-    )
+    values = {
+        "weight_decay": found.weight_decay,
+        "predictor_weight_decay": found.predictor_weight_decay,
+        "predictor_lr": None if found.predictor_lr is None else o.lr * found.predictor_lr / recipe.lr,
+        "ema_momentum": found.ema_momentum,
+    }  # plain numbers, as a config's are, and not NumPy's
+    return change(config, **{name: None if value is None else float(value) for name, value in values.items()})

@@ -6,7 +6,6 @@ where it was; and where two do so at once they share the work, since a run is it
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 
 from deep.checkpoint import writer
 from deep.config import Config
-from deep.stopping import Stop, Told, signals_raise
+from deep.stopping import REQUEST, Stop, Told, signals_raise
 from experiments.one_run import Outcome, Task, carry_out, found, stopped
 from experiments.progress import Board
 from experiments.slurm import Slurm
@@ -105,8 +104,8 @@ def launch(
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
     (`deep.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`. Progress
-    on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or no time is
-    given.
+    on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or the time
+    is none.
     """
     if minutes is not None and not 0 < minutes < threading.TIMEOUT_MAX / 60:
         raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
@@ -114,7 +113,7 @@ def launch(
         raise ValueError("a suite's launcher starts its own processes; start it without torchrun")
     folders = [store.folder(config).absolute() for config in configs]
     outcomes: dict[str, Outcome] = {}
-    with Board(title, len({folder.name for folder in folders})) as board, Stop() as stop, _told_after(minutes, stop):
+    with Board(title, len({folder.name for folder in folders})) as board, Stop() as stop, _told_after(minutes):
         left: dict[str, Task] = {}
         for config, folder, label in zip(configs, folders, labels, strict=True):
             key = folder.name
@@ -175,17 +174,12 @@ def _wait(tasks: list[Task], store: Store, stop: Stop, board: Board) -> dict[str
 
 
 @contextlib.contextmanager
-def _told_after(minutes: float | None, stop: Stop) -> Iterator[None]:
-    """Send this process SIGTERM when so many minutes of the block are over, unless it was told to stop before."""
-
-    def tell():
-        if not stop.signal:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+def _told_after(minutes: float | None) -> Iterator[None]:
+    """Ask this process to stop when so many minutes of the block are over."""
     if minutes is None:
         yield
         return
-    timer = threading.Timer(60 * minutes, tell)
+    timer = threading.Timer(60 * minutes, os.kill, (os.getpid(), REQUEST))
     timer.daemon = True
     timer.start()
     try:

@@ -186,6 +186,7 @@ def test_the_units_are_said_first_with_what_decay_does_in_the_run():
     ):
         assert part in said
     assert "hardly acts" in gaussian(epochs=1)[0] and "is forgotten" in gaussian(epochs=2000)[0]
+    assert gaussian(weight_decay=np.float64(0.02)) == gaussian(weight_decay=0.02)  # as found by a computation
     rising = PRESETS["simsiam-imagenet"]
     assert "α_p = 1 where the learning rate is highest" in expectation(rising, NOISE, 10)[0]
 

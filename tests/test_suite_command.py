@@ -9,6 +9,7 @@ import tyro
 
 from deep.commands import commands
 from deep.config import Config, Data, Method, Monitor, Optimisation
+from deep.stopping import REQUEST
 from experiments import launcher, one_run, suite_command
 from experiments.__main__ import COMMANDS
 from experiments.grid import Arm, Suite
@@ -143,8 +144,9 @@ def out_of_time(monkeypatch):
     begun, timers = [], []
 
     class Timer:
-        def __init__(self, seconds, tell):
-            self.start, self.cancel, self.join = lambda: timers.append(tell), timers.clear, lambda: None
+        def __init__(self, seconds, tell, arguments):
+            self.start = lambda: timers.append(lambda: tell(*arguments))
+            self.cancel, self.join = timers.clear, lambda: None
 
     def carry_out(task, world):
         begun.append(task.label)
@@ -173,7 +175,7 @@ def test_a_suite_stops_in_order_when_its_time_is_over_and_goes_on(suites, out_of
 
 def test_a_signal_before_the_time_is_over_decides_the_exit_status(suites, out_of_time, tmp_path, capsys):
     status, out, _ = run(tmp_path, capsys, "good", "--minutes", "1e6")
-    assert status == 128 + 15 and "2 stopped; the same command goes on" in out
+    assert status == 128 + REQUEST and "2 stopped; the same command goes on" in out
 
 
 @pytest.mark.parametrize("how", [["inprocess"], ["pool", "--workers", "2"]])

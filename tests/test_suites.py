@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from deep.config import to_json
+from deep.config import from_json, to_json
 from deep.expectation import recipe_of
 from deep.presets import BYOL_STL10_TIAN, changes
 from experiments.claims import acted
@@ -27,6 +27,7 @@ def test_every_config_is_possible_and_no_arm_is_there_twice(name, scale):
     configs = [to_json(config) for _, _, config in found.configs()]
     assert len(configs) == sum(len(arm.seeds) for arm in found.arms.values())
     for arm in found.arms.values():
+        assert repr(from_json(to_json(arm.config))) == repr(arm.config)  # plain numbers, and not NumPy's
         assert arm.config.seed == 0 and len(arm.seeds) >= (1 if arm.name == REFERENCES else 3)  # no verdict rests on it
 
 
