@@ -57,7 +57,7 @@ class Solution:
     """False where the tolerance was not met within the most steps allowed, or the solution left the finite numbers."""
     method: str
     engine: str
-    """What took the steps: Python floats, NumPy, torch, torch.compile, C++ or LSODA; several joined by commas."""
+    """What took the steps: Python floats, NumPy, torch, torch.compile, C++ or VODE; several joined by commas."""
     tolerance: float
     seconds: float
 

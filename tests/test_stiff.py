@@ -38,15 +38,15 @@ def test_a_fast_predictor_comes_to_the_known_digits():
     np.testing.assert_allclose(found.state.p, P, atol=1e-13)
     np.testing.assert_allclose(found.state.s, S, atol=1e-13)
     np.testing.assert_allclose(found.state.s - found.state.p**2 / ALPHA, np.exp(-4) / 2, rtol=1e-12)
-    assert found.resolved.all() and found.engine.endswith("LSODA")
+    assert found.resolved.all() and found.engine.endswith("VODE")
 
 
 @pytest.mark.parametrize("k", range(3))
 def test_so_does_one_alone_and_along_the_way(k):
     found = trajectory(Mode(0.0, 0.5), H.replace(alpha_p=ALPHA[k]), [0.0, 1e-7, 1.0, 50.0], tolerance=1e-10)
     assert found.state.p[0] == 0 and found.state.s[0] == pytest.approx(0.5, rel=1e-14)
-    assert [found.state.p[-1], found.state.s[-1]] == pytest.approx([P[k], S[k]], abs=1e-13)
-    assert found.resolved and found.engine == "Python floats" + ", LSODA" * (k > 0)
+    assert [found.state.p[-1], found.state.s[-1]] == pytest.approx([P[k], S[k]], abs=5e-13)
+    assert found.resolved and found.engine == "Python floats" + ", VODE" * (k > 0)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_any_flow_agrees_with_radau_within_the_stated_error(flow, start, h):
         exact = radau(flow, start, h.replace(**{varied: value}), 20.0)
         error = np.max(np.abs(np.array([v[k] for v in found.state]) - exact) / np.maximum(np.abs(exact), 1))
         assert error <= max(found.error[k], 1e-11)
-    assert found.resolved.all() and "LSODA" in found.engine
+    assert found.resolved.all() and "VODE" in found.engine
 
 
 def test_decays_and_clocks_are_kept():
@@ -76,7 +76,7 @@ def test_decays_and_clocks_are_kept():
     for k in range(2):
         one = BalancedMode(start.p[k], start.c[k])
         assert found.state.p[1, k] == pytest.approx(radau(balanced_mode_flow, one, h, 8 * unit[k])[0], abs=1e-9)
-    assert "LSODA" in found.engine
+    assert "VODE" in found.engine
 
 
 def test_matrices_move_as_the_mode_does():
@@ -87,7 +87,7 @@ def test_matrices_move_as_the_mode_does():
     mode = trajectory(Mode(0.2, 0.64), H.replace(alpha_p=np.array([1e4, 1e5])), 10.0)
     np.testing.assert_allclose(found.state.Wp[:, 0, 0], mode.state.p, atol=1e-9)
     np.testing.assert_allclose(found.state.W[:, 0, 0] ** 2, mode.state.s, atol=1e-9)
-    assert "LSODA" in found.engine
+    assert "VODE" in found.engine
 
 
 def test_a_diagram_with_few_stiff_cells_takes_seconds_and_is_that_of_the_separatrix():
