@@ -33,6 +33,8 @@ def as_array(value, name: str = "the array"):
     if is_tensor(value):
         _require_real(name, value.dtype, not value.is_complex())
         return (value if value.is_floating_point() else value.double()).contiguous()
+    if hasattr(value, "__array_ufunc__") and not hasattr(value, "__array__"):
+        return value  # no numbers yet: what `recording` writes equations down with
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries; fill them or leave them out")
     array = np.asarray(value)

@@ -95,14 +95,14 @@ INNER = {
     "linear_theory.mode_flow": "mode_flow ema_mode_flow scalar_network_flow parabola_flow balance mode_of "
     "balanced_mode_flow scaled",
     "linear_theory.nonisotropic": "tied_flow predictorless_flow",
-    "linear_theory.predictors": "namespace full_precision identity_like",
+    "linear_theory.predictors": "full_precision identity_like",
     "linear_theory.spectrum": "merge singular_values",
     "linear_theory.fate": "judge decide",
     "linear_theory.trajectory": "solve",
+    "linear_theory.stiff": "solve",
 }
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
-    "linear_theory.integrate": "worth_compiling",
     "linear_theory.phase_diagram": "parse_axis make_axis",
     "linear_theory.white_noise": "white_noise_spectrum",
     "linear_theory.unit_map": "predict",
@@ -113,7 +113,7 @@ NO_ARRAYS = {
 }
 MACHINERY = (
     "allocator arrays commands derivations door files hyperparameters kernel kernel_source matrix_derivations "
-    "mode_derivations origin phase_command predictor_rules runge_kutta symbolic __main__"
+    "mode_derivations origin phase_command predictor_rules recording runge_kutta symbolic threads __main__"
 )
 
 

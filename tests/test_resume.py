@@ -201,7 +201,7 @@ POINTS = {
     "a checkpoint is in place, older ones are not yet gone": ("deep.checkpoint", "_sync_folder", 3),
     "evaluated, and no checkpoint yet": ("deep.recorder", "checkpoint.save", 2),
     "arrays of a row are written, and not its line": ("deep.table", "_ENCODE", 9),
-    "trained, and not summed up": ("deep.conclusion", "draw", 1),
+    "trained, and not summed up": ("deep.picture", "draw", 1),
     "before the first checkpoint": ("deep.recorder", "Recorder.measure", 1),
 }
 
@@ -225,7 +225,7 @@ def test_killed_at_the_worst_moments(tmp_path, unbroken, point):
 def test_a_damaged_checkpoint_falls_back_with_a_warning(tmp_path, unbroken):
     name = "balance residual, accumulation"
     folder = tmp_path / "run"
-    train(folder, SETTINGS[name], strike, "deep.conclusion", "draw", 1, signal.SIGKILL)
+    train(folder, SETTINGS[name], strike, "deep.picture", "draw", 1, signal.SIGKILL)
     newest = max(folder.glob("checkpoint-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1])
     status, _, err = train(folder, [*SETTINGS[name], "--resume"])
