@@ -157,8 +157,8 @@ class Recorder:
     # ------------------------------------------------------------ parts
 
     def _worth_keeping(self, epoch: int) -> bool:
-        """Whether a checkpoint between evaluations would cost less than a twentieth of the training it may save."""
-        return epoch > 0 and time.monotonic() - self.kept > 20 * self.keeping
+        """Whether a checkpoint between evaluations would cost less than a fiftieth of the training it may save."""
+        return epoch > 0 and time.monotonic() - self.kept > 50 * self.keeping
 
     @property
     def seconds(self) -> float:

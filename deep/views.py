@@ -21,6 +21,7 @@ from linear_theory.files import room_for_sockets
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
 _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide
+_WORTH_CALLING = 2**16  # pixels of a view's channel in a batch, above which its kernels take longer than calling them
 _LAST_SECONDS = 10  # of a worker that is told to end while training may still need it for its last step
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -88,13 +89,27 @@ def _drawn(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair
 
 def _augmented(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
     images, normalise = dataset.train.images, _normaliser(dataset, device)
-    for index in indices:
+    for group in _together(indices, dataset.size**2):
+        index = torch.cat(group)
         chosen = images[index.to(images.device)].to(device)
         drawn = (augmentation.draw(data, key, index.cpu(), *images.shape[-2:]) for key in keys)
-        yield tuple(
+        made = (
             normalise(augmentation.apply(chosen, augmentation.to_device(parameters, device), dataset.size))
             for parameters in drawn
         )
+        yield from zip(*(views.split([len(part) for part in group]) for views in made), strict=True)
+
+
+def _together(indices: Iterable[torch.Tensor], pixels: int) -> Iterator[list[torch.Tensor]]:
+    """Batches of small views in groups that are made at once: most of their time goes into calling small kernels."""
+    group = []
+    for index in indices:
+        group.append(index)
+        if sum(map(len, group)) * pixels >= _WORTH_CALLING:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _streamed(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
