@@ -186,7 +186,8 @@ LINEAR = in_units(
     eta=0.08,
     beta=0.2,
 )
-# dt = 0.15, t = 39.6 in 264 steps: ηt = 1.03, βt = 5.3.
+# dt = 0.15, t = 39.6 in 264 steps: ηt = 1.03, βt = 5.3. At the digits' own 8 pixels a step takes a third less time, but
+# the last stage sees a single one: DirectPred then keeps no more modes than the learned predictor.
 _DIGITS = change(
     DEFAULT,
     image_size=12,
@@ -211,8 +212,8 @@ _CPU = (
     *(name for name in SET_RULES if name != "optimal"),  # which diverges under squared error
 )
 _CPU_COSINE = ("baseline", "no-stop-gradient", "no-predictor", "optimal")
-_QUICK = ("baseline", "ema", "no-stop-gradient", "no-predictor", "decay-64", "directpred")
-_QUICK_COSINE = ("baseline", "no-stop-gradient", "no-predictor")
+_QUICK = ("baseline", "ema", "no-stop-gradient", "no-predictor", "directpred")
+_QUICK_COSINE = ("baseline", "no-predictor")
 _SMOKE = ("baseline", "ema", "symmetric", "no-stop-gradient", *SET_RULES)
 
 
