@@ -20,8 +20,9 @@ THEORY = "theory"
 """The scale of a claim that needs no run."""
 CONFIDENCE, FEWEST_SEEDS = 0.95, 3
 KEYS = (
-    *("id", "paper", "place", "statement", "theory", "scale", "setting", "statistic", "rule"),
-    *("estimate", "ci", "n_seeds", "seeds", "values", "run_ids", "recorded", "verdict", "reason"),
+    *("id", "paper", "place", "statement", "theory", "scale", "setting", "statistic", "rule", "since"),
+    *("estimate", "ci", "p", "p_adjusted", "survives"),
+    *("n_seeds", "seeds", "values", "run_ids", "recorded", "verdict", "reason"),
 )
 Verdict = Literal["holds", "fails", "inconclusive", "not measured"]
 Row = dict[str, Any]
@@ -39,6 +40,8 @@ class Rule:
     """Of the statistic, for a reader: "modes", "nats"."""
     why: str = ""
     """Why this minimum and no other, in a line."""
+    since: str = ""
+    """The day (ISO) from which the rule stands as it is: that on which it was written, or last changed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,8 @@ class Decision(NamedTuple):
     reason: str
     estimate: float | None = None
     ci: list[float] | None = None
+    p: float | None = None
+    """`p_value`, where the interval decides or fails to."""
 
 
 # ---------------------------------------------------------------- from a claim to a row
@@ -145,7 +150,8 @@ def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: D
     recorded = dict.fromkeys(record.recorded for records in evidence.runs for record in records if record.recorded)
     values = (
         *(claim.id, claim.paper, claim.place, claim.statement, _theory(claim), scale, setting),
-        *(claim.rule.statistic, rule_in_words(claim), decision.estimate, decision.ci),
+        *(claim.rule.statistic, rule_in_words(claim), claim.rule.since),
+        *(decision.estimate, decision.ci, decision.p, None, None),  # the last two: `multiplicity.adjusted`
         *(len(evidence.seeds), evidence.seeds, evidence.values, list(dict.fromkeys(run_ids))),
         *("; ".join(recorded) or None, decision.verdict, decision.reason),
     )
@@ -185,6 +191,15 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     n, mean = len(values), float(np.mean(values))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
     return mean - half, mean + half
+
+
+def p_value(values: Sequence[float], above: float) -> float:
+    """Chance of a mean this far to its side of `above`, were the truth there: Student's t, one-sided, at most 0.5."""
+    from scipy import stats
+
+    n, distance = len(values), abs(float(np.mean(values)) - above)
+    error = float(np.std(values, ddof=1)) / math.sqrt(n)
+    return float(stats.t.sf(distance / error if error else distance and math.inf, n - 1))
 
 
 def decide(low: float, high: float, above: float) -> Verdict:
@@ -230,7 +245,7 @@ def _from_runs(claim: Claim, evidence: Evidence, asked: int) -> Decision:
         f"Over {n} seeds the mean is {estimate:.4g}, and its {CONFIDENCE:.0%} interval from {ci[0]:.4g} to {ci[1]:.4g} "
         f"{_SEEN[verdict]} {quantity(rule.above, rule.unit)}."
     )
-    return Decision(verdict, reason, estimate, ci)
+    return Decision(verdict, reason, estimate, ci, p_value(values, rule.above))
 
 
 # ---------------------------------------------------------------- the regime

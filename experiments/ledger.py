@@ -12,6 +12,7 @@ from pathlib import Path
 from deep.config import Config
 from experiments.claims import Claim, Row, evaluate
 from experiments.evidence import Backed, backed
+from experiments.multiplicity import adjusted
 from experiments.store import Record, Store
 from experiments.suites import suite
 from experiments.tian2021 import claims as tian2021_networks
@@ -63,12 +64,15 @@ def claims_of(paper: str) -> tuple[Claim, ...]:
 def rows(paper: str, scale: str, store: Store) -> list[Row]:
     """A row for every claim of the paper, at one scale. Nothing is trained.
 
-    Where the store has nothing for a config its recorded run serves, and the row says so under `recorded`. Raises
-    ValueError for a paper without claims and for what the suite, the store or the record refuses.
+    Where the store has nothing for a config its recorded run serves, and the row says so under `recorded`. All rows
+    together decide `p_adjusted` and `survives`, and nothing else. Raises ValueError for a paper without claims and for
+    what the suite, the store or the record refuses.
     """
     claims, runs = claims_of(paper), suite(paper, scale)
     remembered, computed = Remembered(backed(store, runs)), theory_rows(paper, store)
-    return [computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims]
+    return adjusted(
+        computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims
+    )
 
 
 def theory_rows(paper: str, store: Store) -> dict[str, Row]:

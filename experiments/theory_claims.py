@@ -5,6 +5,7 @@ A claim without arms is computed whenever the ledger is; its statistic must come
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 from experiments.claims import Claim, Rule
 
@@ -22,19 +23,23 @@ def theory_claim(
     value: Callable[[], float],
     theory: Callable[[], str],
     setting: str,
+    since: str,
 ) -> Claim:
-    """The claim PAPER-theory-NAME, decided by value() alone; `setting` says over which hyperparameters it runs."""
+    """The claim PAPER-theory-NAME, decided by value() alone; `setting` says over which hyperparameters it runs,
+    `since` from which day (ISO) its rule stands."""
     about = {"id": f"{paper}-theory-{name}", "paper": paper, "place": place, "statement": statement}
-    return Claim(**about, rule=rule, value=value, theory=theory, setting=setting)
+    return Claim(**about, rule=replace(rule, since=since), value=value, theory=theory, setting=setting)
 
 
 def pair(corrected: Claim, stated: str, value: Callable[[], float], rule: Rule | None = None) -> tuple[Claim, Claim]:
     """A corrected claim and the paper's own form of it; the latter's rule is the same unless another is given."""
     values = {**vars(corrected), "as_stated": stated}
     twin = {"id": f"{corrected.id}-as-stated", "statement": f"As stated: {stated}", "as_stated": None, "value": value}
-    return Claim(**values), Claim(**{**values, **twin, "rule": rule or corrected.rule})
+    rule = rule or corrected.rule
+    rule = replace(rule, since=rule.since or corrected.rule.since)
+    return Claim(**values), Claim(**{**values, **twin, "rule": rule})
 
 
-def of_paper(paper: str) -> Callable[..., Claim]:
-    """`theory_claim` for one paper."""
-    return functools.partial(theory_claim, paper)
+def of_paper(paper: str, since: str) -> Callable[..., Claim]:
+    """`theory_claim` for one paper, whose rules stand since that day unless they are given their own."""
+    return functools.partial(theory_claim, paper, since=since)

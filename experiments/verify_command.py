@@ -12,6 +12,7 @@ from rich.table import Table
 
 from experiments import evidence, launcher, ledger
 from experiments.claims import Row
+from experiments.multiplicity import in_words
 from experiments.store import ROOT, Store
 from experiments.suite_command import exit_status, fetching, summed_up
 from experiments.suites import suite
@@ -77,7 +78,8 @@ class Verify(Command):
         grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
         parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
         written = [f"recorded: {result.record}"] if result.record else []
-        return "\n".join([*parts, summary(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written])
+        said = [summary(rows), *in_words(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written]
+        return "\n".join([*parts, *said])
 
     def status(self, result: Verified) -> int:
         """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""

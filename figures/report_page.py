@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from experiments.claims import KEYS, THEORY
+from experiments.multiplicity import LEVEL, in_words
 from figures import report_chart
 from figures.report_chart import Numbers, number
 
@@ -221,6 +222,7 @@ def page(
             failing=[entry for entry in entries if entry.verdict == "fails"],
             places=list(dict.fromkeys(entry.row["place"] for entry in entries)),
             twin=TWIN,
+            level=LEVEL,
             css=_text("report.css"),
             script=_text("report.js"),
         )
@@ -243,7 +245,7 @@ def summary(entries: Sequence[Entry], scale: str) -> list[str]:
     twins = sum(entry.verdict == "fails" and entry.as_stated for entry in entries)
     if twins:
         said.append(f"Where a paper’s own wording fails ({twins}), the corrected claim stands beside it.")
-    return said
+    return [*said, *in_words(entry.row for entry in entries)]
 
 
 def _some(count: int, one: str, more: str) -> str:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from deep.config import Config, Data, Method, Optimisation, check
 from deep.expectation import time_of_run
-from experiments.claims import KEYS, Claim, Rule, acted, decide, describe, evaluate, in_theory, interval
+from experiments.claims import KEYS, Claim, Rule, acted, decide, describe, evaluate, in_theory, interval, p_value
 from experiments.grid import Arm, Suite
 from linear_theory.door import dumps
 
@@ -138,6 +138,8 @@ def test_a_row_and_its_verdict(base, noisy, verdict):
     np.testing.assert_allclose(row["values"], values)
     assert row["estimate"] == pytest.approx(np.mean(values))
     np.testing.assert_allclose(row["ci"], interval(values))
+    assert row["p"] == pytest.approx(p_value(values, 0.5)) and (row["p"] < 0.025) == (verdict != "inconclusive")
+    assert row["p_adjusted"] is row["survives"] is None  # which one row cannot say
     assert row["run_ids"] == [f"{arm}/{seed}" for seed in SEEDS for arm in ("base", "ema")]
     assert json.loads(dumps(row)) == json.loads(dumps(row))
     assert "0.5 x" in row["rule"] and "0.5 x" in row["reason"] and row["reason"].endswith(".")
@@ -176,7 +178,7 @@ def wrong(a, b):
 )
 def test_a_seed_without_a_number_lets_nothing_hold(value, word):
     row = evaluate(claim(value), SUITE, FakeStore())
-    assert row["verdict"] == "inconclusive" and word in row["reason"] and row["n_seeds"] == 5
+    assert row["verdict"] == "inconclusive" and word in row["reason"] and row["n_seeds"] == 5 and row["p"] is None
     json.loads(dumps(row))
 
 
@@ -217,7 +219,7 @@ def test_out_of_regime_is_inconclusive():
     assert evaluate(claim(**both), SUITE, FakeStore(base=1.0, time=21.0))["verdict"] == "holds"
     row = evaluate(claim(**both), SUITE, FakeStore(base=1.0, time=19.0))
     assert row["verdict"] == "inconclusive" and "ηt = 0.95 in base" in row["reason"]
-    assert row["estimate"] == pytest.approx(1.0) and row["ci"] is not None
+    assert row["estimate"] == pytest.approx(1.0) and row["ci"] is not None and row["p"] is None
     assert evaluate(claim(), SUITE, FakeStore(base=1.0, time=1.0))["verdict"] == "holds"
     row = evaluate(claim(one, ("no-decay",), needs=("eta_t",)), SUITE, FakeStore(no_decay=1.0))
     assert row["verdict"] == "inconclusive" and "no run" in row["reason"]
@@ -263,6 +265,7 @@ def test_a_claim_of_theory_alone(value, verdict):
     row = evaluate(claim(lambda: value, (), setting="on a grid"), None, None)
     assert tuple(row) == KEYS
     assert (row["verdict"], row["scale"], row["n_seeds"], row["setting"]) == (verdict, "theory", 0, "on a grid")
+    assert row["p"] is row["p_adjusted"] is row["survives"] is None
     assert row["seeds"] == row["values"] == row["run_ids"] == []
     assert row["ci"] == (None if math.isnan(value) else [value, value]) and row["reason"].endswith(".")
 

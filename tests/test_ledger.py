@@ -1,6 +1,8 @@
 """The ledger: ids, twins of claims that err, and that every claim can be asked at every scale."""
 
 import dataclasses
+import datetime
+import hashlib
 
 import pytest
 
@@ -46,6 +48,19 @@ def test_there_are_at_least_twenty_claims_of_tian2021_and_a_place_for_each():
         assert c.place and c.statement.endswith(".") and c.rule.statistic
         assert set(c.scales) <= set(SCALES)
         assert c.arms or c.setting
+
+
+RULES = {("tian2021", "2026-11-22"): "d6e157d72e0fb8c9"}
+
+
+def test_every_rule_has_its_day_and_one_that_changes_takes_another():
+    """A digest of what decides, a paper and a day: whoever changes or adds a rule gives its day, and mends this."""
+    rules: dict = {}
+    for paper, claims in LEDGER.items():
+        for c in claims:
+            assert datetime.date.fromisoformat(c.rule.since), c.id
+            rules.setdefault((paper, c.rule.since), []).append((c.id, c.arms, c.rule.above, c.needs))
+    assert {key: hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16] for key, found in rules.items()} == RULES
 
 
 @pytest.mark.parametrize("paper", LEDGER)

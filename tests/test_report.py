@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments import ledger
+from experiments.multiplicity import adjusted, in_words
 from figures import report, report_chart
 from figures.report_chart import Numbers
 from figures.report_page import Entry, Run, formula, page, picture, summary
@@ -34,8 +35,12 @@ def row(name, verdict, values=(), ci=None, **more):
         "setting": SETTING,
         "statistic": "−ln of trace(F) at the end over its start",
         "rule": "holds if the 95% t-interval lies above 0.1",
+        "since": "2026-11-22",
         "estimate": sum(values) / len(values) if ci and values else None,
         "ci": ci,
+        "p": None,
+        "p_adjusted": None,
+        "survives": None,
         "n_seeds": len(values),
         "seeds": list(range(len(values))),
         "values": values,
@@ -47,18 +52,25 @@ def row(name, verdict, values=(), ci=None, **more):
 
 
 ALONE = {"scale": "theory", "setting": "η from 0 to 0.3", "n_seeds": 0}
-ROWS = [
-    row("stop-gradient", "holds", [4.91234567, 5.3, 5.6], [4.1, 6.5]),
-    row("predictor", "holds", [3.0, 3.25, 3.5], [2.5, 4.0], place="Theorem 2, remark"),
-    row(
-        "predictor-as-stated", "fails", estimate=-0.31, ci=[-0.31, -0.31], statement="As stated: W goes to 0.", **ALONE
-    ),
-    row("hostile", "fails", [-0.5, -0.375, -0.25], [-0.6, -0.15], statement=HOSTILE, place="Theorem 3 <&>"),
-    row("rescue", "inconclusive", [0.05, math.nan, 0.2], [0.01, 0.24], estimate=0.125, place="Table 3"),
-    row("few", "not measured", [0.3, 0.4], place="Table 5"),
-    row("accuracy", "not measured", place="Table 8", setting=""),
-    row("observation-4", "holds", estimate=2.058e-5, ci=[2.058e-5, 2.058e-5], place="#4 of Table 4", **ALONE),
-]
+ROWS = adjusted(
+    [
+        row("stop-gradient", "holds", [4.91234567, 5.3, 5.6], [4.1, 6.5], p=0.0004),
+        row("predictor", "holds", [3.0, 3.25, 3.5], [2.5, 4.0], p=0.002, place="Theorem 2, remark"),
+        row(
+            "predictor-as-stated",
+            "fails",
+            estimate=-0.31,
+            ci=[-0.31, -0.31],
+            statement="As stated: W goes to 0.",
+            **ALONE,
+        ),
+        row("hostile", "fails", [-0.5, -0.375, -0.25], [-0.6, -0.15], p=0.02, statement=HOSTILE, place="Theorem 3 <&>"),
+        row("rescue", "inconclusive", [0.05, math.nan, 0.2], [0.01, 0.24], estimate=0.125, place="Table 3"),
+        row("few", "not measured", [0.3, 0.4], place="Table 5"),
+        row("accuracy", "not measured", place="Table 8", setting=""),
+        row("observation-4", "holds", estimate=2.058e-5, ci=[2.058e-5, 2.058e-5], place="#4 of Table 4", **ALONE),
+    ]
+)
 CAPTION = "{0}: A title of <b> & W_p\n\nWhat is drawn, p < q.\n\nMore.\n\nSource: here\nParameters:\n  eta = 0\n"
 
 
@@ -144,7 +156,7 @@ def test_ids_are_unique_and_every_link_inside_leads_somewhere(tree):
 def test_every_claim_is_there_with_what_its_row_says(tree):
     for one in ROWS:
         text = tree.text[one["id"]]
-        for key in ("place", "statistic", "reason", "theory", "rule"):
+        for key in ("place", "statistic", "reason", "theory", "rule", "since"):
             assert one[key].replace("W_p", "Wp") in text, (one["id"], key)
         assert one["statement"].removeprefix("As stated: ").replace("W_p", "Wp") in text
         assert one["verdict"] in text
@@ -168,9 +180,20 @@ def test_counts_and_summary_are_counted(tree, html):
         "Of 8 claims 3 hold, 2 fail, 1 is inconclusive and 2 are not measured at scale cpu.",
         "4 rest on ResNets (3 decided), 2 on linear networks (0 decided) and 2 on theory alone (2 decided).",
         "Where a paper’s own wording fails (1), the corrected claim stands beside it.",
+        *in_words(ROWS),
     ]
     assert summary(entries(), "cpu") == words
     assert all(sentence in tree.text[None] for sentence in words)
+
+
+def test_adjusted_p_values_stand_in_the_ledger_and_at_their_claims(html):
+    """5.5/k times each: 0.0022, 0.0055 and 0.0367, of which the last is above 0.025."""
+    cells = re.findall(r'<td role="cell" class="adjusted">(.*?)</td>', html)
+    shown = [(cell.split()[0], "not" in cell) for cell in cells if cell]
+    assert len(cells) == len(ROWS) and shown == [("0.0022", False), ("0.0055", False), ("0.037", True)]
+    for one, cell in zip(ROWS, cells):
+        article = html[html.index('id="{}"'.format(one["id"])) :]
+        assert ("<dd>{}, {}</dd>".format(one["p"], cell) in article[: article.index("</article>")]) == bool(cell)
 
 
 def test_what_a_claim_rests_on_stands_beside_its_scale(tree, html):

@@ -8,7 +8,9 @@ import pytest
 
 from experiments import ledger, verify_command
 from experiments.claims import KEYS, Claim, Rule
+from experiments.multiplicity import adjusted, in_words
 from experiments.one_run import Outcome
+from experiments.store import Store
 from experiments.verify_command import Verify, summary, table
 from linear_theory.door import main
 
@@ -108,3 +110,13 @@ def test_summary_and_table_take_rows_as_they_are():
     assert summary([row]) == "1 claim: 1 holds, 0 fail, 0 inconclusive, 0 not measured"
     drawn = table("Holds", [row], width=90)
     assert "1.235" in drawn and "1 … 2" in drawn and max(map(len, drawn.splitlines())) <= 90
+
+
+def test_it_is_said_how_many_verdicts_may_err(capsys, tmp_path, launched, monkeypatch):
+    rows, chance = ledger.rows("tian2021", "cpu", Store(tmp_path)), {"holds": 0.001, "fails": 0.02}
+    seen = adjusted(row | {"p": chance.get(row["verdict"])} for row in rows)
+    monkeypatch.setattr(ledger, "rows", lambda *_: seen)
+    assert in_words(seen)[0] in verify(capsys, tmp_path)[1].out
+    rows = json.loads(verify(capsys, tmp_path, "--json")[1].out)["claims"]
+    assert [row["survives"] for row in rows] == [True, False, None, None]
+    assert [row["p_adjusted"] for row in rows] == [pytest.approx(0.003), pytest.approx(0.03), None, None]

@@ -5,20 +5,22 @@ Minimum effects are the same throughout: a tenth (0.1 in natural logarithms) whe
 """
 
 import math
+from dataclasses import replace
 
 from experiments import measures
 from experiments.claims import Claim, Rule
 from experiments.measures import accuracy, alignment_beyond_first, log_modes, log_spread, lost_decades
 from experiments.tian2021 import sentences
 
-PAPER = "tian2021"
+PAPER, FIRST = "tian2021", "2026-11-22"
+"""The day of the first rules; whichever is added or changed later is given its own."""
 MORE, AS_GOOD = 0.1, -0.1
 ACCURACY = ("cifar", "gpu", "paper")
 TRAINED = ("quick", "cpu", "cifar", "gpu", "paper")
 """A smoke run is over before anything has happened."""
 
 
-def claim(name: str, place: str, statement: str, theory, rule: Rule, arms, value, **more) -> Claim:
+def claim(name: str, place: str, statement: str, theory, rule: Rule, arms, value, since=FIRST, **more) -> Claim:
     """A claim of this paper, meant for runs that have learned something unless `scales` says otherwise."""
     more.setdefault("scales", TRAINED)
     return Claim(
@@ -27,7 +29,7 @@ def claim(name: str, place: str, statement: str, theory, rule: Rule, arms, value
         place=place,
         statement=statement,
         theory=theory,
-        rule=rule,
+        rule=replace(rule, since=since),
         arms=tuple(arms),
         value=value,
         **more,

@@ -14,7 +14,7 @@ from experiments.tian2021.theory_set_predictors import PREDICTORS
 from linear_theory.alignment import stop_gradient_rate_bound
 from linear_theory.hyperparameters import Hyperparameters
 
-claim = of_paper("tian2021")
+claim = of_paper("tian2021", since="2026-11-22")
 _NETWORKS = "6 random linear networks 3×4, X and X′ random and of full rank, η = 0.05"
 
 THEOREMS = (

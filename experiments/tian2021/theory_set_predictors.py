@@ -9,7 +9,7 @@ from linear_theory.closed_loop import directpred_threshold, directset_limit, dir
 from linear_theory.fixed_points import critical_eta, fixed_points
 from linear_theory.hyperparameters import Hyperparameters
 
-claim = of_paper("tian2021")
+claim = of_paper("tian2021", since="2026-11-22")
 EXAMPLE = Hyperparameters(sigma2=0.0, eta=0.04)
 """σ² = 0, η = 0.04, τ = α_p = 1: the point at which the sentences compute their numbers."""
 
