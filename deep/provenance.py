@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 # Modules that `deep.runs` reaches and that change no number: what is shown and said of a run.
 _SILENT = ("deep.live", "deep.picture", "deep.presets", "deep.provenance")
-_NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 @functools.cache
 def _code() -> dict[str, str]:
-    return origin.code("deep.runs", _SILENT, _NUMERICS)
+    return origin.code("deep.runs", _SILENT, NUMERICS)
 
 
 def code() -> dict[str, str]:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 
 from experiments.estimate import Estimate
+from experiments.fingerprints import Fingerprints
 from experiments.first_look import FirstLook
 from experiments.linear_digits_command import LinearDigits
 from experiments.runs_commands import RUNS
@@ -30,6 +31,7 @@ COMMANDS = {
     "run": RunSuite,
     "verify": Verify,
     "runs": RUNS,
+    "fingerprints": Fingerprints,
 }
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def project(tmp_path):
         text = (ROOT / path).read_text()
         assert old in text
         (tmp_path / path).write_text(text.replace(old, new, 1))
-        return origin.code("deep.runs", provenance._SILENT, provenance._NUMERICS, root=tmp_path)
+        return origin.code("deep.runs", provenance._SILENT, provenance.NUMERICS, root=tmp_path)
 
     return edited
 
