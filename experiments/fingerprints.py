@@ -113,15 +113,15 @@ def computed() -> dict[str, dict[str, str]]:
 
 
 def _of_run(config: Config, folder: Path, world) -> dict[str, str]:
-    """A run's end, weights (by their bits, however modules are called), moments (F) of a set predictor, tables."""
+    """A run's end, weights (by their bits, however modules are called), F of a set predictor, and tables."""
     from deep import checkpoint, table
     from deep.runs import Place, execute
 
     found = {"state": execute(config, Place(folder, quiet=True, picture=False), world)["state"]}
     tensors = checkpoint.load_latest(folder).payload["siamese"]
     bits = {name: tensor.contiguous().numpy().tobytes() for name, tensor in tensors.items()}
-    found |= {name[-7:]: _digest(bits.pop(name)) for name in tensors if name.endswith("moments")}  # F and the like
-    found |= {"weights": _digest(*sorted(bits.values()))}
+    F = [bits.pop(name) for name in tensors if name.endswith("moments")]
+    found |= {"F": _digest(*F), "weights": _digest(*sorted(bits.values()))}
     for prefix, columns in ("", table.read(folder)), ("evaluated ", table.read(folder / "evaluations")):
         found |= {prefix + name: _digest(columns.step, values) for name, values in columns.scalars.items()}
         found |= {prefix + name: _digest(*series) for name, series in columns.arrays.items()}

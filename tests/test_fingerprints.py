@@ -55,7 +55,7 @@ def test_what_differs_is_named_and_nothing_else(capsys, tmp_path, value):
     status, said = say(capsys, "--against", path, "--json")
     changed = json.loads(said)["changed"]
     assert status == 1 and changed.keys() == {"directpred", "theory"} and changed["theory"] == ["sum"]
-    assert {"weights", "moments", "loss"} <= set(changed["directpred"]) and "time" not in changed["directpred"]
+    assert {"weights", "F", "loss"} <= set(changed["directpred"]) and "time" not in changed["directpred"]
 
 
 def count(path):

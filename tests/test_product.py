@@ -15,7 +15,7 @@ from figures.runs import FromRuns
 
 ROOT = Path(__file__).parents[1]
 ARMS = ("baseline", "no-stop-gradient", "directpred", "cosine/baseline", "linear/baseline", "linear/no-stop-gradient")
-"""Some of each family, each with the scale's three seeds: as few as a verdict takes."""
+"""Some of each family, each with the scale's three seeds."""
 
 
 def test_from_runs_to_the_report(tmp_path):
@@ -50,15 +50,11 @@ def every_run_is_finished(result):
 
 
 def every_claim_is_answered(rows):
-    """By the theory or by the runs that are there, and by nothing else."""
+    """By theory, with a number; what is claimed of networks waits for runs that have learned something."""
     assert rows.keys() == {claim.id for claims in LEDGER.values() for claim in claims}
-    measured = 0
     for claim in LEDGER["tian2021"]:
-        row, there = rows[claim.id], set(claim.arms) <= set(ARMS) and "smoke" in claim.scales
-        assert (row["verdict"] != "not measured") == there, row
-        assert len(row["run_ids"]) == (3 * len(claim.arms) if there else 0)
-        measured += bool(there and claim.arms)
-    assert measured >= 3
+        row, there = rows[claim.id], not claim.arms or "smoke" in claim.scales
+        assert (row["verdict"] != "not measured") == there == (row["estimate"] is not None), row
 
 
 def every_picture_that_can_be_made_is_there(made, folder):
