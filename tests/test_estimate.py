@@ -7,7 +7,7 @@ import pytest
 
 from deep.config import Config, Data, Method, Monitor, Optimisation
 from experiments import estimate, launcher
-from experiments.estimate import OTHER_WORK, Estimate, by_kind
+from experiments.estimate import AT_LEAST, OTHER_WORK, Estimate, by_kind
 from experiments.grid import Arm, Suite
 from experiments.one_run import Outcome
 from experiments.store import Store
@@ -42,6 +42,10 @@ def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, tm
     assert [store.find(config) is not None for *_, config in suite.configs()] == [True] * 4 + [False] * 4
     again = Estimate("s", workers=2, runs=tmp_path).run()
     assert again["left"] == 4 and again["seconds"] == pytest.approx(5 * 1 + 5 * OTHER_WORK)
+
+
+def test_beside_tiny_runs_the_other_work_takes_its_time(suite, tmp_path):
+    assert Estimate("s", workers=2, runs=tmp_path).run()["seconds"] > AT_LEAST
 
 
 def test_with_nothing_left_nothing_is_computed(suite, tmp_path, capsys):
