@@ -103,8 +103,13 @@ def _evidence(start: Row, now: Row, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _rank_floor(row: Row) -> float:
-    """The effective rank below which a batch's embeddings have collapsed, whatever they were."""
-    return min(RANK_FLOOR, row.get("rank_ceiling", math.inf) / 2)
+    """The effective rank below which a batch's embeddings have collapsed, whatever they were.
+
+    1 where a batch spans two directions at most, for no rank is below 1; then an eighth of each further direction more.
+    White noise of few images in few dimensions falls below in one batch of a hundred or fewer.
+    """
+    ceiling = row.get("rank_ceiling", math.inf)
+    return 1.0 if ceiling <= 2 else min(RANK_FLOOR, 1 + (ceiling - 1) / 8)
 
 
 def _rank_lost(e) -> bool:

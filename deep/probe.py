@@ -213,8 +213,8 @@ def check_features(train, train_labels, test, test_labels) -> tuple[torch.Tensor
 def class_indices(labels, others) -> tuple[torch.Tensor, torch.Tensor]:
     """Both as places among the classes that occur in `labels`, rising; −1 for a class of `others` that does not.
 
-    labels, others: (N,), whole numbers of any dtype, sign and size; int64 tensors on the CPU come back. ValueError for
-    what are no whole numbers.
+    labels, others: (N,), whole numbers of any dtype and sign, below 2⁶³; int64 tensors on the CPU come back. ValueError
+    for what are no such numbers.
     """
     others = as_int64(others, "labels")
     classes, places = np.unique(as_int64(labels, "labels"), return_inverse=True)
@@ -261,7 +261,8 @@ def _standardised(train: torch.Tensor):
     mean, deviation = (x / size).mean(axis=0), (x / size).std(axis=0)
     # a constant that was computed in floating point need not come out with a deviation of exactly 0
     spacing = torch.finfo(train.dtype).eps if train.is_floating_point() else 0.0
-    scale = np.where(deviation > 8 * spacing * np.abs(mean), deviation, 1.0)
+    few = 1 if train.is_floating_point() and train.dtype.itemsize == 2 else 8  # stored in half, not computed in it
+    scale = np.where(deviation > few * spacing * np.abs(mean), deviation, 1.0)
 
     def standardise(features: torch.Tensor) -> np.ndarray:
         return (_float64(features) / size - mean) / scale

@@ -220,3 +220,13 @@ def test_supervised_reference_says_what_went_wrong():
         supervised_reference(network(), [(x, y)] * 2, lr=0.1, **settings)
     with pytest.raises(ValueError, match="diverged"):
         supervised_reference(network(), [(x * float("inf"), y)] * 3, lr=0.1, **settings)
+
+
+def test_half_precision_is_no_reason_to_call_a_column_constant():
+    """Values stored in half precision are exact there: 1 ± .05 by class differ by more than their rounding."""
+    y = torch.arange(200) % 2
+    noise = torch.randn(200, 1, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([1 + 0.05 * (2.0 * y[:, None] - 1), noise], dim=1)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.float64):
+        features = x.to(dtype)
+        assert logistic_probe(features, y, features, y).accuracy == 1

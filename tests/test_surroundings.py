@@ -85,6 +85,16 @@ def test_a_figure_has_the_same_bytes_in_foreign_surroundings(folders):
         assert (foreign / name).read_bytes() == (plain / name).read_bytes()
 
 
+@pytest.mark.parametrize("settings", [b"x \xff", b"axes.formatter.use_locale: True"])
+def test_settings_with_which_matplotlib_cannot_be_imported_keep_no_picture_from_being_made(settings, folders):
+    plain, foreign = folders
+    (foreign / "matplotlibrc").write_bytes(settings)
+    assert python(plain, "-c", SAVED).returncode == 0
+    done = python(foreign, "-c", SAVED, LC_ALL="xx_XX.UTF-8")
+    assert done.returncode == 0, done.stderr
+    assert (foreign / "picture.png").read_bytes() == (plain / "picture.png").read_bytes()
+
+
 @pytest.mark.parametrize("module", ["figures.style", "deep.picture"])
 def test_a_backend_is_the_users_where_it_can_be_had(module, tmp_path):
     """It stays in the environment, for programs started from here, and in matplotlib, for what is drawn beside."""
