@@ -45,7 +45,7 @@ def make_optimiser(siamese: "Siamese", o: Optimisation) -> "torch.optim.SGD":
         {"params": [w for w in siamese.online.parameters() if w.requires_grad], "weight_decay": o.weight_decay},
         {"params": [w for w in siamese.predictor.parameters() if w.requires_grad], "weight_decay": decay},
     ]
-    # Fused: one kernel for all parameters; a small network would spend a tenth of its steps on their additions.
+    # Fused: one kernel for all parameters, where a small network would launch several for each.
     return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
 
 
