@@ -54,10 +54,10 @@ test-slow: install  ## run the suite with the slow tests
 	@$(PYTEST) -m ""
 
 bench: $(VENV)/.bench-installed  ## time the integrator against other ODE engines (ARGS=--json for one JSON object)
-	@$(RUN) -m experiments.benchmarks.ode $(ARGS)
+	@$(RUN) -m stopgrad.experiments.benchmarks.ode $(ARGS)
 
 bench-training: $(VENV)/.bench-installed  ## time SimSiam training against lightly's (ARGS=--json for one JSON object)
-	@$(RUN) -m experiments.benchmarks.training $(ARGS)
+	@$(RUN) -m stopgrad.experiments.benchmarks.training $(ARGS)
 
 lint: install  ## check style and format with ruff
 	@$(RUN) -m ruff check .

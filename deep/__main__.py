@@ -4,8 +4,8 @@ import contextlib
 import os
 import sys
 
-from deep.commands import commands
-from linear_theory.door import main
+from stopgrad.deep.commands import commands
+from stopgrad.linear_theory.tools.door import main
 
 DESCRIPTION = (
     "Train real SimSiam and BYOL networks with every switch of the theory, and measure their spectra, alignment and "

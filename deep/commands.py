@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-
-from deep.config import Config, Data, Method, Monitor, Optimisation, check
-from deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
-from linear_theory.door import Command
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check
+from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
+from stopgrad.linear_theory.tools.door import Command
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Train(Command):
 
     def run(self) -> dict:
         configs, options = self.configs(), self.run_options
-        from deep.runs import Place, execute, joined
+        from stopgrad.deep.training.runs import Place, execute, joined
 
         if options.out is not None and options.seeds is not None:
             folders = [options.out / f"seed{config.seed}" for config in configs]
@@ -71,7 +70,7 @@ class Train(Command):
         return results[0] if options.seeds is None else {"runs": results, "state": worst_state(results)}
 
     def text(self, result: dict) -> str:
-        from deep.report import text
+        from stopgrad.deep.words.report import text
 
         return "\n\n".join(text(r) for r in result.get("runs", [result]))
 
@@ -108,12 +107,12 @@ class Summary(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
-        from deep.run_folder import read_summary
+        from stopgrad.deep.storage.run_folder import read_summary
 
         return read_summary(self.folder)
 
     def text(self, result: dict) -> str:
-        from deep.report import text
+        from stopgrad.deep.words.report import text
 
         return text(result)
 
@@ -134,12 +133,12 @@ class Evaluate(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
-        from deep.runs import evaluate_again
+        from stopgrad.deep.training.runs import evaluate_again
 
         return evaluate_again(self.folder, self.probe, self.references, self.device)
 
     def text(self, result: dict) -> str:
-        from deep.report import evaluation_text
+        from stopgrad.deep.words.report import evaluation_text
 
         return evaluation_text(result)
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
-
-from linear_theory.predictor_rules import SET_RULES, reading
+from stopgrad.linear_theory.predictors.rules import SET_RULES, reading
 
 SET_PREDICTORS = tuple(SET_RULES)
 """Predictors that are set from moments of the embeddings; the others are learned, frozen or absent."""
@@ -97,7 +96,7 @@ class Method:
         Literal["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_PREDICTORS],
         tyro.conf.arg(help=_PREDICTOR_HELP),
     ] = "linear"
-    """Learned, none, frozen or set; the rules that set it are `linear_theory.predictor_rules.SET_RULES`."""
+    """Learned, none, frozen or set; the rules that set it are `linear_theory.predictors.rules.SET_RULES`."""
     predictor_hidden: int = 32
     """Width of the mlp predictor's hidden layer."""
     predictor_bias: bool = False

@@ -2,8 +2,17 @@
 
 from dataclasses import asdict, replace
 
-from deep.config import SET_PREDICTORS, VECTOR_BACKBONES, Config, Data, Method, Monitor, Optimisation, predictor_learns
-from linear_theory.predictor_rules import reading
+from stopgrad.deep.config import (
+    SET_PREDICTORS,
+    VECTOR_BACKBONES,
+    Config,
+    Data,
+    Method,
+    Monitor,
+    Optimisation,
+    predictor_learns,
+)
+from stopgrad.linear_theory.predictors.rules import reading
 
 # Small enough for a CPU, and in a regime where alignment can be seen: crops keep most of a digit and never mirror it,
 # and the predictor learns ten times as fast as the trunk. The papers' recipes start from the records' own values.

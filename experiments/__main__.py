@@ -3,14 +3,14 @@
 import sys
 from dataclasses import dataclass
 
-from experiments.estimate import Estimate
-from experiments.fingerprints import Fingerprints
-from experiments.first_look import FirstLook
-from experiments.linear_digits_command import LinearDigits
-from experiments.runs_commands import RUNS
-from experiments.suite_command import RunSuite
-from experiments.verify_command import Verify
-from linear_theory.door import Command, main, sentences
+from stopgrad.experiments.commands.estimate import Estimate
+from stopgrad.experiments.commands.fingerprints import Fingerprints
+from stopgrad.experiments.commands.first_look import FirstLook
+from stopgrad.experiments.commands.runs import RUNS
+from stopgrad.experiments.commands.suite_command import RunSuite
+from stopgrad.experiments.commands.verify_command import Verify
+from stopgrad.experiments.linear_digits.command import LinearDigits
+from stopgrad.linear_theory.tools.door import Command, main, sentences
 
 
 @dataclass(frozen=True)

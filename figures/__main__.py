@@ -2,9 +2,9 @@
 
 import sys
 
-from figures.commands import All, Check, List, Make, Phase
-from figures.report import Report
-from linear_theory.door import main
+from stopgrad.figures.machinery.commands import All, Check, List, Make, Phase
+from stopgrad.figures.report.report import Report
+from stopgrad.linear_theory.tools.door import main
 
 COMMANDS = {"list": List, "make": Make, "all": All, "check": Check, "phase": Phase, "report": Report}
 

@@ -2,10 +2,18 @@
 
 import sys
 
-from linear_theory.commands import BasinFraction, Boundary, Branches, Derive, FixedPoints, Time, Trajectory
-from linear_theory.door import main
-from linear_theory.phase_command import Phase
-from linear_theory.unit_map import Translate
+from stopgrad.linear_theory.commands.one_mode import (
+    BasinFraction,
+    Boundary,
+    Branches,
+    Derive,
+    FixedPoints,
+    Time,
+    Trajectory,
+)
+from stopgrad.linear_theory.commands.phase import Phase
+from stopgrad.linear_theory.flows.unit_map import Translate
+from stopgrad.linear_theory.tools.door import main
 
 COMMANDS = {
     "fixed-points": FixedPoints,

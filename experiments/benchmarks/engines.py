@@ -14,10 +14,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-
-from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.mode_flow import Mode
-from linear_theory.trajectory import trajectory
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.modes import Mode
+from stopgrad.linear_theory.simulation.trajectory import trajectory
 
 Run = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -67,7 +66,7 @@ def grid_task(points: int) -> Task:
 
 
 def flow(p, s, eta, a):
-    """`linear_theory.mode_flow.mode_flow` at τ = α_p = x = 1, typed again for the peers (a test holds the two equal).
+    """`linear_theory.flows.modes.mode_flow` at τ = α_p = x = 1, typed again for the peers (a test holds the two equal).
 
     Numba cannot compile a function of records, and the eager peers would pay for multiplying by one. The same text runs
     on floats, on NumPy and JAX arrays and on tensors.

@@ -1,4 +1,4 @@
-"""How fast is the integrator? `python -m experiments.benchmarks.ode` holds it against the ODE engines people use.
+"""How fast is the integrator? This module, run with `python -m`, holds it against the ODE engines people use.
 
 Every engine solves the same task in this process: the mode flow at σ² = 0.1, τ = α_p = 1 from (p0, p0²) to t = 50, for
 η = linspace(0, 0.3, 256) × p0 = linspace(0.01, 1, 256). Its error is the largest of |p| and |s| errors over all points
@@ -21,11 +21,10 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-
-from deep.provenance import cpu_name
-from experiments.benchmarks import engines as peers
-from experiments.benchmarks.rounds import QUIET, Rounds, interleaved
-from linear_theory.door import Command, main
+from stopgrad.deep.storage.provenance import cpu_name
+from stopgrad.experiments.benchmarks import engines as peers
+from stopgrad.experiments.benchmarks.rounds import QUIET, Rounds, interleaved
+from stopgrad.linear_theory.tools.door import Command, main
 
 ALLOWED_ERROR = 1e-6
 REFERENCE_TOLERANCE = 1e-13
@@ -251,7 +250,7 @@ def _footnotes(measured: list[dict]) -> list[str]:
 
 def door(argv: list[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    return main("experiments.benchmarks.ode", __doc__, {"run": Benchmark}, argv)
+    return main("stopgrad.experiments.benchmarks.ode", __doc__, {"run": Benchmark}, argv)
 
 
 if __name__ == "__main__":

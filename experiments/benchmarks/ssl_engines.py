@@ -14,20 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.data.datasets import Dataset, ImageSet
+from stopgrad.deep.method.build import build, half_precision
+from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.training.distributed import World
+from stopgrad.deep.training.optimisation import make_optimiser
+from stopgrad.deep.training.recorder import Recorder, Stop
+from stopgrad.deep.training.runs import training_views
+from stopgrad.deep.training.training import Clock, Plan, Run, train
+from stopgrad.deep.words.live import View
+from stopgrad.linear_theory.simulation.allocator import keep_memory
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-
-from deep.build import build, half_precision
-from deep.config import Config, Data, Method, Monitor, Optimisation
-from deep.datasets import Dataset, ImageSet
-from deep.distributed import World
-from deep.live import View
-from deep.optimisation import make_optimiser
-from deep.recorder import Recorder, Stop
-from deep.runs import training_views
-from deep.siamese import Outputs, Siamese
-from deep.training import Clock, Plan, Run, train
-from linear_theory.allocator import keep_memory
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.06, 0.9, 5e-4
 """As in lightly's cifar10 benchmark."""
@@ -118,7 +117,7 @@ def flops_a_sample(task: Task) -> int:
 
 
 class Stopwatch:
-    """The observer of a chunk (`deep.training.Observer`): times `timed` steps after `warm` ones, then ends the chunk.
+    """The observer of a chunk (`training.Observer`): times `timed` steps after `warm` ones, then ends the chunk.
 
     What a run's recorder does at a step is done and timed as part of it. Asynchronous devices are waited for.
     """

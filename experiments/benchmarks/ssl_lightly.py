@@ -10,10 +10,8 @@ from itertools import islice
 from multiprocessing import active_children
 
 import torch
-from torch import nn
-
-from deep.build import half_precision
-from experiments.benchmarks.ssl_engines import (
+from stopgrad.deep.method.build import half_precision
+from stopgrad.experiments.benchmarks.ssl_engines import (
     LEARNING_RATE,
     MOMENTUM,
     WEIGHT_DECAY,
@@ -23,7 +21,8 @@ from experiments.benchmarks.ssl_engines import (
     images,
     seconds_a_batch,
 )
-from linear_theory.allocator import keep_memory
+from stopgrad.linear_theory.simulation.allocator import keep_memory
+from torch import nn
 
 LOADER_WORKERS = 2
 """Processes that make the views, one for each core of a small machine."""

@@ -1,4 +1,4 @@
-"""How fast is training? `python -m experiments.benchmarks.training` holds it against lightly's SimSiam.
+"""How fast is training? `python -m stopgrad.experiments.benchmarks.training` holds it against lightly's SimSiam.
 
 On a CPU both train ResNet-18 on 32-pixel images at the same batch, with the same heads, optimiser and augmentations,
 taking turns, each in a process of its own. On CUDA this project's engine alone is timed, in images and floating-point
@@ -17,14 +17,13 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.progress import track
-
-from experiments.benchmarks import ssl_engines, ssl_lightly
-from experiments.benchmarks import training_tables as tables
-from experiments.benchmarks.ode import machine
-from experiments.benchmarks.rounds import Rounds, interleaved
-from experiments.benchmarks.ssl_engines import Chunk, Task
-from experiments.benchmarks.workers import Worker
-from linear_theory.door import Command, main
+from stopgrad.experiments.benchmarks import ssl_engines, ssl_lightly
+from stopgrad.experiments.benchmarks import training_tables as tables
+from stopgrad.experiments.benchmarks.ode import machine
+from stopgrad.experiments.benchmarks.rounds import Rounds, interleaved
+from stopgrad.experiments.benchmarks.ssl_engines import Chunk, Task
+from stopgrad.experiments.benchmarks.workers import Worker
+from stopgrad.linear_theory.tools.door import Command, main
 
 OURS = "stopgrad"
 BUDGET = 170.0
@@ -53,7 +52,7 @@ ENGINES = {
 # A step takes seconds at width 64 on two cores and a fifth of one at width 16.
 NARROW = {"warm": 3, "timed": 10, "step_timed": 4}
 REHEARSAL = Task(
-    width=8,  # a peer with a plain strided 1×1 convolution needs 8 channels: see deep.backbones.PointwiseConv2d
+    width=8,  # a peer with a plain strided 1×1 convolution needs 8 channels: see backbones.PointwiseConv2d
     heads=(32, 32, 8),
     batch=8,
     images=240,
@@ -259,7 +258,7 @@ def _joined(by_width: dict[str, dict]) -> dict:
 
 def door(argv: list[str] | None = None) -> int:
     """Run the benchmark from the command line; returns the exit status."""
-    return main("experiments.benchmarks.training", __doc__, {"run": Benchmark}, argv)
+    return main("stopgrad.experiments.benchmarks.training", __doc__, {"run": Benchmark}, argv)
 
 
 if __name__ == "__main__":

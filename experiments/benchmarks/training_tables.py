@@ -5,9 +5,8 @@ import io
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-from experiments.benchmarks.rounds import QUIET
-from experiments.benchmarks.ssl_engines import MONITOR_EVERY
+from stopgrad.experiments.benchmarks.rounds import QUIET
+from stopgrad.experiments.benchmarks.ssl_engines import MONITOR_EVERY
 
 
 def text(result: dict) -> str:

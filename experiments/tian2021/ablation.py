@@ -10,10 +10,10 @@ runs are long in ηt and βt; from `gpu` on the cosine family is the paper's rec
 
 from dataclasses import dataclass, replace
 
-from deep.config import Config
-from deep.presets import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN, DEFAULT, LINEAR_GAUSSIAN
-from experiments.grid import Arm, Suite, change, in_units
-from linear_theory.predictor_rules import SET_RULES
+from stopgrad.deep.config import Config
+from stopgrad.deep.presets import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN, DEFAULT, LINEAR_GAUSSIAN
+from stopgrad.experiments.suites.grid import Arm, Suite, change, in_units
+from stopgrad.linear_theory.predictors.rules import SET_RULES
 
 EMA = {"target": "ema"}
 SYMMETRIC = {"predictor": "symmetric"}
@@ -127,7 +127,7 @@ class Scale:
 
 
 def ablation(scale: str) -> Suite:
-    """The whole study at one of `experiments.suites.SCALES`."""
+    """The whole study at one of `experiments.suites.suites.SCALES`."""
     at = SCALE[scale]
     arms: dict[str, Arm] = {}
 

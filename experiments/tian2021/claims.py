@@ -3,11 +3,11 @@
 Below `cifar` claims rest on spectra and alignment; accuracies are claims of their own, for larger scales.
 """
 
-from experiments import measures
-from experiments.claims import Rule
-from experiments.tian2021 import sentences
-from experiments.tian2021.ablation import LINEAR, SQUARED
-from experiments.tian2021.kinds import (
+from stopgrad.experiments.claims import measures
+from stopgrad.experiments.claims.claim import Rule
+from stopgrad.experiments.tian2021 import sentences
+from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED
+from stopgrad.experiments.tian2021.kinds import (
     AS_GOOD,
     aligns,
     balanced,

@@ -7,10 +7,10 @@ Minimum effects are the same throughout: a tenth (0.1 in natural logarithms) whe
 import math
 from dataclasses import replace
 
-from experiments import measures
-from experiments.claims import Claim, Rule
-from experiments.measures import accuracy, alignment_beyond_first, log_modes, log_spread, lost_decades
-from experiments.tian2021 import sentences
+from stopgrad.experiments.claims import measures
+from stopgrad.experiments.claims.claim import Claim, Rule
+from stopgrad.experiments.claims.measures import accuracy, alignment_beyond_first, log_modes, log_spread, lost_decades
+from stopgrad.experiments.tian2021 import sentences
 
 PAPER, FIRST = "tian2021", "2026-11-22"
 """The day of the first rules; whichever is added or changed later is given its own."""

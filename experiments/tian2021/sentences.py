@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
-
-from deep.expectation import Noise, units
-from experiments.grid import change
-from experiments.tian2021.ablation import LINEAR, SQUARED, faster_predictor
-from linear_theory.basin import critical_s0
-from linear_theory.closed_loop import directpred_threshold
-from linear_theory.fixed_points import critical_eta, fixed_points
-from linear_theory.hyperparameters import Hyperparameters
+from stopgrad.deep.words.expectation import Noise, units
+from stopgrad.experiments.suites.grid import change
+from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED, faster_predictor
+from stopgrad.linear_theory.exact.basin import critical_s0
+from stopgrad.linear_theory.exact.closed_loop import directpred_threshold
+from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 
 def _linear() -> Hyperparameters:

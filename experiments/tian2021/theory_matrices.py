@@ -8,12 +8,11 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from experiments.tian2021.theory_modes import digits
-from linear_theory import alignment, nonisotropic
-from linear_theory.fixed_points import critical_eta, rest_points
-from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.matrix_flow import (
+from stopgrad.experiments.tian2021.theory_modes import digits
+from stopgrad.linear_theory.exact.fixed_points import critical_eta, rest_points
+from stopgrad.linear_theory.flows import nonisotropic
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.matrices import (
     Aligned,
     Correlations,
     Network,
@@ -22,6 +21,7 @@ from linear_theory.matrix_flow import (
     predictor_flow,
     symmetrised_flow,
 )
+from stopgrad.linear_theory.spectra import alignment
 
 TOLERANCE = 1e-6
 
@@ -166,7 +166,7 @@ def _alone(state: Predictor, F, h: Hyperparameters) -> Predictor:
 
 
 def _matrices(flow, start, *args, t):
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     return integrate(flow, start, *args, t=t, tolerance=TOLERANCE, event_dims=2, compiled=False).state
 

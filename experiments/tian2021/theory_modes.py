@@ -7,11 +7,12 @@ nothing is looked up. Batches are small enough to run uncompiled: all together t
 import functools
 
 import numpy as np
-
-from linear_theory import alignment, basin, fate, fixed_points
-from linear_theory.fixed_points import critical_eta
-from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.mode_flow import EmaMode, Mode, balance, ema_mode_flow, mode_flow
+from stopgrad.linear_theory.exact import basin, fixed_points
+from stopgrad.linear_theory.exact.fixed_points import critical_eta
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.modes import EmaMode, Mode, balance, ema_mode_flow, mode_flow
+from stopgrad.linear_theory.simulation import fate
+from stopgrad.linear_theory.spectra import alignment
 
 _FATE = 1e-4  # tolerance where only a fate is asked for: a border is missed by less than the grids come near it
 SIGMA2, TAU, ALPHA_P = (0.0, 0.5), (0.6, 1.0), (1.0, 4.0)
@@ -107,7 +108,7 @@ def saved_by_predictor_decay() -> float:
 @functools.cache
 def growth_ratio(t: float = 20.0) -> float:
     """Least ratio of s's growth at η = 0, from 0 to t, to that at four times α_p, by simulation."""
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     alpha_p = np.array([1.0, 4.0, 16.0])[:, None]
     p0, s0 = (np.tile(v.ravel(), (3, 1)) for v in np.meshgrid([0.05, 0.2, 0.4], [0.2, 0.6]))
@@ -122,7 +123,7 @@ def balance_path() -> tuple[float, float, float]:
 
     Returns (digits with c = s(0) − p(0)²/α_p, digits with c of the opposite sign, decades by which |s − p²/α_p| falls).
     """
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     h = grid(shares=(0.1, 0.3, 0.6))
     unit = h.tau / h.a
@@ -177,7 +178,7 @@ def ema_runs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Returns (lowest K with an EMA from τ(0) = 0, that with τ = 1, time until p stays within 2 % of p₊ with an EMA), the
     first and the last of shape (β, runs). K has the τ of its moment (Theorem 3's identity is one of the moment).
     """
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     sigma2, share = (v.ravel() for v in np.meshgrid([0.0, 0.5], [0.2, 0.5]))
     h = Hyperparameters(sigma2=sigma2, beta=np.array(BETAS)[:, None])

@@ -2,13 +2,13 @@
 
 import functools
 
-from experiments.claims import Rule
-from experiments.theory_claims import BORDERS, TOLERANCE, of_paper, pair
-from experiments.tian2021 import theory_modes as modes
-from linear_theory.alignment import negative_window
-from linear_theory.basin import critical_s0
-from linear_theory.fixed_points import critical_eta, fixed_points, rest_points
-from linear_theory.hyperparameters import Hyperparameters
+from stopgrad.experiments.claims.claim import Rule
+from stopgrad.experiments.claims.theory_claims import BORDERS, TOLERANCE, of_paper, pair
+from stopgrad.experiments.tian2021 import theory_modes as modes
+from stopgrad.linear_theory.exact.basin import critical_s0
+from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points, rest_points
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.spectra.alignment import negative_window
 
 claim = of_paper("tian2021", since="2026-11-22")
 EXAMPLE = Hyperparameters(sigma2=0.0, eta=0.04)

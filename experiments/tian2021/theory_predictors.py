@@ -6,14 +6,14 @@ Each function computes one number over a stated grid by simulation; the closed f
 import functools
 
 import numpy as np
-
-from experiments.tian2021.theory_matrices import problem
-from experiments.tian2021.theory_modes import digits
-from linear_theory import closed_loop, unit_map
-from linear_theory.closed_loop import Amplitudes, SetPredictor, closed_loop_flow, isotropic_regression
-from linear_theory.hyperparameters import Hyperparameters
-from linear_theory.matrix_flow import Correlations, Switches, network_flow
-from linear_theory.predictors import directpred_spectrum, directset_spectrum
+from stopgrad.experiments.tian2021.theory_matrices import problem
+from stopgrad.experiments.tian2021.theory_modes import digits
+from stopgrad.linear_theory.exact import closed_loop
+from stopgrad.linear_theory.exact.closed_loop import Amplitudes, SetPredictor, closed_loop_flow, isotropic_regression
+from stopgrad.linear_theory.flows import unit_map
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.matrices import Correlations, Switches, network_flow
+from stopgrad.linear_theory.predictors.matrices import directpred_spectrum, directset_spectrum
 
 DIRECT = tuple(Hyperparameters(sigma2=sigma2, eta=eta) for sigma2, eta in ((0.0, 0.04), (0.5, 0.02), (0.5, 0.08)))
 WEAK = 1e-4
@@ -22,7 +22,7 @@ WEAK = 1e-4
 
 def run(r0, h: Hyperparameters, spectrum, *parameters, t, tolerance=1e-5) -> np.ndarray:
     """r at the times t, (times, n, modes), of a predictor set from the views' correlation."""
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     start = Amplitudes(np.asarray(r0, dtype=float))
     options = {"tolerance": tolerance, "event_dims": 1, "compiled": False}
@@ -38,7 +38,7 @@ def optimal_predictor(t: float = 40.0) -> tuple[float, float]:
 
     Both are the least of 6 random encoders; the learned predictor starts from where the regression would put it.
     """
-    from linear_theory.integrate import integrate
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     start, _ = problem()
     data = Correlations(np.eye(4), 0.2 * np.eye(4))

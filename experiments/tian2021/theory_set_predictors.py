@@ -2,12 +2,12 @@
 
 import functools
 
-from experiments.claims import Rule
-from experiments.theory_claims import of_paper, pair
-from experiments.tian2021 import theory_predictors as predictors
-from linear_theory.closed_loop import directpred_threshold, directset_limit, directset_threshold
-from linear_theory.fixed_points import critical_eta, fixed_points
-from linear_theory.hyperparameters import Hyperparameters
+from stopgrad.experiments.claims.claim import Rule
+from stopgrad.experiments.claims.theory_claims import of_paper, pair
+from stopgrad.experiments.tian2021 import theory_predictors as predictors
+from stopgrad.linear_theory.exact.closed_loop import directpred_threshold, directset_limit, directset_threshold
+from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 claim = of_paper("tian2021", since="2026-11-22")
 EXAMPLE = Hyperparameters(sigma2=0.0, eta=0.04)

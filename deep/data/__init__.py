@@ -1,0 +1,1 @@
+"""Sets of images, their views and their order."""

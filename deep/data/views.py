@@ -1,0 +1,203 @@
+"""Pairs of views to train on, and plain images to evaluate on, from whatever holds the images.
+
+View v of sample i in epoch e under seed s is a function of (s, e, v, i): neither the batch nor the process nor the
+worker that makes it, nor a resumption, changes it. Images in memory are augmented as a batch where they lie. Images in
+files are decoded and cut by a loader's workers, with the same numbers; their colours are then changed as a batch.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator
+
+import torch
+from stopgrad.deep.config import Data
+from stopgrad.deep.data import augmentation, counter
+from stopgrad.deep.data.datasets import Dataset, ImageSet
+from stopgrad.deep.data.image_files import ImageFiles, read_image
+from stopgrad.deep.training.stopping import HINTS
+from stopgrad.linear_theory.tools.files import room_for_sockets
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional
+
+_VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
+_MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide
+_WORTH_CALLING = 2**16  # pixels of a view's channel in a batch, above which its kernels take longer than calling them
+_LAST_SECONDS = 10  # of a worker that is told to end while training may still need it for its last step
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+def batches(
+    dataset: Dataset, data: Data, seed: int, epoch: int, indices: Iterable[torch.Tensor], device: torch.device | str
+) -> Iterator[Pair]:
+    """For each int64 (B,) tensor of training indices the two views of those images, float32 on `device`.
+
+    Images: (B, 3, size, size), normalised, channels_last; gaussian: (B, dim). Raises ValueError, naming it, for an
+    image that cannot be read.
+    """
+    keys = view_keys(seed, epoch)
+    pairs = {"points": _drawn, "resident": _augmented, "files": _streamed}[_kind(dataset.train)]
+    return pairs(dataset, data, keys, indices, torch.device(device))
+
+
+def view_keys(seed: int, epoch: int) -> tuple[int, int]:
+    """The keys of `deep.data.counter` under which the two views of an epoch are drawn."""
+    return counter.fold(_VIEWS, seed, epoch, 0), counter.fold(_VIEWS, seed, epoch, 1)
+
+
+def plain(
+    images: ImageSet | ImageFiles, dataset: Dataset, data: Data, device: torch.device | str, batch: int = 256
+) -> Iterator[torch.Tensor]:
+    """`images` (a part of `dataset`) in their order, unaugmented and normalised, `batch` at a time, as `batches` does.
+
+    In files: the shorter side is brought to 256/224 of the view's, but never enlarged further than to fill the view,
+    and the centre is kept. Gaussian: the points that views scatter around. Raises ValueError for an unreadable image.
+    """
+    device, kind = torch.device(device), _kind(images)
+    if kind == "points":
+        yield from (points.to(device) for points in images.images.split(batch))
+        return
+    normalise = _normaliser(dataset, device)
+    indices = torch.arange(len(images.labels)).split(batch)
+    parts = (
+        images.images.split(batch)
+        if kind == "resident"
+        else _load(_Centres(images, dataset.size), data, indices, device)
+    )
+    for part in parts:
+        yield normalise(augmentation.scale(part.to(device, non_blocking=True)))
+
+
+# ---------------------------------------------------------------- pairs, by where the images are
+
+
+def _kind(images: ImageSet | ImageFiles) -> str:
+    if isinstance(images, ImageFiles):
+        return "files"
+    return "points" if images.images.ndim == 2 else "resident"
+
+
+def _drawn(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+    """x̄ + √σ² · noise: X′ = σ² I."""
+    points, spread = dataset.train.images, data.gaussian_sigma2**0.5
+    for index in indices:
+        centre = points[index.to(points.device)].to(device)
+        yield tuple(
+            centre + spread * counter.normal(key, index.to(device), points.shape[1]).to(centre.dtype) for key in keys
+        )
+
+
+def _augmented(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+    images, normalise = dataset.train.images, _normaliser(dataset, device)
+    for group in _together(indices, dataset.size**2):
+        index = torch.cat(group)
+        chosen = images[index.to(images.device)].to(device)
+        drawn = (augmentation.draw(data, key, index.cpu(), *images.shape[-2:]) for key in keys)
+        made = (
+            normalise(augmentation.apply(chosen, augmentation.to_device(parameters, device), dataset.size))
+            for parameters in drawn
+        )
+        yield from zip(*(views.split([len(part) for part in group]) for views in made), strict=True)
+
+
+def _together(indices: Iterable[torch.Tensor], pixels: int) -> Iterator[list[torch.Tensor]]:
+    """Batches of small views in groups that are made at once: most of their time goes into calling small kernels."""
+    group = []
+    for index in indices:
+        group.append(index)
+        if sum(map(len, group)) * pixels >= _WORTH_CALLING:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _streamed(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+    normalise = _normaliser(dataset, device)
+    cuts = _Cuts(dataset.train, data, keys, dataset.size)
+    for index, *cut in _load(cuts, data, indices, device):
+        drawn = (augmentation.draw_colours(data, key, index) for key in keys)
+        yield tuple(
+            normalise(augmentation.recolour(augmentation.scale(x), augmentation.to_device(colours, device)))
+            for x, colours in zip((x.to(device, non_blocking=True) for x in cut), drawn)
+        )
+
+
+def _normaliser(dataset: Dataset, device):
+    mean, std = (torch.tensor(v, dtype=torch.float32, device=device) for v in (dataset.mean, dataset.std))
+    return lambda x: augmentation.normalise(x, mean, std)
+
+
+# ---------------------------------------------------------------- what a loader's worker does
+
+
+class _Cuts:
+    """index, int64 (B,) → (index, first views, second views): uint8 (B, 3, size, size), cut and flipped."""
+
+    def __init__(self, files: ImageFiles, data: Data, keys: tuple[int, int], size: int):
+        self.files, self.data, self.keys, self.size = files, data, keys, size
+
+    def __getitem__(self, index: torch.Tensor):
+        images = [read_image(self.files.paths[k]) for k in index.tolist()]
+        height, width = torch.tensor([image.shape[-2:] for image in images]).unbind(1)
+        drawn = (augmentation.draw_crops(self.data, key, index, height, width) for key in self.keys)
+        return index, *(self._cut(images, crops) for crops in drawn)
+
+    def _cut(self, images: list[torch.Tensor], crops: augmentation.Crops) -> torch.Tensor:
+        size, boxes, flip = [self.size, self.size], torch.stack(crops[:4], dim=1).tolist(), crops.flip
+        cut = torch.stack([functional.resized_crop(x, *box, size, antialias=True) for x, box in zip(images, boxes)])
+        return torch.where(flip[:, None, None, None], cut.flip(3), cut)
+
+
+class _Centres:
+    """index, int64 (B,) → the images' centres: uint8 (B, 3, size, size)."""
+
+    def __init__(self, files: ImageFiles, size: int):
+        self.files, self.size = files, size
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self._centre(read_image(self.files.paths[k])) for k in index.tolist()])
+
+    def _centre(self, image: torch.Tensor) -> torch.Tensor:
+        side = min(max(min(image.shape[-2:]), self.size), round(self.size * _MARGIN))
+        return functional.center_crop(functional.resize(image, [side], antialias=True), [self.size, self.size])
+
+
+class _Spoken:
+    """Hand an error in a worker over as a value: raised there, it would come back wrapped in the worker's traceback."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index):
+        try:
+            return self.dataset[index]
+        except ValueError as error:
+            return str(error)
+
+
+def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.device) -> Iterator:
+    """`dataset[index]` for each of `indices`, in order, made ahead of time by `data.workers` processes."""
+    loader = DataLoader(
+        _Spoken(dataset),
+        batch_size=None,
+        sampler=indices,
+        num_workers=data.workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_begin_work,
+        generator=torch.Generator(),  # the loader draws a seed that nothing here uses: not from the global generator
+    )
+    for item in loader:
+        if isinstance(item, str):
+            raise ValueError(item)
+        yield item
+
+
+def _begin_work(worker: int) -> None:
+    """Ctrl-C and what a cluster sends reach workers too; only the process that trains decides what follows from it.
+
+    SIGTERM also comes from that process, to a worker that hangs: obeyed, after a while.
+    """
+    room_for_sockets()
+    for number in (signal.SIGINT, *HINTS):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LAST_SECONDS))

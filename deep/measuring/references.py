@@ -1,0 +1,69 @@
+"""What a representation is compared with: the same network as initialised, or trained with the labels."""
+
+from dataclasses import replace
+
+import torch
+from stopgrad.deep.config import Config
+from stopgrad.deep.data import data_order, views
+from stopgrad.deep.data.datasets import Dataset
+from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
+from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference
+from stopgrad.deep.method.build import build
+from stopgrad.deep.training.distributed import World
+from stopgrad.deep.training.optimisation import base_rates
+
+
+def reference(name: str, config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict | None:
+    """kNN and probe of the network 'random' or 'supervised'; None for a set without labels."""
+    if not dataset.classes:
+        return None
+    world = world._replace(rank=0, size=1, backend=None)  # one process evaluates; nothing here waits for others
+    return {"random": random, "supervised": supervised}[name](config, dataset, world, parts)
+
+
+def random(config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict:
+    """The backbone with the run's initial weights."""
+    online = build(config, dataset, world).online
+    return _scores(online.backbone, online.half, config, parts)
+
+
+def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict:
+    """The same initial weights and a linear classifier, trained with labels on as many views of as many epochs."""
+    online, o = build(config, dataset, world).online, config.optimisation
+    labelled = dataset.labelled
+    steps = data_order.steps_per_epoch(len(labelled.labels), o.batch_size)
+    classifier = supervised_reference(
+        online.backbone,
+        labelled_views(config, dataset, labelled, world, next(online.parameters()).dtype),
+        steps=steps * o.epochs,
+        feature_dim=online.backbone.out_features,
+        classes=len(dataset.classes),
+        lr=base_rates(o).trunk,
+        momentum=o.momentum,
+        weight_decay=o.weight_decay,
+        half=online.half,
+        seed=config.seed,
+    )
+    features = representations(online.backbone, parts[1].batches(), online.half)
+    accuracy = classifier_accuracy(classifier, features, parts[1].labels)
+    return _scores(online.backbone, online.half, config, parts) | {"accuracy": accuracy}
+
+
+def labelled_views(config: Config, dataset: Dataset, labelled, world: World, dtype: torch.dtype):
+    """Batches (first view in `dtype`, label) of all epochs, in the order that the run itself would take."""
+    o, known = config.optimisation, replace(dataset, train=labelled)
+    for epoch in range(o.epochs):
+        order = data_order.batches(config.seed, epoch, len(labelled.labels), o.batch_size)
+        indices = [step.flatten() for step in order]
+        pairs = views.batches(known, config.data, config.seed, epoch, iter(indices), world.device)
+        for index, (first, _) in zip(indices, pairs):
+            yield first.to(dtype), labelled.labels[index.to(labelled.labels.device)].to(first.device)
+
+
+def _scores(backbone: torch.nn.Module, half, config: Config, parts: tuple[Part, Part]) -> dict:
+    train, test = (representations(backbone, part.batches(), half) for part in parts)
+    found = {"knn": evaluate(backbone, *parts, half)["knn"]}
+    if config.monitor.probe != "none":
+        probe = linear_probe(train, parts[0].labels, test, parts[1].labels, config.monitor.probe, seed=config.seed)
+        found["probe"] = probe.accuracy
+    return found

@@ -1,0 +1,1 @@
+"""Online network, predictor, target and objective."""

@@ -1,0 +1,151 @@
+"""Projector and predictor: from representation to embedding z, and from z to the prediction p of the other view's.
+
+Every predictor, learned here or set in `set_predictors`, has three methods and nothing else that training needs:
+
+- `forward(z)`: (B, d) to (B, d);
+- `after_step(z, target, optimiser)`: once after every step of the optimiser;
+- `matrix()`: W_p (d, d) in float32 or wider, a copy, or None where the predictor is no linear map to be observed.
+
+Heads leave autocast and compute in float32 or wider. Linear layers keep torch's initialisation U(−1/√k, 1/√k), k their
+inputs, which SimSiam depends on ('substantially different initializers may not converge').
+"""
+
+import torch
+from stopgrad.deep.config import SET_PREDICTORS, Method
+from stopgrad.deep.method.set_predictors import SetPredictor
+from stopgrad.linear_theory.flows.matrices import symmetric_part
+from stopgrad.linear_theory.predictors.matrices import full_precision
+from stopgrad.linear_theory.tools.lengths import directions
+from torch import nn
+
+
+@full_precision
+def in_full_precision(x: torch.Tensor, network) -> torch.Tensor:
+    """network(x) without autocast, x in half precision being promoted to float32."""
+    return network(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
+# ---------------------------------------------------------------- projector
+
+_OUTPUT_BN = {
+    "affine": lambda d: [nn.BatchNorm1d(d)],
+    "affine_free": lambda d: [nn.BatchNorm1d(d, affine=False)],
+    "none": lambda d: [],
+}
+
+
+class Projector(nn.Sequential):
+    """Linear layers with BatchNorm and ReLU between them, (B, in_features) to (B, d)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Representations to embeddings, in float32 or wider."""
+        return in_full_precision(x, super().forward)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last linear layer, whose [W b] the balance of Theorem 1 is about."""
+        return next(layer for layer in reversed(self) if isinstance(layer, nn.Linear))
+
+
+def projector(method: Method, in_features: int) -> Projector:
+    """`projector_layers` linear layers with output BatchNorm as asked for.
+
+    A bias that BatchNorm follows is left out, whatever `projector_bias` says: the subtracted mean takes it away, so it
+    would receive no gradient but rounding (the released SimSiam freezes it).
+    """
+    hidden, d, output_bn = method.projector_hidden, method.embedding_dim, method.projector_output_bn
+    layers, width = [], in_features
+    for _ in range(method.projector_layers - 1):
+        layers += [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+        width = hidden
+    last = nn.Linear(width, d, bias=method.projector_bias and output_bn == "none")
+    return Projector(*layers, last, *_OUTPUT_BN[output_bn](d))
+
+
+# ---------------------------------------------------------------- predictors
+
+
+class Predictor(nn.Module):
+    """A network that the optimiser trains, or that stays as it is: nothing to do after a step, no matrix to observe."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Embeddings to predictions, (B, d) each, in float32 or wider."""
+        return in_full_precision(z, self.network)
+
+    def after_step(self, z: torch.Tensor, target: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """Called after every step of the optimiser."""
+
+    def matrix(self) -> torch.Tensor | None:
+        """A copy of W_p (d, d), or None."""
+        return None
+
+
+class LinearPredictor(Predictor):
+    """p = W_p z (+ b); `network` is one nn.Linear."""
+
+    def matrix(self) -> torch.Tensor:
+        """A copy of W_p (d, d)."""
+        weight = self.network.weight.detach()
+        return weight.to(torch.promote_types(weight.dtype, torch.float32), copy=True)
+
+
+class SymmetricPredictor(LinearPredictor):
+    """A linear predictor whose W_p is replaced by (W_p + W_pᵀ)/2 at the start and after every step.
+
+    This descends the symmetric part of the gradient, Tian et al.'s Eq. 7–8: taking the symmetric part is linear and
+    leaves a symmetric W_p and its decay alone, so of gradient and momentum the symmetric parts alone act.
+    """
+
+    def __init__(self, network: nn.Linear):
+        super().__init__(network)
+        self._symmetrise()
+
+    def after_step(self, z: torch.Tensor, target: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """Make W_p symmetric."""
+        self._symmetrise()
+
+    @torch.no_grad()
+    def _symmetrise(self):
+        # Out of place: `w += w.T` reads entries it has already written and leaves w asymmetric.
+        self.network.weight.copy_(symmetric_part(self.network.weight))
+
+
+class BiasLayer(nn.Module):
+    """z/‖z‖ + b with b = 0 at the start: the predictor that is a single bias (Zhang et al. 2022)."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(d))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """(B, d) to (B, d)."""
+        return directions(z) + self.bias
+
+
+def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:
+    """SimSiam's predictor: d → hidden with BatchNorm and ReLU → d without; `bias` is that of the last layer."""
+    first = nn.Linear(d, hidden, bias=False)
+    return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, d, bias=bias))
+
+
+# "identity" is no predictor at all, so there is no alignment to observe: its matrix() is None. "fixed" is SimSiam's
+# ablation: the mlp as initialised. Its parameters are frozen; its BatchNorm normalises by the batch as any other.
+_LEARNED = {
+    "mlp": lambda m: Predictor(mlp(m.embedding_dim, m.predictor_hidden, m.predictor_bias)),
+    "linear": lambda m: LinearPredictor(nn.Linear(m.embedding_dim, m.embedding_dim, bias=m.predictor_bias)),
+    "symmetric": lambda m: SymmetricPredictor(nn.Linear(m.embedding_dim, m.embedding_dim, bias=False)),
+    "identity": lambda m: Predictor(nn.Identity()),
+    "fixed": lambda m: Predictor(mlp(m.embedding_dim, m.predictor_hidden, bias=False).requires_grad_(False)),
+    "bias": lambda m: Predictor(BiasLayer(m.embedding_dim)),
+}
+
+
+def predictor(method: Method) -> Predictor | SetPredictor:
+    """The predictor that `method` names, from embeddings (B, d) to predictions (B, d)."""
+    if method.predictor in SET_PREDICTORS:
+        return SetPredictor(method)
+    return _LEARNED[method.predictor](method)

@@ -1,0 +1,157 @@
+"""What is said of a run when it has ended: evaluations, probe, references, diagnosis, summary, picture."""
+
+import json
+from pathlib import Path
+
+import torch
+from stopgrad.deep.config import VECTOR_BACKBONES, Config, to_json
+from stopgrad.deep.data import datasets, views
+from stopgrad.deep.data.counter import fold
+from stopgrad.deep.measuring.diagnosis import Diagnosis, diagnose
+from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
+from stopgrad.deep.measuring.probe import linear_probe
+from stopgrad.deep.measuring.references import reference
+from stopgrad.deep.method.backbones import export_state_dict
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.storage.provenance import provenance
+from stopgrad.deep.storage.run_folder import SUMMARY, tables
+from stopgrad.deep.storage.table import export_npz, read
+from stopgrad.deep.training.distributed import World
+from stopgrad.deep.training.recorder import rows_of
+from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.files import replace_file
+
+_EVALUATED = int.from_bytes(b"knn")
+
+
+def evaluation_parts(config: Config, dataset: datasets.Dataset, device, dtype: torch.dtype) -> tuple[Part, Part]:
+    """What kNN searches and the spectrum is taken over, and what is classified; images in the weights' `dtype`."""
+    train, test = dataset.labelled, dataset.test
+    if len(train.labels) > config.monitor.knn_images:
+        chosen = datasets.stratified_order(train.labels.cpu(), fold(_EVALUATED, config.seed))[
+            : config.monitor.knn_images
+        ]
+        train = datasets.take(train, chosen.sort().values.to(train.labels.device))
+
+    def part(images):
+        labels = images.labels if dataset.classes else None
+        return Part(lambda: (x.to(dtype) for x in views.plain(images, dataset, config.data, device)), labels)
+
+    return part(train), part(test)
+
+
+def evaluate_now(siamese: Siamese, train_part: Part, test_part: Part) -> dict | None:
+    """kNN and spectrum of the representations; None where these are no longer numbers."""
+    train, test = both_representations(siamese, (train_part, test_part))
+    if not (train.isfinite().all() and test.isfinite().all()):
+        return None
+    if train_part.labels is None:
+        return evaluate_features(train)
+    return evaluate_features(train, train_part.labels, test, test_part.labels)
+
+
+def both_representations(siamese: Siamese, parts: tuple[Part, Part]) -> list[torch.Tensor]:
+    """Representations (N, features) of the training and the test part."""
+    online = siamese.online
+    return [representations(online.backbone, part.batches(), online.half) for part in parts]
+
+
+def verdict(state: str, rows: list[dict]) -> Diagnosis:
+    """The diagnosis; its word is empty where nothing was trained."""
+    if state == "diverged":
+        return Diagnosis("diverged", "The loss, the weights or the representations are no longer finite numbers.", {})
+    if not rows:
+        return Diagnosis("", "Nothing was trained; the network is evaluated as initialised.", {})
+    return diagnose(rows[0], rows[-1], rows)
+
+
+def conclude(
+    config: Config,
+    dataset: datasets.Dataset,
+    folder: Path,
+    world: World,
+    siamese: Siamese,
+    parts: tuple[Part, Part],
+    state: str,
+    steps: int,
+    warnings: list[str],
+    seconds: float,
+    picture: bool = True,
+) -> dict:
+    """Sum up a run that ended by itself: diagnosis, evaluations, probe.
+
+    With `picture` also run.png, measurements.npz and the exported backbone.pt, for a person who opens the folder.
+    """
+    table, evaluations = read(folder), rows_of(read(folder / "evaluations"))
+    rows = rows_of(table)
+    diagnosis = verdict(state, rows)
+    state = "diverged" if diagnosis.word == "diverged" else state
+    after = evaluations[-1] if evaluations and state == "finished" else None
+    last = {name: series.values[-1] for name, series in table.arrays.items() if len(series.values)}
+    first = {name: series.values[0] for name, series in table.arrays.items() if len(series.values)}
+    summary = {
+        "state": state,
+        "diagnosis": diagnosis.word or None,
+        "explanation": diagnosis.sentence,
+        "warnings": warnings,
+        "seconds": seconds,
+        "steps": steps,
+        "first": rows[0] if rows else {},
+        "last": rows[-1] if rows else {},
+        "alignment": last.get("alignment"),
+        "alignment_at_start": first.get("alignment"),
+        "spectrum": last.get("eigenvalues"),
+        "spectrum_at_start": first.get("eigenvalues"),
+        "knn": {
+            "before": evaluations[0].get("knn") if evaluations else None,
+            "after": after.get("knn") if after else None,
+            "pixels": pixel_knn(*parts),
+        },
+        "representation": after,
+        "probe": None,
+        "picture": picture,
+        "run": str(folder),
+        "tables": tables(folder),
+        "config": json.loads(to_json(config)),
+        "data": {"key": dataset.key, "source": dataset.source},
+        "provenance": provenance(world),
+    }
+    if state == "finished":
+        summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)
+        summary["references"] = {
+            name: attempt(warnings, f"{name} reference", reference, name, config, dataset, world, parts)
+            for name in config.monitor.references
+        }
+    if picture and state == "finished":
+        residual = config.method.backbone not in VECTOR_BACKBONES
+        backbone = siamese.online.backbone
+        export = export_state_dict(backbone) if residual else backbone.state_dict()
+        replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
+    if picture:
+        from stopgrad.deep.words.picture import draw  # here, since a suite's runs have no picture
+
+        title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
+        draw(table, title, folder / "run.png")
+        export_npz(folder, folder / "measurements.npz")
+    summary = json.loads(dumps(summary))
+    replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
+    return summary
+
+
+def attempt(warnings: list[str], name: str, compute, *arguments):
+    """What `compute` finds; where it cannot, None and a warning: training is done and shall not be lost for it."""
+    try:
+        return compute(*arguments)
+    except ValueError as error:
+        warnings.append(f"{name}: {error}")
+        return None
+
+
+def probe(config: Config, siamese: Siamese, parts, protocol: str) -> dict | None:
+    """The linear probe's test accuracy; None where there are no labels or no probe is wanted."""
+    train_part, test_part = parts
+    if protocol == "none" or train_part.labels is None:
+        return None
+    train_features, test_features = both_representations(siamese, parts)
+    found = linear_probe(train_features, train_part.labels, test_features, test_part.labels, protocol, seed=config.seed)
+    return {"protocol": protocol, **found._asdict()}

@@ -1,0 +1,54 @@
+"""SGD with its two groups of parameters, trunk and predictor, and their learning rates step by step."""
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from stopgrad.deep.config import Optimisation
+
+if TYPE_CHECKING:
+    import torch
+    from stopgrad.deep.method.siamese import Siamese
+
+
+class Rates(NamedTuple):
+    """Learning rates of one step."""
+
+    trunk: float
+    predictor: float
+
+
+def base_rates(o: Optimisation) -> Rates:
+    """The learning rates at full height: lr · batch_size/256 with linear scaling."""
+    scale = o.batch_size / 256 if o.lr_scaling == "linear" else 1.0
+    return Rates(scale * o.lr, scale * (o.lr if o.predictor_lr is None else o.predictor_lr))
+
+
+def rates(o: Optimisation, step: int, steps_per_epoch: int) -> Rates:
+    """The learning rates of the step with this number, from 0: linear warm-up, then a cosine to 0, or constant.
+
+    The predictor's may stay at its height (`predictor_schedule="constant"`), as in SimSiam's released code.
+    """
+    peak, warm, total = base_rates(o), o.warmup_epochs * steps_per_epoch, o.epochs * steps_per_epoch
+    rise = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
+    done = max(0.0, step - warm) / max(1.0, total - warm)
+    factor = rise * (0.5 * (1 + math.cos(math.pi * min(done, 1.0))) if o.schedule == "cosine" else 1.0)
+    return Rates(factor * peak.trunk, peak.predictor * (1.0 if o.predictor_schedule == "constant" else factor))
+
+
+def make_optimiser(siamese: "Siamese", o: Optimisation) -> "torch.optim.SGD":
+    """SGD over all parameters that learn, BatchNorm's and biases included, as the papers have it."""
+    import torch
+
+    decay = o.weight_decay if o.predictor_weight_decay is None else o.predictor_weight_decay
+    groups = [
+        {"params": [w for w in siamese.online.parameters() if w.requires_grad], "weight_decay": o.weight_decay},
+        {"params": [w for w in siamese.predictor.parameters() if w.requires_grad], "weight_decay": decay},
+    ]
+    # Fused: one kernel for all parameters, where a small network would launch several for each.
+    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+
+
+def set_rates(optimiser: "torch.optim.SGD", now: Rates) -> None:
+    """Let the optimiser's two groups learn at these rates."""
+    for group, rate in zip(optimiser.param_groups, now):
+        group["lr"] = rate

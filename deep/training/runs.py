@@ -1,0 +1,221 @@
+"""A run from its config to its folder: assembled, trained or resumed, evaluated, summed up."""
+
+import contextlib
+import copy
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from stopgrad.deep.config import Config, check, from_json, to_json
+from stopgrad.deep.data import data_order, datasets, views
+from stopgrad.deep.measuring.evaluation import pixel_knn
+from stopgrad.deep.measuring.references import reference
+from stopgrad.deep.method.build import build, fitting_threads
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.presets import changes, words
+from stopgrad.deep.presets import preset as named_preset
+from stopgrad.deep.storage import checkpoint
+from stopgrad.deep.storage.run_folder import CONFIG, claim, default_folder, read_summary
+from stopgrad.deep.training.conclusion import conclude, evaluate_now, evaluation_parts, probe
+from stopgrad.deep.training.distributed import World, agree, gathered, join, leave
+from stopgrad.deep.training.optimisation import base_rates, make_optimiser
+from stopgrad.deep.training.recorder import Recorder
+from stopgrad.deep.training.stopping import Stop
+from stopgrad.deep.training.training import Plan, Run, train
+from stopgrad.deep.words.expectation import expectation, measure_noise
+from stopgrad.deep.words.live import View
+from stopgrad.linear_theory.simulation.allocator import keep_memory
+from stopgrad.linear_theory.tools.door import BAD_INPUT
+from stopgrad.linear_theory.tools.files import replace_file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a run is carried out."""
+
+    folder: Path | None = None
+    resume: bool = False
+    quiet: bool = False
+    tensorboard: bool = False
+    picture: bool = True
+    """Whether run.png, measurements.npz and backbone.pt are made, which takes seconds and serves a person."""
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The processes of one or several runs, joined for as long as the block lasts; a second group would not form."""
+    world = join(device)
+    if world.device.type == "cpu":
+        keep_memory()
+    try:
+        yield world
+    finally:
+        leave()
+
+
+def execute(config: Config, place: Place, world: World, preset_name: str = "default") -> dict:
+    """Carry out a run, or go on with it; a finished one is read, not repeated. Returns its summary.
+
+    A process that does not write returns {state, run} alone. Raises ValueError for an impossible config, data that are
+    not there, or a folder that cannot serve.
+    """
+    check(config)
+    folder = default_folder(config) if place.folder is None else Path(place.folder)
+    with contextlib.ExitStack() as held:
+        summary = together(world, lambda: claim(folder, config, place.resume, held) if world.writes else None)
+        if agree(summary is not None):
+            return summary or {"state": "finished", "run": str(folder)}
+        with fitting_threads(config, world.device):
+            return _carry_out(config, folder, world, place, preset_name)
+
+
+def together(world: World, act: Callable[[], T]) -> T:
+    """act(), in every process; where one fails all leave, so that none waits for it for hours.
+
+    Raises ValueError in the first process that failed; the others leave with the same exit status, silently.
+    """
+    if world.size == 1:
+        return act()
+    result, error = None, None
+    try:
+        result = act()
+    except (ValueError, OSError) as failure:
+        error = failure
+    failed = [False] * world.size
+    dist.all_gather_object(failed, error is not None)
+    if not any(failed):
+        return result
+    if failed.index(True) == world.rank:
+        raise error
+    raise SystemExit(BAD_INPUT)
+
+
+def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_name: str) -> dict:
+    began = time.monotonic()
+    dataset, plan, siamese = together(world, lambda: prepare(config, world))
+    dtype = next(siamese.parameters()).dtype
+    optimiser = make_optimiser(siamese, config.optimisation)
+    pairs = training_views(config, dataset, world, dtype)
+    parts = evaluation_parts(config, dataset, world.device, dtype)
+    title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}"
+    events = folder / "tensorboard" if place.tensorboard and world.writes else None
+    with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes, events) as view:
+        for sentence in introduction(config, preset_name, siamese, pairs, plan):
+            view.say(sentence)
+        if world.writes:
+            replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
+        evaluation = functools.partial(evaluate_now, siamese, *parts)
+        recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop)
+        run = Run(siamese, optimiser, pairs, plan, together(world, recorder.resume))
+        together(world, lambda: _refuse_apart(folder, world, run.clock.step))
+        state = train(run, recorder)
+        if state == "stopped":
+            recorder.keep(run.clock)
+    # From here on a signal is obeyed at once: the last checkpoint is whole, and --resume comes back to this line.
+    if state == "stopped":
+        return _stopped(folder, run.clock.step, stop.signal, recorder)
+    if not world.writes:
+        return {"state": state, "run": str(folder)}
+    seconds, told = recorder.seconds_before + time.monotonic() - began, recorder.warnings
+    return conclude(config, dataset, folder, world, siamese, parts, state, run.clock.step, told, seconds, place.picture)
+
+
+def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siamese]:
+    """Data, plan and network as initialised. Raises ValueError for whatever would make the run impossible later."""
+    o = config.optimisation
+    data_order.split(torch.arange(o.batch_size), o.batch_size, world.rank, world.size, o.accumulation)  # can be shared?
+    dataset = datasets.load(config.data, config.seed, world.device)
+    plan = Plan(o, data_order.steps_per_epoch(len(dataset.train.labels), o.batch_size), config.method.loss_scale)
+    if "supervised" in config.monitor.references:
+        data_order.steps_per_epoch(len(dataset.labelled.labels), o.batch_size)
+    return dataset, plan, build(config, dataset, world)
+
+
+def _refuse_apart(folder: Path, world: World, step: int) -> None:
+    """All processes must have resumed from the same checkpoint, which takes a folder that all can read."""
+    if bool((gathered(torch.tensor([step], device=world.device), dim=0) != step).any()):
+        raise ValueError(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
+
+
+def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
+    unknown = dict.fromkeys(("diagnosis", "alignment", "spectrum", "knn"))
+    told = {"warnings": recorder.warnings, "seconds": recorder.seconds}
+    return {"state": "stopped", "signal": int(signal), "step": step, **unknown, **told, "run": str(folder)}
+
+
+def training_views(config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype):
+    """(epoch, first step) → this process's pairs of batches of views, part after part, from that step on."""
+    o, count = config.optimisation, len(dataset.train.labels)
+
+    def pairs(epoch, first_step):
+        steps = data_order.batches(
+            config.seed, epoch, count, o.batch_size, world.rank, world.size, o.accumulation, first_step
+        )
+        indices = (part for step in steps for part in step)
+        for first, second in views.batches(dataset, config.data, config.seed, epoch, indices, world.device):
+            yield first.to(dtype), second.to(dtype)
+
+    return pairs
+
+
+def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan: Plan) -> list[str]:
+    """What is said before the first step: the preset, the learning rate as scaled, and the theory's expectation.
+
+    Every process must ask: the features it rests on are normalised over all.
+    """
+    o, peak = config.optimisation, base_rates(config.optimisation)
+    set_by = words(changes(named_preset(preset_name)))
+    scaled = f" = {o.lr:g} · {o.batch_size}/256" if o.lr_scaling == "linear" else ""
+    fixed = ", constant" if o.predictor_schedule == "constant" else ""
+    said = [
+        f"preset {preset_name}: {set_by or 'the defaults'}",
+        f"{plan.steps} steps of {o.batch_size} images; learning rate {peak.trunk:.4g}{scaled}, of the predictor "
+        f"{peak.predictor:.4g}{fixed}",
+    ]
+    first = next(pairs(0, 0), None) if plan.steps else None
+    if first is not None:
+        features = (gathered(f, dim=0) for f in features_before_last(siamese, first))
+        said += expectation(config, measure_noise(*features), plan.steps_per_epoch)
+    return said
+
+
+@torch.no_grad()
+def features_before_last(siamese: Siamese, pair) -> list[torch.Tensor]:
+    """What the projector's last layer sees of a pair of batches of views: the x₁, x₂ of the linear theory."""
+    online, seen = copy.deepcopy(siamese.online).train(), []  # a copy: BatchNorm's statistics must not notice
+    online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    for x in pair:
+        online(x)
+    return seen
+
+
+def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
+    """Evaluate the final weights of a finished run: kNN, spectrum, probe and references.
+
+    Raises ValueError where there is no finished run, or one that diverged, or no whole checkpoint.
+    """
+    if read_summary(folder)["state"] == "diverged":
+        raise ValueError(f"the run in {folder} diverged; there are no final weights to evaluate")
+    config = from_json((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    with joined(device) as world:
+        dataset = datasets.load(config.data, config.seed, world.device)
+        siamese = build(config, dataset, world)
+        found = checkpoint.load_latest(folder, to_json(config))
+        if found is None:
+            raise ValueError(f"{folder} holds no checkpoint that can be read")
+        siamese.load_state_dict(found.payload["siamese"])
+        parts = evaluation_parts(config, dataset, world.device, next(siamese.parameters()).dtype)
+        return {
+            "run": str(folder),
+            **evaluate_now(siamese, *parts),
+            "knn_pixels": pixel_knn(*parts),
+            "probe": probe(config, siamese, parts, protocol),
+            "references": {name: reference(name, config, dataset, world, parts) for name in names},
+        }

@@ -1,0 +1,1 @@
+"""Sentences and pictures, which change no number."""

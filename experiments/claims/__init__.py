@@ -1,0 +1,1 @@
+"""Claims, their rules and their verdicts."""

@@ -1,0 +1,160 @@
+"""`python -m experiments verify`: the ledger of claims, every verdict computed from what the store holds now."""
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from stopgrad.experiments.claims import ledger
+from stopgrad.experiments.claims.claim import Row
+from stopgrad.experiments.claims.multiplicity import in_words
+from stopgrad.experiments.commands.suite_command import exit_status, fetching, summed_up
+from stopgrad.experiments.launch import launcher
+from stopgrad.experiments.store import evidence
+from stopgrad.experiments.store.store import ROOT, Store
+from stopgrad.experiments.suites.suites import suite
+from stopgrad.linear_theory.tools.door import Command
+
+VERDICTS = {
+    "holds": "Holds",
+    "fails": "Fails: a finding, not an error",
+    "inconclusive": "Inconclusive",
+    "not measured": "Not measured",
+}
+_EXPLAINED = ("inconclusive", "not measured")  # whose numbers do not speak for themselves
+_COUNTED = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
+
+
+class Verified(dict):
+    """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out, and the
+    record that was written."""
+
+    def __init__(self, rows: list[Row], carried_out: dict, record: Path | None = None):
+        super().__init__(claims=rows)
+        self.carried_out, self.record = carried_out, record
+
+
+@dataclass(frozen=True)
+class Verify(Command):
+    """Hold the papers' claims against theory and finished runs. Trains nothing unless told to with --run-missing."""
+
+    paper: str = "tian2021"
+    """Whose claims."""
+    scale: str = "cpu"
+    """smoke, quick, cpu, cifar, gpu or paper: which runs of the suite to look at."""
+    runs: Path = ROOT
+    """Folder of the store of runs."""
+    run_missing: bool = False
+    """First carry out the runs of the suite that are not finished."""
+    record: bool = False
+    """Keep a row of each finished run in experiments/results, to be read where the store has nothing."""
+    json: bool = False
+    """Print one JSON object, {"claims": [...]}."""
+
+    def run(self) -> Verified:
+        """{"claims": a row for each claim}.
+
+        Raises ValueError for an unknown paper or scale, an unreadable store or record, and nothing to record.
+        """
+        ledger.claims_of(self.paper)
+        store = Store(self.runs)
+        carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
+        record = evidence.record(suite(self.paper, self.scale), store) if self.record else None
+        return Verified(ledger.rows(self.paper, self.scale, store), carried_out, record)
+
+    def _run_missing(self, store: Store) -> dict:
+        runs = suite(self.paper, self.scale).configs()
+        labels = [f"{arm}, seed {seed}" for arm, seed, _ in runs]
+        title = f"{self.paper}, {self.scale}"
+        outcomes = launcher.launch([config for *_, config in runs], store, launcher.choose(), title, labels)
+        return summed_up([run[:2] for run in runs], outcomes)
+
+    def text(self, result: Verified) -> str:
+        """The claims in tables, one for each verdict, and a summary."""
+        rows = result["claims"]
+        grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
+        parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
+        written = [f"recorded: {result.record}"] if result.record else []
+        said = [summary(rows), *in_words(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written]
+        return "\n".join([*parts, *said])
+
+    def status(self, result: Verified) -> int:
+        """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""
+        return exit_status(result.carried_out)
+
+
+def summary(rows: list[Row]) -> str:
+    """'12 claims: 9 hold, 1 fails, 0 inconclusive, 2 not measured'."""
+    count = Counter(row["verdict"] for row in rows)
+    words = (f"{count[v]} {_COUNTED.get(v, (v, v))[count[v] != 1]}" for v in VERDICTS)
+    return f"{len(rows)} claim{'s' if len(rows) != 1 else ''}: {', '.join(words)}"
+
+
+def table(title: str, rows: list[Row], width: int | None = None) -> str:
+    """The rows as a table: claim, estimate with its interval, seeds, scale, statement, and why nothing was decided."""
+    grid = Table(title=f"{title} ({len(rows)})", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns: dict[str, Callable[[Row], str]] = {
+        "claim": lambda row: row["id"].removeprefix(f"{row['paper']}-"),
+        "estimate": lambda row: said(row["estimate"]),
+        "95 % interval": lambda row: (
+            "" if row["ci"] is None or not row["n_seeds"] else " … ".join(map(said, row["ci"]))
+        ),
+        "n": lambda row: str(row["n_seeds"] or ""),
+        "scale": lambda row: row["scale"],
+        "statement": lambda row: " ".join(
+            [row["statement"], *([row["reason"]] if row["verdict"] in _EXPLAINED else []), *_recorded(row)]
+        ),
+    }
+    for name in columns:
+        right = name in ("estimate", "n")
+        grid.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for row in rows:
+        grid.add_row(*(read(row) for read in columns.values()))
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=False,
+        width=width or max(Console().width, 100),
+        highlight=False,
+        markup=False,
+    )
+    console.print(grid)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def _recorded(row: Row) -> list[str]:
+    return [f"[{row['recorded']}]"] if row["recorded"] else []
+
+
+def said(value: float | None) -> str:
+    """A number to four figures; nothing where there is none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def _unfinished(carried_out: dict) -> list[str]:
+    """Which of the missing runs could not be carried out, and why."""
+    lines = [f"failed: {run['arm']}, seed {run['seed']}: {run['reason']}" for run in carried_out["failed"]]
+    if carried_out["stopped"]:
+        lines.append(f"{carried_out['stopped']} runs stopped; the same command goes on with them")
+    return [*lines, *fetching(carried_out)]
+
+
+def _missing(command: Verify, rows: list[Row]) -> list[str]:
+    """What of the suite is not finished, and how to finish it."""
+    configs = [config for *_, config in suite(command.paper, command.scale).configs()]
+    states = Store(command.runs).states(configs)
+    count = Counter(states)
+    if count["finished"] == len(configs):
+        return []
+    recorded = evidence.backed(Store(command.runs), suite(command.paper, command.scale)).runs
+    known = sum(state != "finished" and evidence.identity(c) in recorded for c, state in zip(configs, states))
+    others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
+    others += [f"{known} of these recorded"] if known else []
+    told = f"{count['finished']} of {len(configs)} runs of scale {command.scale} are finished ({', '.join(others)})"
+    return [f"{told}; --run-missing carries out the rest."]
+
+
+_STATES = {"absent": "not begun", "unfinished": "begun", "stale": "made by other code"}

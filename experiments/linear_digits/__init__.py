@@ -1,0 +1,1 @@
+"""Lemma 1 against a linear network trained on digits."""

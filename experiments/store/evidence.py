@@ -1,0 +1,195 @@
+"""Evidence outlives code: a row for each finished run of a suite, small enough to be kept in the repository.
+
+`experiments/results/STUDY-SCALE.json` holds what claims, tables and descriptions read of a run, and what it was
+computed by and on. It is read where the store has nothing for a config; whatever rests on it says so. A row serves the
+config that it was computed with and no other, fields aside that say where and how images lie.
+"""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from stopgrad.deep.config import Config, Data, from_json, to_json
+from stopgrad.deep.storage.table import Columns, Series
+from stopgrad.experiments.store.store import Record, Store, number
+from stopgrad.experiments.suites.grid import Suite
+from stopgrad.linear_theory.tools.files import prepare_file, replace_file
+
+RESULTS = Path(__file__).parents[1] / "results"
+KEPT = ("state", "diagnosis", "steps", "seconds", "knn", "probe", "references", "last")
+"""Of a run's summary; of the probe the accuracy alone."""
+SCALARS = {
+    "first": ("trace_z", "asymmetry", "predictor_negative", "rank_z"),
+    "lowest": ("target_correlation",),
+    "mean": ("trace_z",),
+}
+"""Of the first measurement, and over all of them; of the last, every scalar is kept."""
+ARRAYS = ("eigenvalues", "alignment")
+"""Over the modes of F, at the last measurement."""
+ORIGIN = (
+    *("date", "hardware", "instructions", "device", "threads", "processes"),
+    *("python", "torch", "numpy", "fingerprint", "images"),
+)
+DIGITS = 5
+_TOLD = ("step", "epoch", "seconds")
+_WHERE = {name: getattr(Data(), name) for name in ("data_folder", "download", "storage", "workers")}
+
+
+def path_of(suite: Suite) -> Path:
+    """Where the record of a suite is kept."""
+    return RESULTS / f"{suite.name}-{suite.scale}.json"
+
+
+def identity(config: Config) -> str:
+    """What decides a run's numbers: its config as text, but for the fields that say where and how images lie."""
+    return to_json(replace(config, data=replace(config.data, **_WHERE)))
+
+
+@dataclass(frozen=True)
+class RecordedRun(Record):
+    """A run of which a row is left, in the file `folder`: its summary and columns as far as they were kept."""
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The arrays of ARRAYS at the last measurement alone, and no scalars."""
+        end, arrays = np.array([self.summary["steps"]]), self.summary["arrays"].items()
+        return Columns(end, {}, {name: Series(end, np.array([values], dtype=float)) for name, values in arrays})
+
+    def lowest(self, name: str) -> float:
+        """The smallest value of a scalar over the run; NaN where it was not kept."""
+        return number(self.summary["lowest"].get(name))
+
+    def mean(self, name: str) -> float:
+        """A scalar's mean over the run; NaN where it was not kept."""
+        return number(self.summary["mean"].get(name))
+
+    @cached_property
+    def recorded(self) -> str:
+        """'recorded on NVIDIA H200 (compute capability 9.0), torch 2.11.0, code 0123456789abcdef'."""
+        origin = self.summary["provenance"]
+        images = f" from {origin['images']}" if origin["images"] else ""
+        about = f"{origin['hardware']} ({origin['instructions']}){images}, torch {origin['torch']}"
+        return f"recorded on {about}, code {origin['fingerprint'][:16]}"
+
+
+@dataclass(frozen=True)
+class Backed:
+    """A store, and behind it the record of a suite."""
+
+    store: Store
+    runs: dict[str, RecordedRun]
+    """By `identity`."""
+
+    def find(self, config: Config) -> Record | None:
+        """The store's run; else the recorded one; else None."""
+        return self.store.find(config) or self.runs.get(identity(config))
+
+
+def backed(store: Store, suite: Suite) -> Backed:
+    """`store` with the record of `suite` behind it. Raises ValueError where that cannot be read."""
+    return Backed(store, {identity(run.config): run for run in read(path_of(suite))})
+
+
+# ---------------------------------------------------------------- the file
+
+
+def read(path: Path) -> list[RecordedRun]:
+    """The runs of a record; none where there is no file. Raises ValueError where it cannot be read."""
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        return [_run(row, whole, path) for row in whole["runs"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
+
+
+def record(suite: Suite, store: Store) -> Path:
+    """Write the record of `suite` from what `store` holds, and keep its rows of other runs of the suite; its path.
+
+    Raises ValueError where the record cannot be read or written, or would hold nothing.
+    """
+    path, behind = path_of(suite), backed(store, suite)
+    runs: dict[str, tuple[str, int, Record]] = {}
+    for arm, seed, config in suite.configs():
+        if found := behind.find(config):
+            runs.setdefault(identity(config), (arm, seed, found))  # one row, however many arms it serves
+    if not runs:
+        raise ValueError(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
+    text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
+    replace_file(prepare_file(path, ".json"), lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+    return path
+
+
+def _text(suite: Suite, runs: list[tuple[str, int, Record]]) -> str:
+    """The file: a row a line; what all configs share, what each arm does, each origin and each name is written once."""
+    configs = {arm: json.loads(identity(run.config)) for arm, _, run in runs}
+    first, *others = configs.values()
+    shared = {
+        group: {name: value for name, value in fields.items() if all(other[group][name] == value for other in others)}
+        for group, fields in first.items()
+        if group != "seed"
+    }
+    arms = {
+        arm: {group: {k: v for k, v in config[group].items() if k not in shared[group]} for group in shared}
+        for arm, config in configs.items()
+    }
+    origins = sorted({_line(_origin(run)) for *_, run in runs})
+    rows = [
+        {"arm": arm, "seed": seed, "key": run.key, "origin": origins.index(_line(_origin(run)))} | _rounded(_kept(run))
+        for arm, seed, run in runs
+    ]
+    names = sorted({name for row in rows for name in row["last"]})
+    rows = [row | {"last": [row["last"].get(name) for name in names]} for row in rows]
+    head = _line({"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names})[:-1]
+    return '{},\n"origins": [\n{}\n],\n"runs": [\n{}\n]}}\n'.format(
+        head, ",\n".join(origins), ",\n".join(map(_line, rows))
+    )
+
+
+def _kept(run: Record) -> dict:
+    """What a row says of a run."""
+    summary, read = run.summary, {"first": run.first, "lowest": run.lowest, "mean": run.mean}
+    kept = {name: summary.get(name) for name in KEPT}
+    kept["probe"] = summary.get("probe") and {"accuracy": summary["probe"]["accuracy"]}
+    kept["last"] = {name: v for name, v in summary["last"].items() if name not in _TOLD and v is not None}
+    kept |= {what: {name: read[what](name) for name in names} for what, names in SCALARS.items()}
+    arrays = run.columns.arrays
+    return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in ARRAYS if name in arrays}}
+
+
+def _origin(run: Record) -> dict:
+    """What a run was computed by and on."""
+    known = {"images": run.summary.get("data", {}).get("source")} | run.summary["provenance"]
+    return {name: known.get(name) for name in ORIGIN}
+
+
+def _run(row: dict, whole: dict, path: Path) -> RecordedRun:
+    """A run as its row has it, read at once, so that what is damaged is found here."""
+    own = whole["arms"][row["arm"]]
+    config = {group: shared | own[group] for group, shared in whole["config"].items()}
+    summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")}
+    summary["last"] = {name: v for name, v in zip(whole["last"], row["last"], strict=True) if v is not None}
+    summary["provenance"] = whole["origins"][row["origin"]]
+    run = RecordedRun(row["key"], path, from_json(json.dumps(config | {"seed": row["seed"]})), summary)
+    _ = run.columns, run.recorded, run.first(""), run.last(""), run.lowest(""), run.mean("")
+    return run
+
+
+def _rounded(value):
+    """Numbers to `DIGITS` figures, what is not finite as None."""
+    match value:
+        case dict():
+            return {name: _rounded(v) for name, v in value.items()}
+        case list():
+            return [_rounded(v) for v in value]
+        case float():
+            return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
+
+
+def _line(value: dict) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False)

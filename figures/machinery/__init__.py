@@ -1,0 +1,1 @@
+"""From data to a picture, and whether it is current."""

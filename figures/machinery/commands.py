@@ -1,0 +1,168 @@
+"""What `python -m figures` can be asked: to list, make and check pictures, and to draw a phase diagram.
+
+What draws is imported where it is called, so that no help text and no list waits for it.
+"""
+
+import io
+import shlex
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from stopgrad.figures.machinery.places import Places
+from stopgrad.figures.machinery.registry import FIGURES
+from stopgrad.linear_theory.tools.door import Command
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """Name every figure."""
+
+    json: bool = False
+
+    def run(self) -> dict:
+        return {name: {"title": one.title, "source": one.source} for name, one in FIGURES.items()}
+
+    def text(self, result: dict) -> str:
+        width = max(map(len, result))
+        return "\n".join(f"{name:{width}}  {row['title']}  [{row['source']}]" for name, row in result.items())
+
+
+@dataclass(frozen=True)
+class Make(Command):
+    """Make one figure."""
+
+    name: tyro.conf.Positional[str]
+    """A name that `list` prints."""
+    places: Places = Places()
+    pdf: bool = False
+    """Write a PDF beside the PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        from stopgrad.figures.machinery import made
+
+        if self.name not in FIGURES:
+            raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+        self.places.check()
+        path = made.bring(self.name, FIGURES[self.name], self.places, self.pdf, _say)
+        if path is None:
+            raise ValueError(made.how(self.name, FIGURES[self.name], self.places))
+        return {self.name: str(path)}
+
+
+@dataclass(frozen=True)
+class All(Command):
+    """Make every figure whose data can be computed or have been recorded."""
+
+    places: Places = Places()
+    pdf: bool = False
+    """Write a PDF beside each PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        from stopgrad.figures.machinery import made
+
+        self.places.check()
+        columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+        done = {}
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=len(FIGURES))
+            for name, one in FIGURES.items():
+                progress.update(task, description=name)
+                done[name] = made.bring(name, one, self.places, self.pdf, progress.console.print)
+                progress.advance(task)
+        return {name: path if path is None else str(path) for name, path in done.items()}
+
+    def text(self, result: dict) -> str:
+        from stopgrad.figures.machinery import made
+
+        absent = {name: made.how(name, FIGURES[name], self.places) for name, path in result.items() if not path}
+        return "\n".join(absent.get(name) or f"{name}: {path}" for name, path in result.items())
+
+
+@dataclass(frozen=True)
+class Check(Command):
+    """Say which pictures are stale and why, and which no longer look as they would if drawn now from their data.
+
+    Exit status 1 where there is one. Nothing is written; `all` brings everything up to date.
+    """
+
+    places: Places = Places()
+    json: bool = False
+
+    def run(self) -> dict:
+        from stopgrad.figures.machinery import made
+
+        self.places.check()
+        columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+        found = {}
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=len(FIGURES))
+            for name, one in FIGURES.items():
+                progress.update(task, description=name)
+                found[name] = made.examine(name, one, self.places)._asdict()
+                progress.advance(task)
+        count = Counter(one["state"] for one in found.values())
+        return {"figures": found, "count": {state: count[state] for state in get_args(made.State)}}
+
+    def text(self, result: dict) -> str:
+        table = Table(box=box.SIMPLE)
+        for name in ("figure", "state", "drift", "why"):
+            table.add_column(name, overflow="fold")
+        for name, one in result["figures"].items():
+            drift = "" if one["drift"] is None else f"{one['drift']:.2%}"
+            table.add_row(name, one["state"], drift, one["why"] or "")
+        paper = Console(file=io.StringIO(), force_terminal=False, width=120)
+        paper.print(table)
+        counted = ", ".join(f"{n} {state}" for state, n in result["count"].items() if n)
+        return "\n".join([*(line.rstrip() for line in paper.file.getvalue().strip("\n").splitlines()), counted])
+
+    def status(self, result: dict) -> int:
+        return int(result["count"]["stale"] + result["count"]["drifted"] > 0)
+
+
+@dataclass(frozen=True)
+class Phase(Command):
+    """Draw a phase diagram that `python -m linear_theory phase` has written."""
+
+    file: tyro.conf.Positional[Path]
+    """The NetCDF file."""
+    out: Annotated[Path, tyro.conf.arg(metavar="PICTURE.png")]
+    """The picture; its caption is written beside it."""
+    variable: str | None = None
+    """What the second panel shows; by default the time to converge, where the file has it."""
+    pdf: bool = False
+    """Write a PDF beside the PNG."""
+    json: bool = False
+
+    def run(self) -> dict:
+        from stopgrad.figures.machinery import data, style
+        from stopgrad.figures.shared import phase
+
+        dataset = data.read(self.file)
+        shown = ["--variable", self.variable] if self.variable else []
+        text = style.caption(
+            f"Phase diagram of {self.file.name}",
+            "Left: the fate of every point of the grid. Line: the boundary, analytic or numeric as the legend says."
+            " Right, where drawn: the variable named at its colour bar; grey where it has no value.",
+            source="linear_theory, simulated",
+            parameters={
+                **dataset.attrs,
+                **{name: dataset[name].values for name in dataset.dims if name in dataset.coords},
+            },
+            reproduce=shlex.join(["python", "-m", "figures", "phase", str(self.file), "--out", str(self.out), *shown]),
+        )
+        paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
+        return {self.file.stem: str(paths[0])}
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,34 @@
+"""Where pictures, and what they are made from, are read and written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stopgrad.linear_theory.tools.files import refuse_broken_link
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are read from and written to."""
+
+    out: Path = Path("out/figures")
+    """Folder for the pictures; the data behind them go to its folder data/."""
+    results: Path = Path("out")
+    """Folder where the experiments have left their results."""
+    runs: Path = Path("runs")
+    """Folder of the run store, for the pictures of trained networks."""
+    scale: str = "cpu"
+    """Scale of the suites whose runs are shown: smoke, quick, cpu, cifar, gpu or paper."""
+
+    def check(self) -> None:
+        """Raise ValueError where one of the folders is a file."""
+        refuse_files(out=self.out, results=self.results, runs=self.runs)
+
+
+def refuse_files(**folders: Path) -> None:
+    """Raise ValueError for the first of `folders`, by flag, that is a file or lies in one; none needs to exist."""
+    for flag, folder in folders.items():
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        refuse_broken_link(there)
+        if not there.is_dir():
+            raise ValueError(f"--{flag}: {there} is a file; name a folder")

@@ -1,0 +1,135 @@
+"""The project in one picture: what the theory says of one mode, and what a ResNet does."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from stopgrad.deep.words.expectation import Noise, units
+from stopgrad.figures.machinery import style
+from stopgrad.figures.machinery.arms import OVERVIEW as ARMS
+from stopgrad.figures.machinery.measures import Runs
+from stopgrad.linear_theory.exact.fixed_points import critical_eta
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
+from stopgrad.linear_theory.simulation.integrate import integrate
+
+SIGMA2, START = 0.1, 0.5
+"""Of the theory's mode: σ², and w_p = w at the start; its input variance is 1."""
+STRONG = 1.5
+"""η/η_c of the theory's mode beyond the critical weight decay."""
+LOOKS = {"baseline": "blue", "no-stop-gradient": "vermillion", "no-predictor": "orange", "decay-64": "green"}
+MODES = 3
+"""Modes after the first whose alignment is drawn."""
+POINTS = 60
+
+
+def compute_overview(runs: Runs) -> xr.Dataset:
+    """`mode` (arm, t): s of one mode over its start, by Lemma 1. `size` (arm, seed, step): trace of F over its start.
+
+    `alignment` (seed, step, j): cos(u_j, W_p u_j) of modes 2 … of the baseline. `time` (arm, step) is the theory's.
+    """
+    times = np.linspace(0, 40, POINTS + 1)[1:]
+    theory = xr.DataArray([_mode(arm, _decay(runs, arm), times) for arm in ARMS], dims=("arm", "t"))
+    sizes = {arm: {seed: _size(run) for seed, run in runs.of(arm).items()} for arm in ARMS}
+    size = xr.concat([_by_seed(found, runs.seeds) for found in sizes.values()], "arm", join="outer")
+    aligned = {seed: _alignment(run) for seed, run in runs.of("baseline").items()}
+    found = xr.merge([size.to_dataset(name="size"), _by_seed(aligned, runs.seeds).to_dataset(name="alignment")])
+    return found.assign(mode=theory).assign_coords(
+        arm=list(ARMS), t=times, time=("step", _times(runs, found.step.values))
+    )
+
+
+def _decay(runs: Runs, arm: str) -> Hyperparameters:
+    """The baseline's η, in the theory's mode; beyond critical where the arm is."""
+    h = Hyperparameters(sigma2=SIGMA2)
+    if "baseline" in runs.arms:
+        h = h.replace(eta=units(runs.arms["baseline"].config, Noise(SIGMA2, 1.0)).eta)
+    return h.replace(eta=STRONG * float(critical_eta(h))) if arm == "decay-64" else h
+
+
+def _mode(arm: str, h: Hyperparameters, times: np.ndarray) -> np.ndarray:
+    one = np.ones((1, 1))
+    switches = Switches(
+        stop_gradient="none" if arm == "no-stop-gradient" else "target",
+        predictor="fixed" if arm == "no-predictor" else "learned",
+    )
+    start = Network(one if arm == "no-predictor" else START * one, START * one, 0 * one)
+    data = Correlations(one, SIGMA2 * one)
+    found = integrate(network_flow, start, data, h, switches, t=times, event_dims=2, compiled=False)
+    return (found.state.W[:, 0, 0] / START) ** 2
+
+
+def _size(run) -> xr.DataArray:
+    columns = run.columns
+    values = columns.scalars["trace_z"] / columns.scalars["trace_z"][0]
+    return xr.DataArray(values, {"step": columns.step}, ("step",)).drop_duplicates("step")
+
+
+def _alignment(run) -> xr.DataArray:
+    series = run.columns.arrays["alignment"]
+    values = series.values[:, 1 : MODES + 1].astype(float)
+    coords = {"step": series.step, "j": np.arange(2, values.shape[1] + 2)}
+    return xr.DataArray(values, coords, ("step", "j")).drop_duplicates("step")
+
+
+def _by_seed(found: Mapping[int, xr.DataArray], seeds) -> xr.DataArray:
+    empty = xr.DataArray(np.zeros(0), {"step": np.zeros(0, dtype=int)}, ("step",))
+    return xr.concat([found.get(seed, empty) for seed in seeds] or [empty], "seed", join="outer")
+
+
+def _times(runs: Runs, steps: np.ndarray) -> np.ndarray:
+    """The theory's time at each step, from any run that has it: all arms step alike."""
+    known = {
+        int(step): time
+        for arm in ARMS
+        for run in runs.of(arm).values()
+        for step, time in zip(run.columns.step, run.columns.scalars["time"])
+    }
+    return np.array([known.get(int(step), np.nan) for step in steps])
+
+
+@style.styled
+def draw_overview(data: xr.Dataset) -> Figure:
+    """Theory, network, alignment, over the theory's time."""
+    figure, axes = style.new_figure(1, 3, panel=(3.7, 3.1))
+    theory, network, aligned = np.ravel(axes)
+    missing = []
+    for arm, text in ARMS.items():
+        look = {"color": style.OKABE_ITO[LOOKS[arm]], "label": text}
+        theory.semilogy(data.t, data.mode.sel(arm=arm), **look)
+        seeds = data["size"].sel(arm=arm).dropna("seed", how="all").dropna("step", how="all")
+        if seeds.sizes["seed"]:
+            low, high = seeds.min("seed").clip(1e-12), seeds.max("seed").clip(1e-12)
+            network.fill_between(seeds.time, low, high, alpha=0.2, linewidth=0, color=look["color"])
+            middle = np.exp(np.log(seeds.clip(1e-12)).mean("seed"))
+            network.semilogy(seeds.time, middle, color=look["color"])
+        else:
+            missing.append(text)
+    if missing:
+        style.say(network, "not measured:\n" + "\n".join(missing))
+    theory.set_title("Theory: one mode")
+    theory.set_ylabel(r"$s(t)/s(0)$")
+    count = data.sizes["seed"]
+    network.set_title("ResNet-18 on digits" if data.attrs.get("scale") in ("smoke", "quick", "cpu") else "ResNet-18")
+    network.set_ylabel(r"trace of $F$, over its start")
+    for axis in (theory, network):
+        axis.set_ylim(1e-7, 30)
+    colours = style.ordered(MODES)
+    shown = data.alignment.dropna("seed", how="all").dropna("step", how="all") if "j" in data.alignment.dims else None
+    if shown is None or not shown.sizes["seed"]:
+        style.say(aligned, "not measured")
+    else:
+        for j, colour in zip(shown.j.values, colours):
+            one = shown.sel(j=j)
+            aligned.fill_between(one.time, one.min("seed"), one.max("seed"), alpha=0.18, linewidth=0, color=colour)
+            aligned.plot(one.time, one.mean("seed"), color=colour, marker=".", label=f"mode {j}")
+        aligned.axhline(1, **style.RULE)
+        aligned.legend(loc="lower right")
+        aligned.set_ylim(None, 1.05)
+    aligned.set_title("The predictor aligns")
+    aligned.set_ylabel(r"$\cos(u_j,\, W_p u_j)$")
+    for axis, text in ((theory, "time"), (network, f"time (mean, range of {count} seeds)"), (aligned, "time")):
+        axis.set_xlabel(text)
+    figure.legend(*theory.get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
+    return figure

@@ -1,0 +1,135 @@
+"""A paper's table as a picture: each of its numbers beside what the runs of the same setting measured.
+
+The paper's numbers, and the arm of the suite that stands for each, are data: `experiments/tian2021/tables.json`.
+"""
+
+import math
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from stopgrad.figures.machinery import style
+from stopgrad.figures.machinery.measures import FAMILIES, Runs, interval, statistics_at, value_of
+
+LINE = 0.29  # inches
+OFFSET = 0.18  # lines, between the seeds and their mean
+MARKS = dict(zip(FAMILIES, (style.ESTIMATE, style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]})))
+
+
+def compute_table(runs: Runs, table: dict) -> xr.Dataset:
+    """`paper` and `spread` (cell,), `value` (loss, statistic, cell, seed), `finished` (loss, cell, seed).
+
+    A value is NaN where its run is missing, or finished without it (a run that diverged); `part` (loss, cell) says
+    whether the suite has such an arm at this scale. The statistics are those that mean something at the runs' scale.
+    """
+    cells, kinds, seeds = table["cells"], statistics_at(runs.scale), runs.seeds
+    arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in FAMILIES.values()]
+    found = [[[runs.of(arm).get(seed) for seed in seeds] for arm in family] for family in arms]
+    values = [[[[value_of(s, r) for r in cell] for cell in family] for s in kinds.values()] for family in found]
+    shape = (len(FAMILIES), len(kinds), len(cells), len(seeds))
+    paper, spread = np.array([cell["paper"] for cell in cells], dtype=float).T
+    finished = np.array([[[r is not None for r in cell] for cell in family] for family in found], dtype=bool)
+    return xr.Dataset(
+        {
+            "paper": ("cell", paper),
+            "spread": ("cell", spread),
+            "value": (("loss", "statistic", "cell", "seed"), np.reshape(values, shape).astype(float)),
+            "finished": (("loss", "cell", "seed"), finished.reshape(shape[0], *shape[2:])),
+            "part": (("loss", "cell"), [[arm in runs.arms for arm in family] for family in arms]),
+        },
+        {
+            "row": ("cell", [cell["row"] for cell in cells]),
+            "column": ("cell", [cell["column"] for cell in cells]),
+            "arm": ("cell", arms[0]),
+            "loss": list(FAMILIES),
+            "statistic": list(kinds),
+            "seed": list(seeds),
+        },
+        attrs={"setting": table["setting"]},
+    )
+
+
+@style.styled
+def draw_table(data: xr.Dataset) -> Figure:
+    """One line a cell: the paper's number on the left, one panel for each statistic measured here on the right.
+
+    The runs with the cosine loss stand below those with the theory's, where the suite has any.
+    """
+    kinds = statistics_at(data.attrs["scale"])
+    count, panels = data.sizes["cell"], 1 + data.sizes["statistic"]
+    height = LINE * (1.7 if data.part.all("loss").any() else 1)
+    figure = Figure(figsize=(3.8 + 3.4 * panels, 1.65 + height * count), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08)
+    axes = figure.subplots(1, panels)
+    _draw_paper(axes[0], data)
+    for axis, name in zip(axes[1:], data.statistic.values):
+        for k in range(count):
+            _draw_cell(axis, k, data.isel(cell=k).sel(statistic=name))
+        axis.set_title(f"Here: {kinds[name].words}", fontsize=9.5)
+        axis.set_xlabel(f"{data.attrs['scale']} scale, {data.sizes['seed']} seeds asked for", fontsize=9)
+        style.reach(axis, "x", kinds[name].limits)
+    _draw_lines(axes, data)
+    axes[1].set_yticks(range(count), data.arm.values, fontsize=8)
+    style.legend_below(figure)
+    return figure
+
+
+def _draw_lines(axes, data: xr.Dataset) -> None:
+    """The order from above, a rule between the paper's rows, and their names."""
+    names = [", ".join(filter(None, map(str, pair))) for pair in zip(data.row.values, data.column.values)]
+    for axis in axes:
+        axis.set_ylim(data.sizes["cell"] - 0.5, -0.5)
+        axis.spines["left"].set_visible(False)
+        axis.set_yticks([])
+        axis.tick_params(axis="y", length=0)
+        for k in np.flatnonzero(data.row.values[1:] != data.row.values[:-1]):
+            axis.axhline(k + 0.5, **style.RULE)
+    axes[0].set_yticks(range(len(names)), names)
+
+
+def _draw_paper(axis, data: xr.Dataset) -> None:
+    axis.set_title("Paper: Top-1 accuracy, %", fontsize=9.5)
+    axis.set_xlabel(f"{data.attrs['setting']}: mean ± std", fontsize=9)
+    for k, (mean, spread) in enumerate(zip(data.paper.values, data.spread.values)):
+        if math.isnan(mean):
+            continue
+        axis.errorbar(mean, k, xerr=spread, **style.PAPER)
+        _draw_number(axis, k, f"{mean:.2f} ± {spread:.2f}")
+
+
+def _draw_cell(axis, line: int, cell: xr.Dataset) -> None:
+    """A cell's runs in its line; with two losses, each in a half of it."""
+    losses = [loss for loss in cell.loss.values if cell.part.sel(loss=loss)]
+    if not losses:
+        _draw_number(axis, line, "not in the suite")
+    for loss, at in zip(losses, (line,) if len(losses) == 1 else (line - 0.23, line + 0.23)):
+        _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / len(losses))
+
+
+def _draw_runs(axis, at: float, one: xr.Dataset, offset: float) -> None:
+    """Seeds, and under them their mean with its interval."""
+    mean, half, count = interval(one.value)
+    finished, loss = int(one.finished.sum()), str(one.loss.item())
+    if count == 0:
+        return _draw_number(axis, at, "not finite" if finished else "not measured")
+    seeds = one.value.values[np.isfinite(one.value)]
+    axis.plot(seeds, np.full(count, at - offset), label="one seed", **style.SEED)
+    error = half if count > 1 else None
+    axis.errorbar(mean, at + offset, xerr=error, label=f"{loss}: mean, 95 % interval", **MARKS[loss])
+    lost = f", {finished - count} not finite" if finished > count else ""
+    some = f" (n = {count}{lost})" if count < one.sizes["seed"] else ""
+    _draw_number(axis, at, plus_minus(mean, half) + some)
+
+
+def plus_minus(mean: float, half: float) -> str:
+    """'0.881 ± 0.033': two digits of what is uncertain; the mean alone where `half` is none."""
+    if not half > 0:
+        return f"{mean:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:.{decimals}f} ± {half:.{decimals}f}"
+
+
+def _draw_number(axis, line: int, text: str) -> None:
+    """The number itself, right of its panel."""
+    grey = {} if text[0].isdigit() or text[0] == "-" else {"color": "0.5"}
+    axis.text(1.02, line, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8, **grey)

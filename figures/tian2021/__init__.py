@@ -1,0 +1,1 @@
+"""The figures of Tian et al. 2021."""

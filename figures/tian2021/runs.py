@@ -1,0 +1,232 @@
+"""The figures of Tian, Chen & Ganguli 2021 (arXiv 2102.06810) about trained networks: 2 and 6.
+
+Each `compute_figN` takes the finished runs of some arms of the suite; what has not been run is NaN in the data, and the
+picture says so.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from stopgrad.figures.machinery import style
+from stopgrad.figures.machinery.arms import FIG2, FIG6, FIG6_REFERENCES
+from stopgrad.figures.machinery.measures import FAMILIES, Runs, interval, statistics_at, value_of
+
+LEADING = 8
+"""Modes drawn in colours of their own; the others are grey."""
+
+# ---------------------------------------------------- Figure 2: eigenspaces of F and the predictor over training
+
+ALWAYS = 2
+"""The first rows are there even where the suite has no such arms."""
+SPECTRA = {"eigenvalues": "s", "predictor_spectrum": "p", "alignment": "alignment"}
+"""A run's arrays over the modes of F: eigenvalues s_j, u_jᵀW_p u_j and cos(u_j, W_p u_j)."""
+WHOLE = ("asymmetry", "predictor_negative")
+"""A run's scalars of W_p as a whole."""
+
+
+def compute_fig2(runs: Runs, arms: Mapping[str, str] = FIG2) -> xr.Dataset:
+    """s, p and alignment (row, step, mode) of the first seed there is, `shown` (row), −1 where there is none.
+
+    asymmetry and predictor_negative (row, seed, step) of all seeds; `steps_per_epoch` is NaN where no run has reached
+    its end.
+    """
+    arms = {arm: text for k, (arm, text) in enumerate(arms.items()) if k < ALWAYS or arm in runs.arms}
+    rows = [_trajectories(runs.of(arm), runs.seeds) for arm in arms]
+    data = xr.concat(rows, "row", join="outer")
+    return data.assign_coords(row=list(arms.values()), arm=("row", list(arms))).assign_attrs(
+        steps_per_epoch=_steps_per_epoch(run for arm in arms for run in runs.of(arm).values())
+    )
+
+
+def _steps_per_epoch(records: Iterable) -> float:
+    whole = (run for run in records if run.summary["state"] == "finished" and run.config.optimisation.epochs)
+    return next((run.summary["steps"] / run.config.optimisation.epochs for run in whole), float("nan"))
+
+
+def _trajectories(records: Mapping, seeds: tuple[int, ...]) -> xr.Dataset:
+    """One row of Figure 2."""
+    each = [_over_training(records[seed].columns) if seed in records else _nothing() for seed in seeds]
+    over_seeds = xr.concat(each, "seed", join="outer").assign_coords(seed=list(seeds))
+    shown = min(records, default=-1)
+    modes = _modes(records[shown].columns) if records else _no_modes()
+    return xr.merge([over_seeds, modes, xr.Dataset({"shown": shown})], join="outer")
+
+
+def _over_training(columns) -> xr.Dataset:
+    values = {name: ("step", columns.scalars[name]) for name in WHOLE}
+    return xr.Dataset(values, {"step": columns.step}).drop_duplicates("step")
+
+
+def _modes(columns) -> xr.Dataset:
+    found = {name: columns.arrays[key] for key, name in SPECTRA.items()}
+    step, count = found["s"].step, found["s"].values.shape[1]
+    values = {name: (("step", "mode"), series.values.astype(np.float32)) for name, series in found.items()}
+    return xr.Dataset(values, {"step": step, "mode": np.arange(1, count + 1)}).drop_duplicates("step")
+
+
+def _nothing() -> xr.Dataset:
+    return xr.Dataset(dict.fromkeys(WHOLE, ("step", np.zeros(0))), {"step": np.zeros(0, dtype=int)})
+
+
+def _no_modes() -> xr.Dataset:
+    empty = (("step", "mode"), np.zeros((0, 0), dtype=np.float32))
+    none = np.zeros(0, dtype=int)
+    return xr.Dataset(dict.fromkeys(SPECTRA.values(), empty), {"step": none, "mode": none})
+
+
+@style.styled
+def draw_fig2(data: xr.Dataset) -> Figure:
+    pace = data.attrs["steps_per_epoch"]
+    data = data.assign_coords(x=data.step / (pace if pace > 0 else 1))
+    figure, axes = style.new_figure(data.sizes["row"], 4, panel=(3.35, 2.7), sharex=True, sharey="col")
+    for line, one in zip(axes, (data.isel(row=i) for i in range(data.sizes["row"]))):
+        _draw_row(line, one)
+        line[0].set_title(_upper(one.row), fontweight="bold")
+    texts = (
+        r"eigenvalue $s_j$ of $F = E[zz^\top]$",
+        r"$p_j = u_j^\top W_p\, u_j$",
+        r"alignment $\cos(u_j,\, W_p u_j)$",
+        "part of $W_p$",
+    )
+    for column, text in zip(axes.T, texts):
+        for axis in column:
+            axis.set_ylabel(text)
+        column[-1].set_xlabel("epoch" if pace > 0 else "step")
+        column[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.legend_below(figure)
+    return figure
+
+
+def _draw_row(axes, one: xr.Dataset) -> None:
+    if one.shown < 0:
+        for axis in axes:
+            style.say(axis, f"not measured:\nno run of {one.arm.item()}")
+        return
+    axes[1].axhline(0, **style.RULE)
+    axes[2].axhline(1, **style.RULE)
+    for axis, name in zip(axes, SPECTRA.values()):
+        _draw_modes(axis, one[name].dropna("step", how="all"))
+    axes[0].set_yscale("log")
+    axes[1].set_title(f"seed {int(one.shown)}")
+    for name, text, colour in (
+        ("asymmetry", r"skew part of $W_p$", "vermillion"),
+        ("predictor_negative", r"negative part of $W_p$", "blue"),
+    ):
+        seeds = one[name].dropna("seed", how="all").dropna("step", how="all")
+        look = {"color": style.OKABE_ITO[colour]}
+        axes[3].fill_between(seeds.x, seeds.min("seed"), seeds.max("seed"), alpha=0.2, linewidth=0, **look)
+        axes[3].plot(seeds.x, seeds.mean("seed"), label=text, **look)
+    axes[3].set_title(f"mean and range of {seeds.sizes['seed']} seeds" if seeds.sizes["seed"] > 1 else "")
+    axes[3].set_ylim(-0.03, 1.03)
+
+
+def _draw_modes(axis, values: xr.DataArray) -> None:
+    """The mean's mode dotted, since F is not centred; then the leading ones from dark to light, the others grey."""
+    values = values.where(values > values.max() * 1e-9) if values.name == "s" else values
+    for j in reversed(range(LEADING, values.sizes["mode"])):
+        label = f"modes {LEADING + 1} to {values.sizes['mode']}" if j == LEADING else None
+        axis.plot(values.x, values.isel(mode=j), color="0.82", linewidth=0.6, zorder=1, label=label)
+    colours = style.ordered(min(LEADING, values.sizes["mode"]))
+    for j, colour in reversed(list(enumerate(colours))):
+        look = {"color": "black", "linestyle": ":"} if j == 0 else {"color": colour}
+        text = {0: "mode 1 (the mean)", 1: "mode 2", LEADING - 1: f"mode {LEADING}"}.get(j)
+        axis.plot(values.x, values.isel(mode=j), label=text, **look)
+
+
+def _upper(text) -> str:
+    words = str(np.asarray(text))
+    return words[0].upper() + words[1:]
+
+
+# -------------------------------------------- Figure 6: a larger predictor rate instead of EMA, symmetric predictor
+
+
+def compute_fig6(runs: Runs) -> xr.Dataset:
+    """`value` (loss, statistic, alpha_p, seed) of the symmetric predictor, `reference` (loss, statistic, other, seed).
+
+    The losses are those with which the suite has one of these arms, the theory's always; α_p is read off each arm's
+    config. The statistics are those that mean something at the runs' scale; NaN where a run or its statistic is not.
+    """
+    losses = {
+        loss: prefix
+        for loss, prefix in FAMILIES.items()
+        if not prefix or any(prefix + arm in runs.arms for arm in FIG6)
+    }
+    parts = [_panels(runs, prefix) for prefix in losses.values()]
+    return xr.concat(parts, "loss", join="outer").assign_coords(loss=list(losses)).sortby("alpha_p")
+
+
+def _panels(runs: Runs, prefix: str) -> xr.Dataset:
+    """One loss of Figure 6."""
+    kinds = statistics_at(runs.scale)
+    here = [prefix + arm for arm in FIG6 if prefix + arm in runs.arms]
+
+    def values(names):
+        table = [
+            [[value_of(s, runs.of(arm).get(seed)) for seed in runs.seeds] for arm in names] for s in kinds.values()
+        ]
+        return np.reshape(table, (len(kinds), len(names), len(runs.seeds))).astype(float)
+
+    return xr.Dataset(
+        {
+            "value": (("statistic", "alpha_p", "seed"), values(here)),
+            "reference": (("statistic", "other", "seed"), values([prefix + arm for arm in FIG6_REFERENCES])),
+        },
+        {
+            "statistic": list(kinds),
+            "alpha_p": [_predictor_rate(runs.arms[arm].config) for arm in here],
+            "seed": list(runs.seeds),
+            "other": list(FIG6_REFERENCES.values()),
+        },
+    )
+
+
+def _predictor_rate(config) -> float:
+    """α_p: the predictor's learning rate over the encoder's."""
+    o = config.optimisation
+    return (o.lr if o.predictor_lr is None else o.predictor_lr) / o.lr
+
+
+@style.styled
+def draw_fig6(data: xr.Dataset) -> Figure:
+    kinds = {name: one for name, one in statistics_at(data.attrs["scale"]).items() if name in data.statistic}
+    figure, axes = style.new_figure(data.sizes["loss"], len(kinds), panel=(3.9, 3.3), sharex=True)
+    for line, loss in zip(axes, data.loss.values):
+        for axis, (name, kind) in zip(line, kinds.items()):
+            _draw_against_rate(axis, data.sel(loss=loss, statistic=name))
+            axis.set_ylabel(kind.words)
+            style.reach(axis, "y", kind.limits)
+        line[0].set_title(str(loss))
+    for axis in axes[-1]:
+        axis.set_xlabel(r"predictor rate $\alpha_p$ = lr$_p$/lr")
+    style.legend_below(figure)
+    return figure
+
+
+def _draw_against_rate(axis, one: xr.Dataset) -> None:
+    for other, (colour, dashes) in zip(one.other.values, (("green", "--"), ("purple", "-."))):
+        mean, _, count = interval(one.reference.sel(other=other))
+        if count:
+            axis.axhline(mean, color=style.OKABE_ITO[colour], linestyle=dashes, label=f"{other} (mean)")
+    if one.sizes["alpha_p"] == 0:
+        return style.say(axis, "not in the suite\nat this scale")
+    for alpha, values in zip(one.alpha_p.values, one.value.values):
+        _draw_seeds(axis, alpha, values)
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(one.alpha_p.min() * 2**-0.5, one.alpha_p.max() * 2**0.5)
+    axis.set_xticks(one.alpha_p.values, [f"{a:g}" for a in one.alpha_p.values], minor=False)
+
+
+def _draw_seeds(axis, at: float, values) -> None:
+    """A point a seed, beside their mean with its interval."""
+    values = values[np.isfinite(values)]
+    mean, half, count = interval(values)
+    if count == 0:
+        axis.text(at, 0.5, "not measured", rotation=90, ha="center", va="center", color="0.35", fontsize=9,
+                  transform=axis.get_xaxis_transform())  # fmt: skip
+        return
+    axis.plot(at * 2**-0.12 * np.ones(count), values, label="one seed", **style.SEED)
+    axis.errorbar(at * 2**0.12, mean, half if count > 1 else None, label="mean, 95 % interval", **style.ESTIMATE)

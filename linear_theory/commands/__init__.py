@@ -1,0 +1,1 @@
+"""What `python -m linear_theory` can be asked."""

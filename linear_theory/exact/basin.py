@@ -1,0 +1,122 @@
+"""Which initial states collapse: the outcome at η = 0 in closed form, and the separatrix of the whole (p, s) plane.
+
+The paper's basin {p < p₋} holds on the invariant parabola only. Off it the border is the stable manifold of the saddle
+(p₋, s₋), a falling curve that crosses p = 0 at a finite s: even p0 < 0 survives if s is large enough.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from stopgrad.linear_theory.exact.fixed_points import RestPoints, discriminant, rest_points
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.modes import Mode, balance, scaled, scales
+from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
+
+_START = 1e-7  # where on the manifold's tangent to leave the saddle, in units of p₋: the error is its square
+
+
+class Saddle(NamedTuple):
+    """p₋, α_p s₋ and p₊ − p₋."""
+
+    p_minus: Any
+    strength: Any
+    gap: Any
+
+
+def border_slope(d, y, saddle: Saddle, h: Hyperparameters):
+    """dy/dd along the saddle's stable manifold, with d = p − p₋ and y = ln(s/s₋): Eq. 12 over Eq. 11 about (p₋, s₋).
+
+    s′/s = 2ax d(p₊ − p₋ − d) and p′ = η_p p₋(e^y − 1) − a α_p s₋ d e^y − η_p d: no difference of near-equal numbers.
+    """
+    lift = math.expm1(min(y, 700.0))  # a trial step of the integrator may overshoot
+    growth = 2 * h.a * h.x * d * (saddle.gap - d)
+    speed = h.predictor_decay * (saddle.p_minus * lift - d) - h.a * saddle.strength * d * (1 + lift)
+    return growth / speed
+
+
+def saddle_slope(saddle: Saddle, h: Hyperparameters):
+    """dy/dd of the manifold at the saddle: the negative root of η_p p₋ m² − (a α_p s₋ + η_p) m − 2ax(p₊ − p₋) = 0."""
+    middle = h.a * saddle.strength + h.predictor_decay
+    product = 2 * h.a * h.x * saddle.gap
+    return -2 * product / (middle + np.sqrt(middle**2 + 4 * product * h.predictor_decay * saddle.p_minus))
+
+
+def outcome_without_decay(state: Mode, h: Hyperparameters) -> Mode:
+    """The limit at η = η_p = 0, exactly, from c = s − x p²/α_p, which is then conserved (Eq. 14; fixed τ).
+
+    Survives to (τ/a, x(τ/a)²/α_p + c) if c > 0, or if p > 0 and that s is positive (the paper's c > 0 is sufficient
+    only); collapses to (sign(p)√(−α_p c/x), 0) otherwise. s = 0 is a line of fixed points.
+    """
+    state = in_float64(state)
+    c = balance(state, h)
+    p_star = h.tau / h.a
+    s_star = h.x / h.alpha_p * p_star**2 + c
+    alive = (state.s > 0) & ((c > 0) | ((state.p > 0) & (s_star > 0)))
+    resting = np.sign(state.p) * np.sqrt(np.maximum(-c * h.alpha_p / h.x, 0.0))
+    p = np.where(state.s > 0, np.where(alive, p_star, resting), state.p)
+    return Mode(p + 0.0, np.where(alive, s_star, 0.0))
+
+
+def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
+    """The s0 above which a mode that starts at p0 survives and below which it collapses; broadcasts.
+
+    At η > 0 the stable manifold of (p₋, s₋), followed outward in ln s, so that the tiny values near p₊ keep their
+    digits: one stiff integration for each distinct (η, η_p) in scaled units, however many p0 it serves. At η = η_p = 0
+    in closed form; infinite above η_c; NaN where just one of η and η_p is 0 (no saddle point then). The limit η → 0 is
+    singular: past p0 = τ/a the border falls from x(p0² − (τ/a)²)/α_p at η = 0 to x(p0² − (2τ/a)²)/α_p for any η > 0,
+    however small, because p then decays first and s grows again.
+
+    tolerance: relative, of s0. Raises ValueError for NaN, for hyperparameters out of range, and for an EMA (beta),
+    whose border has another dimension.
+    """
+    if h.beta is not None:
+        raise ValueError("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
+    h = h.validate()
+    p0 = as_float64(p0, "p0")
+    if not np.isfinite(p0).all():
+        raise ValueError("p0 is NaN or infinite; give finite numbers")
+    unit, hat = scales(h), scaled(h)
+    p0, eta, eta_p, unit_s = np.broadcast_arrays(p0 / unit.p, hat.eta, hat.eta_p, unit.s)
+
+    lost = np.where(p0 < 0, p0**2, np.maximum(p0**2 - 1, 0.0))
+    result = np.where((eta == 0) & (eta_p == 0), lost, np.where((eta > 0) == (eta_p > 0), np.inf, np.nan))
+    bent = (eta > 0) & (eta_p > 0) & (discriminant(scaled(h)) >= 0)
+    pairs, which = np.unique(np.stack([eta[bent], eta_p[bent]], axis=-1), axis=0, return_inverse=True)
+    found = np.empty(which.size)
+    order = np.argsort(which.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(which.ravel(), minlength=len(pairs)))
+    for pair, members in zip(pairs, np.split(order, ends[:-1]) if len(pairs) else []):
+        found[members] = _border(p0[bent][members], Hyperparameters(0.0, pair[0], eta_p=pair[1]), tolerance)
+    result[bent] = found
+    return result * unit_s
+
+
+def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
+    """s on the manifold at every p0, for one set of hyperparameters: outward from the saddle on either side."""
+    from scipy.integrate import solve_ivp  # here, since importing it takes longer than what needs no border
+
+    rest = RestPoints(*map(float, rest_points(h)))
+    saddle = Saddle(rest.p_minus, h.alpha_p * rest.s_minus, rest.p_plus - rest.p_minus)
+    d = p0 - rest.p_minus
+    y = saddle_slope(saddle, h) * d  # the tangent: enough as near as `_START`
+    for side in (-1.0, 1.0):
+        away = np.flatnonzero(side * d > _START * rest.p_minus)
+        if not away.size:
+            continue
+        start = side * _START * rest.p_minus
+        u, inverse = np.unique(np.log(d[away] / start), return_inverse=True)
+
+        def slope(u, y, start=start):
+            here = start * math.exp(u)
+            return [here * border_slope(here, float(y[0]), saddle, h)]
+
+        begin = [saddle_slope(saddle, h) * start]
+        path = solve_ivp(slope, (0.0, u[-1]), begin, "LSODA", t_eval=u, rtol=tolerance, atol=tolerance)
+        y[away] = path.y[0][inverse.ravel()] if path.success else np.nan
+    return rest.s_minus * np.exp(y)
+
+
+def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:
+    """Whether a mode is in the basin of the collapsed state (fixed τ), by its side of the separatrix; broadcasts."""
+    return as_float64(state.s, "s") <= critical_s0(state.p, h)

@@ -1,0 +1,1 @@
+"""Predictors set from the features' correlation: rules by name, and as functions of a matrix."""

@@ -1,0 +1,1 @@
+"""Linear Siamese networks trained on samples."""

@@ -1,0 +1,1 @@
+"""Integrating a flow, and what became of it."""

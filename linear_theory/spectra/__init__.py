@@ -1,0 +1,1 @@
+"""Spectra of representations: collapse, effective rank, alignment."""

@@ -1,0 +1,1 @@
+"""Outcomes over grids: phase diagrams, borders, basins."""

@@ -1,0 +1,1 @@
+"""The equations derived with SymPy from the flows themselves."""

@@ -1,0 +1,43 @@
+"""The theory derived: every derivation by name, in LaTeX."""
+
+from collections.abc import Callable
+
+from stopgrad.linear_theory.symbolic import matrix_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic.derivation import Derivation
+
+DERIVATIONS: dict[str, Callable[[], Derivation]] = {
+    function.__name__: function
+    for function in (
+        matrix_derivations.lemma_1,
+        matrix_derivations.no_stop_gradient,
+        matrix_derivations.mirrored_stop_gradient,
+        matrix_derivations.no_predictor,
+        matrix_derivations.balance_theorem,
+        matrix_derivations.predictor_rate_symmetry,
+        matrix_derivations.symmetrised_imbalance,
+        matrix_derivations.commutator_decay,
+        matrix_derivations.settled_predictor,
+        mode_derivations.scalar_network,
+        mode_derivations.ema_mode,
+        mode_derivations.rescaled_mode,
+        mode_derivations.mode_balance,
+        mode_derivations.parabola,
+        mode_derivations.fixed_points,
+        mode_derivations.jacobian_eigenvalues,
+        mode_derivations.time_course,
+        mode_derivations.alignment_on_parabola,
+    )
+}
+"""Each is a function without arguments that returns a `Derivation`; the order is the paper's."""
+
+
+def derive(name: str) -> Derivation:
+    """The derivation of that name. Raises ValueError for an unknown one."""
+    if name not in DERIVATIONS:
+        raise ValueError(f"name is {name!r}; it must be all or one of {', '.join(DERIVATIONS)}")
+    return DERIVATIONS[name]()
+
+
+def latex(name: str) -> str:
+    """The LaTeX of a derivation's equations, one a line. Raises ValueError for an unknown name."""
+    return derive(name).latex

@@ -1,0 +1,1 @@
+"""What all wings share and no equation needs."""

@@ -1,0 +1,110 @@
+"""What a result was computed by: a digest of each module that its code can reach, and the versions of its numerics.
+
+A digest is of what computes. Comments, layout and documentation strings do not count, nor do the functions named draw_…
+of the wing that draws, nor modules that are never imported. So a kept result stays good for as long as it would come
+out the same again, and where it is not, the names of what changed say why.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the wings: of the checkout, or of the installed package."""
+PROJECT = "stopgrad"
+PICTURES = "stopgrad.figures."
+"""The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
+PLUMBING = (
+    "stopgrad.linear_theory.tools.door",
+    "stopgrad.linear_theory.tools.files",
+    "stopgrad.linear_theory.tools.origin",
+)
+"""Arguments, files and this module: they change no number, and never count."""
+NUMERICS = ("numpy", "scipy", "torch")
+
+
+def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
+    """{module: digest} of the module `name` and of all the project's modules that it imports, directly or not.
+
+    `silent` modules change no result: neither they nor what only they import count. Each file is read once in a
+    process, since one edited while the work goes on is not the code that does it.
+    """
+    digests, todo, skipped = {}, [name], {*silent, *PLUMBING}
+    while todo:
+        module = todo.pop()
+        if module in digests or module in skipped or not module.startswith(f"{PROJECT}."):
+            continue
+        found = _parsed(module, Path(root))
+        if found:
+            digests[module], imported = found
+            todo += imported
+        if "." in module:
+            todo.append(module.rpartition(".")[0])  # importing a.b executes a
+    return dict(sorted(digests.items()))
+
+
+def code(
+    name: str, silent: Sequence[str] = (), packages: Sequence[str] = NUMERICS, root: Path = ROOT
+) -> dict[str, str]:
+    """`modules(name, silent)`, and {package: version}."""
+    return modules(name, silent, root) | {package: version(package) for package in packages}
+
+
+def difference(old: dict, now: dict) -> str | None:
+    """'a, b changed': the entries in which two origins differ; None where they agree."""
+    changed = sorted(name for name in {*old, *now} if old.get(name) != now.get(name))
+    return f"{', '.join(changed)} changed" if changed else None
+
+
+def digest(text: str) -> str:
+    """16 hexadecimal digits of the text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
+    """(digest of what computes, names that may be imported modules) of a module; None where there is no such file."""
+    path = root.joinpath(*module.split(".")[1:])
+    files = [path.with_name(f"{path.name}.py"), path / "__init__.py"]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return None
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    imported = tuple(dict.fromkeys(_imported(tree, package)))
+    return digest(ast.dump(_Computing(module.startswith(PICTURES)).visit(tree))), imported
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """Names that may be modules in every import at any depth, `import_module("…")` included."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                base = ".".join([*above, *([module] if module else [])])
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in names)
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name
+
+
+class _Computing(ast.NodeTransformer):
+    """Drops what cannot change a number: documentation strings, and in the wing that draws, functions named draw_…."""
+
+    def __init__(self, draws: bool):
+        self.draws = draws
+
+    def visit_Expr(self, node):
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)
+
+    def visit_FunctionDef(self, node):
+        return None if self.draws and node.name.lstrip("_").startswith("draw_") else self.generic_visit(node)

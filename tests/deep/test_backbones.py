@@ -1,0 +1,226 @@
+"""Backbones against torchvision's own models, and their shapes, costs and initialisation at other widths and stems."""
+
+import itertools
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+import torch
+from stopgrad.deep.config import Method
+from stopgrad.deep.method.backbones import PointwiseConv2d, backbone, export_state_dict
+from torch.func import functional_call
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
+
+TORCHVISION = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet18_bottleneck": lambda **k: ResNet(Bottleneck, [2, 2, 2, 2], **k),
+    "resnet50_basic": lambda **k: ResNet(BasicBlock, [5, 6, 9, 4], **k),
+}
+FULL = {"width": 64, "stem": "imagenet"}
+
+
+def shuffled(network):
+    """Every parameter and buffer drawn at random, BatchNorm's included, so that none of them can be ignored."""
+    generator = torch.Generator().manual_seed(1)
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            scale = value[0].numel() ** -0.5 if value.ndim > 1 else 0.5
+            value.copy_(scale * torch.rand(value.shape, generator=generator) + (0.1 if "var" in name else 0))
+    return network
+
+
+def sizes(network, image):
+    """The side of the feature map behind the first layers and behind each stage."""
+    seen = []
+    for name in ("maxpool", "layer1", "layer2", "layer3", "layer4"):
+        getattr(network, name).register_forward_hook(lambda module, x, y: seen.append(y.shape[-1]))
+    network(torch.zeros(1, 3, image, image, device=next(network.parameters()).device))
+    return seen
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_names_shapes_and_order_are_torchvisions(name):
+    with torch.device("meta"):
+        ours, theirs = backbone(Method(backbone=name, **FULL)), TORCHVISION[name]()
+    wanted = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
+    assert [(k, v.shape) for k, v in ours.state_dict().items()] == list(wanted.items())
+    assert ours.out_features == theirs.fc.in_features
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize("training", [True, False])
+def test_outputs_are_torchvisions_to_rounding(name, training):
+    ours = shuffled(backbone(Method(backbone=name, **FULL)).double()).train(training)
+    theirs = TORCHVISION[name]().double().train(training)
+    missing = theirs.load_state_dict(export_state_dict(ours), strict=False)
+    assert set(missing.missing_keys) == {"fc.weight", "fc.bias"} and not missing.unexpected_keys
+    theirs.fc = torch.nn.Identity()
+    x = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        out = ours(x)
+        assert out.shape == (2, ours.out_features) and out.std() > 0
+        torch.testing.assert_close(out, theirs(x), rtol=1e-11, atol=0)
+
+
+def test_an_export_is_a_copy_in_plain_layout():
+    network = backbone(Method(width=8, stem="imagenet")).to(memory_format=torch.channels_last)
+    exported = export_state_dict(network)
+    assert exported["layer1.0.conv1.weight"].is_contiguous()
+    before = exported["conv1.weight"].clone()
+    with torch.no_grad():
+        network.conv1.weight.add_(1)
+    assert torch.equal(exported["conv1.weight"], before)
+    assert not any(v.requires_grad for v in exported.values())
+    assert exported.keys() == export_state_dict(torch.compile(network)).keys()
+
+
+def test_only_residual_networks_export():
+    with pytest.raises(ValueError, match="no counterpart"):
+        export_state_dict(backbone(Method(backbone="identity"), 4))
+
+
+@pytest.mark.parametrize(
+    ("stem", "image", "wanted"),
+    [("cifar", 32, [32, 32, 16, 8, 4]), ("imagenet", 224, [56, 56, 28, 14, 7]), ("cifar", 16, [16, 16, 8, 4, 2])],
+)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resolution_stage_by_stage(stem, image, wanted, name):
+    with torch.device("meta"):
+        assert sizes(backbone(Method(backbone=name, stem=stem, width=8)), image) == wanted
+
+
+def test_cost_of_resnet18_on_cifar():
+    """1.111 G floating-point operations, a multiplication and an addition counted as two; ImageNet's 3.63 G."""
+    for method, image, wanted in (
+        (Method(width=64, stem="cifar"), 32, 1.111e9),
+        (Method(width=64, stem="imagenet"), 224, 3.627e9),
+    ):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            backbone(method)(torch.zeros(1, 3, image, image))
+        assert counter.get_total_flops() == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 8, 16, 64, 96])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_every_channel_count_scales_with_the_width(name, width):
+    def channels(width):
+        with torch.device("meta"):
+            network = backbone(Method(backbone=name, width=width))
+            assert network(torch.zeros(2, 3, 32, 32)).shape == (2, network.out_features)
+        return [(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+
+    scale = width / 64
+    (_, first), *rest = channels(width)
+    (_, first64), *rest64 = channels(64)
+    assert first == scale * first64
+    assert rest == [(scale * i, scale * o) for i, o in rest64]
+
+
+def test_convolutions_start_as_torchvisions():
+    """Normal with variance 2/fan-out, compared on weights of 10⁵ to 10⁶ entries."""
+    torch.manual_seed(0)
+    networks = backbone(Method(width=64, zero_init_residual=False)), resnet18()
+    for name, fan_out in (("layer4.1.conv2", 9 * 512), ("layer3.0.conv1", 9 * 256), ("layer4.0.downsample.0", 512)):
+        for network in networks:
+            weight = network.get_submodule(name).weight.detach()
+            assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_bottleneck"])
+def test_zero_initialised_residuals_make_blocks_identities(name):
+    x = torch.rand(2, 32 if name == "resnet18" else 128, 5, 5)
+    for zero in (True, False):
+        block = backbone(Method(backbone=name, width=32, zero_init_residual=zero)).layer1[1]
+        assert torch.equal(block(x), x) == zero
+    network = backbone(Method(backbone=name, width=8, zero_init_residual=True))
+    zeros = [k for k, v in network.named_parameters() if not v.any() and k.endswith("weight")]
+    last = "bn3" if name == "resnet18_bottleneck" else "bn2"
+    assert zeros == [f"layer{stage}.{block}.{last}.weight" for stage in (1, 2, 3, 4) for block in (0, 1)]
+
+
+def test_backbones_for_vectors():
+    linear = backbone(Method(backbone="linear", width=5), in_features=48)
+    x = torch.rand(7, 3, 4, 4)
+    (weight,) = linear.parameters()
+    torch.testing.assert_close(linear(x), x.flatten(1) @ weight.T)
+    assert linear.out_features == 5
+    identity = backbone(Method(backbone="identity"), in_features=6)
+    z = torch.rand(7, 6)
+    assert torch.equal(identity(z), z) and identity.out_features == 6 and not list(identity.parameters())
+
+
+# ---------------------------------------------------------------- no kernel that errs
+
+
+def with_weight(module, x, weight):
+    return functional_call(module, {"weight": weight}, (x,))
+
+
+def gradients(convolve, x, weight, seen):
+    """Output, and the gradients at input and weight of the output's product with `seen`."""
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    out = convolve(x, weight)
+    (out * seen.to(out)).sum().backward()
+    return out.detach(), x.grad, weight.grad
+
+
+@pytest.mark.parametrize("width", range(1, 25))
+def test_shortcuts_agree_with_a_strided_convolution_in_float64(width):
+    """Weight gradients of strided 1×1 convolutions on few float32 channels are wrong on some CPUs, or crash there."""
+    for layout, batch, growth, side in itertools.product(
+        (torch.contiguous_format, torch.channels_last), (2, 3, 64), (1, 2, 4), (1, 5, 6)
+    ):
+        shortcut = PointwiseConv2d(width, growth * width, stride=2).to(memory_format=layout)
+        x = torch.randn(batch, width, side, side).to(memory_format=layout)
+        seen = torch.randn(batch, growth * width, -(-side // 2), -(-side // 2), dtype=torch.float64)
+        ours = gradients(partial(with_weight, shortcut), x, shortcut.weight, seen)
+        exact = gradients(partial(conv2d, stride=2), x.double(), shortcut.weight.double(), seen)
+        for found, wanted in zip(ours, exact, strict=True):
+            assert torch.linalg.norm(found - wanted) <= 1e-5 * torch.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_no_1x1_convolution_has_a_stride(name, stem):
+    with torch.device("meta"):
+        modules = list(backbone(Method(backbone=name, stem=stem, width=8)).modules())
+    assert not [m for m in modules if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1)]
+    assert sum(isinstance(m, PointwiseConv2d) and m.every == 2 for m in modules) == 3
+
+
+TRAIN = """
+import torch
+from stopgrad.deep.method.backbones import PointwiseConv2d, backbone
+from stopgrad.deep.config import Method
+
+torch.set_num_threads(1)
+for layout in (torch.contiguous_format, torch.channels_last):
+    for stem, batch in (("cifar", 2), ("cifar", 16), ("imagenet", 5)):
+        for width in (1, 2, 3, 4, 6):
+            network = backbone(Method(backbone={name!r}, stem=stem, width=width)).to(memory_format=layout)
+            optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+            for _ in range(3):
+                optimiser.zero_grad()
+                views = torch.rand(batch, 3, 12, 12).to(memory_format=layout)
+                network(views).square().mean().backward()
+                assert all(p.grad.isfinite().all() for p in network.parameters())
+                optimiser.step()
+"""
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_narrow_networks_train(name):
+    """In a process of its own, so that memory written out of bounds is a failed test and not a lost worker."""
+    done = subprocess.run([sys.executable, "-c", TRAIN.format(name=name)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["linear", "identity"])
+def test_backbones_for_vectors_need_the_dimension(name):
+    with pytest.raises(ValueError, match=f"--backbone {name} needs to know"):
+        backbone(Method(backbone=name))

@@ -1,0 +1,383 @@
+"""Configs: every impossible record is one sentence that names the flag, and a record survives as text."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import typing
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stopgrad.deep import config as records
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check, from_json, override, to_json
+from stopgrad.deep.method.heads import predictor
+from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle
+
+GROUPS = {"data": Data, "method": Method, "optimisation": Optimisation, "monitor": Monitor}
+
+
+def changed(base=DEFAULT, **fields):
+    """`base` with fields of any group replaced, unchecked."""
+    for name, value in fields.items():
+        group = next((g for g, kind in GROUPS.items() if name in kind.__dataclass_fields__), None)
+        base = replace(
+            base, **({name: value} if group is None else {group: replace(getattr(base, group), **{name: value})})
+        )
+    return base
+
+
+def complaint(**fields):
+    with pytest.raises(ValueError) as error:
+        check(changed(**fields))
+    return str(error.value)
+
+
+def is_sentence(text, flag):
+    return flag in text and "\n" not in text and len(text) < 200
+
+
+# ---------------------------------------------------------------- values out of range or of a wrong type
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("fraction", (0.0, 1.1, -1.0)),
+        ("image_size", (7, 0)),
+        ("workers", (-1,)),
+        *((name, (-0.1, 1.1)) for name in ("flip", "jitter_probability", "grayscale", "blur")),
+        ("gaussian_dim", (1, 0)),
+        ("gaussian_decay", (-1.0,)),
+        ("gaussian_sigma2", (-0.1,)),
+        ("gaussian_samples", (1,)),
+        *((name, (0, -3)) for name in ("width", "projector_hidden", "predictor_hidden", "predictor_freq")),
+        ("projector_layers", (0, 4)),
+        ("embedding_dim", (1,)),
+        ("predictor_eps", (-0.1,)),
+        ("predictor_rho", (1.0, -0.1)),
+        ("predictor_alpha", (0.0,)),
+        ("loss_scale", (0.0, -1.0)),
+        ("ema_momentum", (1.2, -0.1)),
+        ("epochs", (-1,)),
+        ("batch_size", (1, 0)),
+        ("lr", (0.0, -0.1)),
+        ("momentum", (1.0, -0.1)),
+        ("weight_decay", (-1e-4,)),
+        ("predictor_lr", (0.0,)),
+        ("predictor_weight_decay", (-1.0,)),
+        ("warmup_epochs", (-1.0,)),
+        *((name, (0,)) for name in ("accumulation", "monitor_every", "evaluate_every")),
+        ("knn_images", (1,)),
+        ("seed", (-1, 2**63, 10**100)),
+    ],
+)
+def test_values_out_of_range(field, bad):
+    for value in bad:
+        assert is_sentence(complaint(**{field: value}), "--" + field.replace("_", "-"))
+
+
+NUMBERS = [
+    (name, field.name)
+    for name, kind in GROUPS.items()
+    for field in dataclasses.fields(kind)
+    if float in (hint := typing.get_type_hints(kind)[field.name], *typing.get_args(hint))
+]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("group", "field"), NUMBERS)
+def test_no_number_is_nan_or_infinite(group, field, value):
+    default = getattr(getattr(DEFAULT, group), field)
+    for bad in [value] if not isinstance(default, tuple) else [(*default[:-1], value), (value, *default[1:])]:
+        assert is_sentence(complaint(**{field: bad}), "--" + field.replace("_", "-"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("dataset", "mnist"),
+        ("predictor", "attention"),
+        ("loss", None),
+        ("download", 1),
+        ("data_folder", 3),
+        ("epochs", 2.0),
+        ("epochs", True),
+        ("lr", "0.1"),
+        ("lr", True),
+        ("image_size", 32.0),
+        ("seed", "0"),
+        ("crop_scale", (0.2,)),
+        ("crop_scale", 0.2),
+        ("crop_scale", [0.2, 1.0]),
+        ("jitter", (0.4, 0.4, 0.4, "0.1")),
+        ("references", ("random", "best")),
+        ("references", "random"),
+    ],
+)
+def test_values_of_a_wrong_type(field, value):
+    assert is_sentence(complaint(**{field: value}), "--" + field.replace("_", "-"))
+
+
+# ---------------------------------------------------------------- contradictions
+
+FREE_OF_PREDICTOR = ("identity", "fixed", *records.SET_PREDICTORS)
+GAUSSIAN = {"dataset": "gaussian", "backbone": "identity"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"crop_scale": (0.5, 0.2)}, "--crop-scale"),
+        ({"crop_scale": (0.0, 1.0)}, "--crop-scale"),
+        ({"crop_scale": (0.2, 1.5)}, "--crop-scale"),
+        ({"blur_sigma": (2.0, 0.1)}, "--blur-sigma"),
+        ({"jitter": (-0.1, 0.4, 0.4, 0.1)}, "--jitter"),
+        ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "--jitter"),
+        ({"dataset": "imagefolder"}, "--data-folder"),
+        ({"dataset": "gaussian"}, "--backbone"),
+        ({**GAUSSIAN, "storage": "stream"}, "--storage"),
+        ({"backbone": "identity"}, "--backbone"),
+        *(
+            ({"predictor": p, "predictor_bias": True}, "--predictor-bias")
+            for p in ("symmetric", *FREE_OF_PREDICTOR[1:])
+        ),
+        *(({"predictor": p, "predictor_freq": 5}, "--predictor-freq") for p in ("mlp", "linear", "identity", "fixed")),
+        ({"predictor": "mlp", "predictor_cutoff": 0.1}, "--predictor-cutoff"),
+        ({"predictor": "directcopy", "predictor_cutoff": -0.1}, "--predictor-cutoff"),
+        ({"predictor": "directpred", "predictor_alpha": 0.5}, "--predictor-alpha"),
+        *(({"predictor": p, "isoloss": True}, "--isoloss") for p in ("mlp", "linear", "symmetric", "identity", "bias")),
+        ({"predictor": "directset", "isoloss": True, "predictor_freq": 2}, "--predictor-freq"),
+        ({"predictor": "directset", "isoloss": True, "stop_gradient": "none"}, "--isoloss"),
+        ({"target": "ema", "stop_gradient": "none"}, "--stop-gradient"),
+        ({"target": "ema", "stop_gradient": "mirrored"}, "--stop-gradient"),
+        ({"projector_bias": True, "projector_output_bn": "affine"}, "--projector-bias"),
+        ({"projector_bias": True, "projector_output_bn": "affine_free"}, "--projector-bias"),
+        ({"accumulation": 3}, "--accumulation"),
+        ({"accumulation": 128}, "--accumulation"),
+        ({"epochs": 2, "warmup_epochs": 3.0}, "--warmup-epochs"),
+    ],
+)
+def test_contradictions(fields, flag):
+    assert is_sentence(complaint(**fields), flag)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"predictor": "directset", "isoloss": True, "loss": "squared", "target": "ema"},
+        {"predictor": "directpred", "predictor_freq": 5, "predictor_lr": 0.5, "predictor_weight_decay": 0.0},
+        {"predictor": "directpred", "predictor_cutoff": -0.1},
+        {"predictor": "mlp", "predictor_bias": True, "predictor_lr": 0.5},
+        {"projector_bias": True},
+        {"epochs": 0},
+        {**GAUSSIAN, "projector_layers": 1},
+        {**GAUSSIAN, "backbone": "linear"},
+        {"dataset": "imagefolder", "data_folder": "images", "storage": "stream"},
+        {"ema_momentum": 1, "lr": 1, "weight_decay": 0},
+    ],
+)
+def test_what_is_possible(fields):
+    assert check(changed(**fields)) == changed(**fields)
+
+
+@pytest.mark.parametrize("name", typing.get_args(typing.get_type_hints(Method)["predictor"]))
+@pytest.mark.parametrize("freq", [1, 2])
+def test_a_predictor_learns_just_if_it_has_parameters_to_train(name, freq):
+    method = changed(predictor=name, predictor_freq=freq).method
+    with contextlib.suppress(ValueError):
+        check(changed(predictor=name, predictor_freq=freq))
+        assert records.predictor_learns(method) == any(w.requires_grad for w in predictor(method).parameters())
+
+
+# ---------------------------------------------------------------- flags that would do nothing
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag", "needs"),
+    [
+        ({"predictor": "directpred", "predictor_hidden": 512}, "--predictor-hidden 512", "mlp"),
+        ({"predictor_hidden": 64}, "--predictor-hidden 64", "mlp"),
+        ({"predictor": "mlp", "predictor_eps": 0.3}, "--predictor-eps 0.3", "directpred"),
+        ({"predictor": "optimal", "predictor_eps": 0.0}, "--predictor-eps 0.0", "directpred"),
+        ({"predictor": "mlp", "predictor_rho": 0.5}, "--predictor-rho 0.5", "optimal"),
+        ({"predictor_normalisation": "none"}, "--predictor-normalisation none", "directset"),
+        ({"predictor": "identity", "predictor_bias": True}, "--predictor-bias", "linear"),
+        ({"ema_momentum": 0.99}, "--ema-momentum 0.99", "--target ema"),
+        ({"projector_layers": 1, "projector_hidden": 64}, "--projector-hidden 64", "--projector-layers"),
+        ({"backbone": "linear", "width": 64}, "--width 64", "residual"),
+        ({"gaussian_sigma2": 0.2}, "--gaussian-sigma2 0.2", "gaussian"),
+        *(({"predictor": p, "predictor_lr": 0.1}, "--predictor-lr", "learns") for p in FREE_OF_PREDICTOR),
+        *(({"predictor": p, "predictor_weight_decay": 0.0}, "--predictor-weight", "learns") for p in FREE_OF_PREDICTOR),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(fields, flag, needs):
+    config = check(changed(**fields))  # the record itself is possible
+    with pytest.raises(ValueError) as error:
+        refuse_idle(config, DEFAULT)
+    assert is_sentence(str(error.value), flag) and needs in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "fields"),
+    [
+        (DEFAULT, {"predictor": "identity"}),
+        (PRESETS["simsiam-cifar10"], {"predictor": "identity"}),
+        (PRESETS["simsiam-cifar10"], {"predictor": "directpred", "predictor_bias": False}),
+        (PRESETS["simsiam-cifar10"], {"backbone": "linear", "zero_init_residual": False}),
+        (PRESETS["byol-stl10-tian"], {"target": "shared"}),
+        (PRESETS["linear-gaussian"], {"gaussian_sigma2": 0.3, "predictor": "directset", "predictor_eps": 0.0}),
+        *((config, {}) for config in PRESETS.values()),
+    ],
+)
+def test_a_recipe_goes_with_other_switches(base, fields):
+    config = changed(base, **fields)
+    assert refuse_idle(check(config), base) == config
+
+
+# ---------------------------------------------------------------- records as text
+
+
+def values(hint):
+    """Anything of a field's type, valid or not."""
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        return st.lists(values(kinds[0])).map(tuple) if kinds[-1] is ... else st.tuples(*map(values, kinds))
+    if typing.get_args(hint):
+        return st.one_of(*map(values, typing.get_args(hint)))
+    numbers = st.floats(0, 1) | st.integers(0, 3) | st.floats(allow_nan=False, allow_infinity=False)
+    known = {float: numbers, int: st.integers(0, 2**63 - 1), bool: st.booleans(), str: st.text(), type(None): st.none()}
+    return known[hint]
+
+
+@st.composite
+def configs(draw):
+    """Possible records: a preset, and those of a few drawn fields that leave it possible."""
+    config = draw(st.sampled_from(list(PRESETS.values())))
+    fields = [(g, f.name) for g, kind in GROUPS.items() for f in dataclasses.fields(kind)]
+    for group, name in draw(st.lists(st.sampled_from(fields), max_size=12)):
+        with contextlib.suppress(ValueError):
+            config = check(changed(config, **{name: draw(values(typing.get_type_hints(GROUPS[group])[name]))}))
+    return replace(config, seed=draw(st.integers(0, 2**63 - 1)))
+
+
+@given(configs())
+def test_a_record_survives_as_text(config):
+    text = to_json(config)
+    assert from_json(text) == config and to_json(from_json(text)) == text
+    assert json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")) == text
+
+
+@given(configs(), configs())
+def test_texts_are_equal_just_where_records_are(one, other):
+    assert (to_json(one) == to_json(other)) == (one == other)
+    assert to_json(one) == to_json(from_json(json.dumps(json.loads(to_json(one)), indent=2)))
+
+
+def test_equal_numbers_are_written_alike():
+    whole = changed(lr=1, weight_decay=0, crop_scale=(1, 1), warmup_epochs=-0.0, gaussian_sigma2=-0.0)
+    same = changed(lr=1.0, weight_decay=0.0, crop_scale=(1.0, 1.0), gaussian_sigma2=0.0)
+    assert whole == same and to_json(whole) == to_json(same)
+    assert json.loads(to_json(DEFAULT)) == json.loads(json.dumps(dataclasses.asdict(DEFAULT)))
+    assert from_json("{}") == Config()  # what is missing is the default
+    assert from_json('{"method":{"loss":"squared"},"seed":3}') == changed(Config(), loss="squared", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "JSON object"),
+        ("{", "JSON"),
+        ('{"model":{}}', "'model'"),
+        ('{"method":{"momentum_ema":0.9}}', "'momentum_ema'"),
+        ('{"method":0.9}', "method is 0.9"),
+        ('{"method":[]}', "method is"),
+        ('{"optimisation":{"lr":NaN}}', "--lr"),
+        ('{"optimisation":{"lr":"fast"}}', "--lr"),
+        ('{"optimisation":{"epochs":1.5}}', "--epochs"),
+        ('{"data":{"jitter":[0.4,0.4]}}', "--jitter"),
+        ('{"data":{"jitter":{"hue":0.1}}}', "--jitter"),
+        ('{"method":{"ema_momentum":1.2}}', "--ema-momentum"),
+        ('{"seed":null}', "--seed"),
+    ],
+)
+def test_texts_that_are_no_record(text, words):
+    with pytest.raises(ValueError) as error:
+        from_json(text)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_overrides_of_unknown_fields_are_refused():
+    assert override(Data(), {"crop_scale": [0.1, 0.9]}) == Data(crop_scale=(0.1, 0.9))
+    with pytest.raises(ValueError, match="no field 'crop' in Data"):
+        override(Data(), {"crop": 0.1})
+    with pytest.raises(ValueError, match=r"no preset 'simsiam'; there are default, simsiam-cifar10"):
+        preset("simsiam")
+
+
+# ---------------------------------------------------------------- presets against the papers
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_possible_records(name):
+    config = check(preset(name))
+    assert config is PRESETS[name] and from_json(to_json(config)) == config and changed(**changes(config)) == config
+
+
+SIMSIAM = {
+    **{"crop_scale": (0.2, 1.0), "flip": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8},
+    **{"grayscale": 0.2, "width": 64, "zero_init_residual": True, "embedding_dim": 2048, "predictor": "mlp"},
+    **{"projector_output_bn": "affine_free", "predictor_hidden": 512, "predictor_bias": True, "loss": "cosine"},
+    **{"stop_gradient": "target", "target": "shared", "symmetric_loss": True, "loss_scale": 1.0, "momentum": 0.9},
+    **{"lr_scaling": "linear", "schedule": "cosine", "warmup_epochs": 0.0},
+}
+TIAN = {
+    **{"backbone": "resnet18", "width": 64, "projector_layers": 2, "projector_hidden": 512, "embedding_dim": 128},
+    **{"projector_bias": True, "projector_output_bn": "none", "predictor_bias": False, "target": "ema"},
+    **{"ema_momentum": 0.996, "loss": "cosine", "loss_scale": 4.0, "lr": 0.03, "lr_scaling": "none", "momentum": 0.9},
+    **{"weight_decay": 4e-4, "schedule": "constant", "batch_size": 128, "epochs": 100, "crop_scale": (0.08, 1.0)},
+    **{"predictor_lr": None, "predictor_weight_decay": None, "jitter_probability": 0.8, "grayscale": 0.2},
+}
+STL10 = {"dataset": "stl10", "stem": "imagenet", "jitter": (0.8, 0.8, 0.8, 0.2), "blur": 1.0}
+CIFAR10 = {"dataset": "cifar10", "stem": "cifar", "jitter": (0.4, 0.4, 0.4, 0.1), "blur": 0.0}
+DIRECTPRED = {"predictor": "directpred", "predictor_eps": 0.1, "predictor_rho": 0.3, "predictor_freq": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        (
+            "simsiam-cifar10",
+            SIMSIAM
+            | {"dataset": "cifar10", "backbone": "resnet18", "stem": "cifar", "projector_layers": 2, "blur": 0.0}
+            | {"projector_hidden": 2048, "lr": 0.03, "batch_size": 512, "epochs": 800, "weight_decay": 5e-4},
+        ),
+        (
+            "simsiam-imagenet",
+            SIMSIAM
+            | {"backbone": "resnet50", "stem": "imagenet", "projector_layers": 3, "projector_hidden": 2048, "blur": 0.5}
+            | {"blur_sigma": (0.1, 2.0), "lr": 0.05, "batch_size": 512, "epochs": 100, "weight_decay": 1e-4}
+            | {"predictor_schedule": "constant", "image_size": 224},
+        ),
+        (
+            "li2022-imagenet",
+            SIMSIAM
+            | {"backbone": "resnet18", "stem": "imagenet", "projector_layers": 3, "projector_hidden": 512, "blur": 0.5}
+            | {"lr": 0.05, "batch_size": 256, "epochs": 100, "weight_decay": 1e-4, "predictor_schedule": "constant"},
+        ),
+        ("byol-stl10-tian", TIAN | STL10 | {"predictor": "linear"}),
+        ("byol-cifar10-tian", TIAN | CIFAR10 | {"predictor": "linear"}),
+        ("directpred-stl10", TIAN | STL10 | DIRECTPRED),
+        ("directpred-cifar10", TIAN | CIFAR10 | DIRECTPRED),
+        ("directcopy-stl10", TIAN | STL10 | {"predictor": "directcopy", "predictor_eps": 0.3, "predictor_rho": 0.5}),
+        ("linear-theory", {"predictor": "linear", "loss": "squared", "projector_output_bn": "none"}),
+        ("linear-gaussian", {**GAUSSIAN, "projector_layers": 1, "loss": "squared", "momentum": 0.0}),
+    ],
+)
+def test_presets_are_the_papers_recipes(name, recipe):
+    config = preset(name)
+    groups = [getattr(config, group) for group in GROUPS]
+    assert {k: next(getattr(g, k) for g in groups if hasattr(g, k)) for k in recipe} == recipe

@@ -1,0 +1,145 @@
+"""The ledger: ids, twins of claims that err, and that every claim can be asked at every scale."""
+
+import dataclasses
+import datetime
+import hashlib
+
+import pytest
+from stopgrad.experiments.claims import ledger
+from stopgrad.experiments.claims.claim import Claim, Rule
+from stopgrad.experiments.claims.ledger import LEDGER, Remembered, checked, claims_of
+from stopgrad.experiments.store import evidence
+from stopgrad.experiments.store.store import Store
+from stopgrad.experiments.suites.suites import SCALES, suite
+
+
+def claim(id="tian2021-a", **fields):
+    values = {"paper": "tian2021", "place": "Eq. 1", "statement": "So it is.", "rule": Rule("a number", 0.0)}
+    return Claim(id=id, theory=lambda: "As it must.", **{"value": lambda: 1.0, **values, **fields})
+
+
+def test_an_id_names_one_claim():
+    assert len(checked([claim("a"), claim("b")])) == 2
+    with pytest.raises(ValueError, match="2 claims are called a"):
+        checked([claim("a"), claim("b"), claim("a")])
+    with pytest.raises(ValueError, match="of li2022 and tian2021"):
+        checked([claim("a"), claim("b", paper="li2022")])
+
+
+def test_a_correction_and_what_was_stated_stand_side_by_side():
+    checked([claim("a", as_stated="It is not."), claim("a-as-stated")])
+    with pytest.raises(ValueError, match="must be a claim a-as-stated"):
+        checked([claim("a", as_stated="It is not.")])
+    with pytest.raises(ValueError, match="a-as-stated needs a claim a that says"):
+        checked([claim("a"), claim("a-as-stated")])
+
+
+def test_an_unknown_paper_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"no claims of nobody2020; there are of tian2021"):
+        claims_of("nobody2020")
+
+
+def test_there_are_at_least_twenty_claims_of_tian2021_and_a_place_for_each():
+    claims = claims_of("tian2021")
+    assert len(claims) >= 20
+    assert len({c.id for c in claims}) == len(claims)
+    for c in claims:
+        assert c.id.startswith("tian2021-") and c.paper == "tian2021"
+        assert c.place and c.statement.endswith(".") and c.rule.statistic
+        assert set(c.scales) <= set(SCALES)
+        assert c.arms or c.setting
+
+
+RULES = {("tian2021", "2026-11-22"): "d6e157d72e0fb8c9"}
+
+
+def test_every_rule_has_its_day_and_one_that_changes_takes_another():
+    """A digest of what decides, a paper and a day: whoever changes or adds a rule gives its day, and mends this."""
+    rules: dict = {}
+    for paper, claims in LEDGER.items():
+        for c in claims:
+            assert datetime.date.fromisoformat(c.rule.since), c.id
+            rules.setdefault((paper, c.rule.since), []).append((c.id, c.arms, c.rule.above, c.needs))
+    assert {key: hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16] for key, found in rules.items()} == RULES
+
+
+@pytest.mark.parametrize("paper", LEDGER)
+def test_every_arm_that_a_claim_reads_is_in_the_suite_at_one_of_its_scales(paper):
+    arms = {scale: set(suite(paper, scale).arms) for scale in SCALES}
+    nowhere = {c.id: c.arms for c in LEDGER[paper] if not any(set(c.arms) <= arms[scale] for scale in c.scales)}
+    assert not nowhere
+
+
+def test_rows_without_a_run(tmp_path, monkeypatch):
+    """Every network claim gives a row from an empty store, at every scale, and none passes; theory needs no store."""
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    networks = tuple(c for c in LEDGER["tian2021"] if c.arms)
+    monkeypatch.setitem(LEDGER, "tian2021", (*networks, claim("tian2021-z")))
+    for scale in SCALES:
+        rows = ledger.rows("tian2021", scale, Store(tmp_path / "runs"))
+        assert [row["id"] for row in rows] == [*(c.id for c in networks), "tian2021-z"]
+        assert {row["verdict"] for row in rows[:-1]} <= {"not measured"}
+        assert rows[-1]["verdict"] == "holds"
+        assert all(row["theory"] and row["scale"] == scale for row in rows[:-1])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_read_once():
+    asked = []
+
+    @dataclasses.dataclass
+    class Counting:
+        def find(self, config):
+            asked.append(config)
+            return f"record of {config}"
+
+    remembered = Remembered(Counting())
+    assert [remembered.find(c) for c in "aba"] == ["record of a", "record of b", "record of a"]
+    assert asked == ["a", "b"]
+
+
+# ---------------------------------------------------------------- rows of theory are kept
+
+
+def counted(monkeypatch):
+    """A ledger of one claim that theory alone decides, and the list of times it was computed."""
+    times = []
+
+    def value():
+        times.append(1)
+        return 2.0
+
+    one = Claim(
+        id="p-one",
+        paper="p",
+        place="here",
+        statement="two is above one",
+        theory=lambda: "two",
+        rule=Rule("a number", above=1.0),
+        value=value,
+    )
+    monkeypatch.setitem(ledger.LEDGER, "p", (one,))
+    return times
+
+
+def test_rows_of_theory_are_computed_once_and_again_by_other_code(tmp_path, monkeypatch):
+    times, store = counted(monkeypatch), Store(tmp_path)
+    first = ledger.theory_rows("p", store)
+    assert first["p-one"]["verdict"] == "holds" and first["p-one"]["estimate"] == 2.0
+    assert ledger.theory_rows("p", store) == first and len(times) == 1
+    monkeypatch.setattr(ledger, "code", lambda name: {"module": "other"})
+    assert ledger.theory_rows("p", store) == first and len(times) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[1]", '{"origin": 3}'])
+def test_a_damaged_file_of_rows_is_computed_again(tmp_path, monkeypatch, damage):
+    times, store = counted(monkeypatch), Store(tmp_path)
+    ledger.theory_rows("p", store)
+    (tmp_path / ".theory-p.json").write_text(damage)
+    assert ledger.theory_rows("p", store)["p-one"]["verdict"] == "holds" and len(times) == 2
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
+    counted(monkeypatch)
+    assert ledger.theory_rows("p", Store(tmp_path / "none"))["p-one"]["verdict"] == "holds"
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,222 @@
+"""`python -m figures check`: what makes a picture stale, how drift is seen, and what the command says."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import stopgrad.figures.__main__ as door
+import xarray as xr
+from PIL import Image
+from stopgrad.figures.machinery import commands, data, made, style
+from stopgrad.figures.machinery.made import LEVELS, SHARE, Places
+from stopgrad.figures.machinery.registry import Picture, Recorded
+from stopgrad.linear_theory.tools import origin
+from stopgrad.linear_theory.tools.door import main
+
+
+def _line(slope=1.0) -> xr.Dataset:
+    x = np.linspace(0, 1, 11)
+    return xr.Dataset({"y": ("x", slope * x)}, {"x": x})
+
+
+@style.styled
+def _draw(dataset, colour="black"):
+    figure, axes = style.new_figure(panel=(2, 1.5))
+    axes[0, 0].plot(dataset.x, dataset.y, color=colour)
+    axes[0, 0].set(xlabel="x", ylim=(0, 4))
+    return figure
+
+
+def picture(compute=_line, draw=_draw, text="What it shows."):
+    return Picture(compute, draw, "a line", "a paper", text)
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(out=tmp_path / "out", results=tmp_path / "results", runs=tmp_path / "runs")
+
+
+def bring(one, places):
+    return made.bring("line", one, places, False, lambda _: None)
+
+
+def test_a_picture_just_made_is_current_to_the_last_pixel(places):
+    path = bring(picture(), places)
+    assert made.examine("line", picture(), places) == ("current", None, 0.0)
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["size"] == list(Image.open(path).size) and record["drawing"]["matplotlib"]
+    assert {"stopgrad.figures.machinery.style", "stopgrad.figures.machinery.data"} <= set(
+        made.drawing(made.bring)
+    ) and record["scale"] is None
+
+
+def test_check_writes_nothing(places):
+    bring(picture(), places)
+    before = {path: path.stat().st_mtime_ns for path in places.out.rglob("*")}
+    made.examine("line", picture(text="Another."), places)
+    assert before == {path: path.stat().st_mtime_ns for path in places.out.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "now, why, drifted",
+    [
+        (picture(functools.partial(_line, 2.0)), "parameters changed", False),
+        (picture(text="Another."), "its caption changed", False),
+        (picture(draw=functools.partial(_draw, colour="red")), "drawing code: function changed", True),
+    ],
+)
+def test_what_has_changed_is_named_and_made_again(places, now, why, drifted):
+    bring(picture(), places)
+    found = made.examine("line", now, places)
+    assert found.state == ("drifted" if drifted else "stale") and found.why == why
+    bring(now, places)
+    assert made.examine("line", now, places).state == "current"
+
+
+def test_never_made_lost_and_damaged(places):
+    one = picture()
+    assert made.examine("line", one, places) == ("stale", "it was never made", None)
+    path = bring(one, places)
+    path.with_suffix(".json").write_text("{")
+    assert "does not say what it was made from" in made.examine("line", one, places).why
+    bring(one, places)
+    (places.out / "data" / "line.nc").write_bytes(b"no NetCDF")
+    assert made.examine("line", one, places)[:2] == ("stale", "the data file is damaged")
+    (places.out / "data" / "line.nc").unlink()
+    assert made.examine("line", one, places)[:2] == ("stale", "there are no data yet")
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", '{"drawing": [1], "scale": null}', '{"drawing": {}, "scale": "huge"}'])
+def test_a_record_that_is_something_else_counts_as_none(places, text):
+    path = bring(picture(), places)
+    whole = path.with_suffix(".json").read_text()
+    path.with_suffix(".json").write_text(text)
+    assert made.examine("line", picture(), places) == ("stale", "it does not say what it was made from", 0.0)
+    bring(picture(), places)
+    assert path.with_suffix(".json").read_text() == whole
+
+
+def test_a_caption_that_was_edited_or_deleted_is_seen_and_written_again(places):
+    path = bring(picture(), places).with_suffix(".txt")
+    text = path.read_text()
+    path.write_text(text + "And more.\n")
+    assert made.examine("line", picture(), places)[:2] == ("stale", "its caption changed")
+    bring(picture(), places)
+    assert path.read_text() == text
+    path.unlink()
+    assert made.examine("line", picture(), places)[:2] == ("stale", "its caption is not there")
+    bring(picture(), places)
+    assert path.read_text() == text and made.examine("line", picture(), places).state == "current"
+
+
+def test_data_that_were_edited_are_computed_again_and_not_drawn(places):
+    path, file = bring(picture(), places), places.out / "data" / "line.nc"
+    before, kept = path.read_bytes(), xr.load_dataset(file, engine="h5netcdf")
+    data.write(kept.assign(y=kept.y / 2), file)
+    assert made.examine("line", picture(), places)[:2] == ("stale", "the data file is damaged")
+    bring(picture(), places)
+    assert path.read_bytes() == before and made.examine("line", picture(), places).state == "current"
+    np.testing.assert_array_equal(data.read(file).y, _line().y)
+
+
+def test_a_picture_that_is_no_picture_is_drawn_again(places):
+    path = bring(picture(), places)
+    path.write_bytes(path.read_bytes()[:200])
+    found = made.examine("line", picture(), places)
+    assert found.state == "drifted" and found.drift == 1.0 and found.why == "the file itself changed"
+    bring(picture(), places)
+    assert made.examine("line", picture(), places).state == "current"
+
+
+def test_data_of_an_experiment_that_are_missing_or_newer(places):
+    one = picture(Recorded("run/d.nc", "make it"))
+    assert made.examine("line", one, places)[:2] == ("no data", "its data are not there; make them with `make it`")
+    data.write(_line(), places.results / "run" / "d.nc")
+    bring(one, places)
+    assert made.examine("line", one, places).state == "current"
+    data.write(_line(3.0), places.results / "run" / "d.nc")
+    found = made.examine("line", one, places)
+    assert found.state == "drifted" and found.why == "it is older than its data" and found.drift > SHARE
+    (places.results / "run" / "d.nc").unlink()
+    assert made.examine("line", one, places)[:2] == ("stale", "its data are not there")
+
+
+def test_changed_code_is_named(places, monkeypatch):
+    path = bring(picture(), places)
+    record = json.loads(path.with_suffix(".json").read_text())
+    record["drawing"]["stopgrad.figures.machinery.style"] = "another"
+    path.with_suffix(".json").write_text(json.dumps(record))
+    assert "stopgrad.figures.machinery.style changed" in made.examine("line", picture(), places).why
+    monkeypatch.setattr(origin, "version", lambda name: "0")
+    assert "numpy, scipy, torch changed" in made.examine("line", picture(), places).why
+
+
+def test_the_drawing_code_counts_with_what_it_reaches(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.py").write_text("from figures import style\ndef draw_it(d):\n    return style.RED\n")
+    (tmp_path / "figures" / "style.py").write_text("RED = 1\n")
+
+    def draw_it(_):
+        return None
+
+    draw_it.__module__ = "figures.mine"
+    first = made.drawing(draw_it, tmp_path)
+    assert set(first) == {"function", "figures.mine", "stopgrad.figures.machinery.style"}
+    (tmp_path / "figures" / "mine.py").write_text(
+        "# words\nfrom figures import style\ndef draw_it(d): return style.RED\n"
+    )
+    assert {**made.drawing(functools.partial(draw_it), tmp_path), "function": first["function"]} == first
+    (tmp_path / "figures" / "style.py").write_text("RED = 2\n")
+    changed = made.drawing(draw_it, tmp_path)
+    assert [name for name in first if first[name] != changed[name]] == ["stopgrad.figures.machinery.style"]
+
+
+# ---------------------------------------------------------------------------------------------------------- drift
+
+
+def test_drift_counts_pixels_that_differ_visibly():
+    blank = np.full((50, 40, 3), 200, dtype=np.uint8)
+    other = blank.copy()
+    other[:5, :4, 1] = 200 - LEVELS - 1
+    other[10:, :, :] += LEVELS  # not seen
+    assert made.drift(Image.fromarray(blank), Image.fromarray(other)) == pytest.approx(20 / 2000)
+    assert made.drift(Image.fromarray(blank), Image.fromarray(blank[1:])) == 1.0
+
+
+def test_another_picture_in_its_place_is_seen(places):
+    path = bring(picture(), places)
+    Image.fromarray(255 - np.asarray(Image.open(path).convert("RGB"))).save(path)
+    found = made.examine("line", picture(), places)
+    assert found.state == "drifted" and found.drift > 0.9
+    record = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(record | {"picture": made._digest(path)}))
+    assert "delete it" in made.examine("line", picture(), places).why  # drawn elsewhere, from the same
+
+
+# ------------------------------------------------------------------------------------------------------- the door
+
+
+@pytest.fixture
+def check(capsys, monkeypatch, places):
+    def command(figures, *flags):
+        monkeypatch.setattr(commands, "FIGURES", figures)
+        where = ("--out", str(places.out), "--results", str(places.results), "--runs", str(places.runs))
+        status = main("figures", door.__doc__, door.COMMANDS, ["check", *where, *flags])
+        return status, capsys.readouterr().out
+
+    return command
+
+
+def test_check_command_says_what_and_leaves_a_status(check, places):
+    waiting = picture(Recorded("run/d.nc", "make it"))
+    status, out = check({"line": picture(), "other": waiting})
+    assert status == 1 and "never made" in out and "make it" in out and "1 stale, 1 no data" in out
+    bring(picture(), places)
+    status, out = check({"line": picture(), "other": waiting}, "--json")
+    found = json.loads(out)
+    assert status == 0 and found["figures"]["line"] == {"state": "current", "why": None, "drift": 0.0}
+    assert found["count"] == {"current": 1, "stale": 0, "drifted": 0, "no data": 1, "not in the suite": 0}
+    status, out = check({"line": picture(draw=functools.partial(_draw, colour="red"))})
+    assert status == 1 and "drifted" in out and "%" in out
+    assert max(map(len, out.splitlines())) <= 120

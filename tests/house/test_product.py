@@ -1,0 +1,67 @@
+"""The whole product, as its users call it: a suite is carried out, held against the claims, drawn and reported."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+from stopgrad.experiments.claims.ledger import LEDGER
+from stopgrad.figures.machinery.registry import FIGURES, Recorded
+from stopgrad.figures.machinery.runs import FromRuns
+
+ROOT = Path(__file__).parents[2]
+ARMS = ("baseline", "no-stop-gradient", "directpred", "cosine/baseline", "linear/baseline", "linear/no-stop-gradient")
+"""Some of each family, each with the scale's three seeds."""
+
+
+def test_from_runs_to_the_report(tmp_path):
+    """One test, so that workers which share the suite do not do it all again."""
+
+    def ask(command, *flags):
+        argv = [sys.executable, "-m", *command.split(), *flags, "--json"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        return json.loads(done.stdout)
+
+    smoke = ("--scale", "smoke")
+    every_run_is_finished(ask("experiments run tian2021 --launcher inprocess", *smoke, "--arms", *ARMS))
+    ledger = ask("experiments verify", *smoke)
+    every_claim_is_answered({row["id"]: row for row in ledger["claims"]})
+    made = ask("figures all", *smoke)
+    assert made.keys() == ask("figures list").keys() == FIGURES.keys()
+    every_picture_that_can_be_made_is_there(made, tmp_path / "out" / "figures")
+    report = ask("figures report", *smoke)
+    html = (tmp_path / report["report"]).read_text(encoding="utf-8")
+    shown = re.findall(r'<article class="claim [^>]*data-claim="([^"]+)"', html)
+    assert sorted(shown) == sorted(row["id"] for row in ledger["claims"])
+    assert json.loads((tmp_path / report["ledger"]).read_text(encoding="utf-8")) == ledger
+    pictures = [name for name, path in made.items() if path]
+    assert sorted(report["figures"]) == sorted(pictures) and html.count('src="data:image/png') == len(pictures)
+
+
+def every_run_is_finished(result):
+    assert result["finished"] == result["fresh"] == result["total"] == 3 * len(ARMS)
+    assert not result["failed"] and not result["diverged"]
+
+
+def every_claim_is_answered(rows):
+    """By theory, with a number; what is claimed of networks waits for runs that have learned something."""
+    assert rows.keys() == {claim.id for claims in LEDGER.values() for claim in claims}
+    for claim in LEDGER["tian2021"]:
+        row, there = rows[claim.id], not claim.arms or "smoke" in claim.scales
+        assert (row["verdict"] != "not measured") == there == (row["estimate"] is not None), row
+
+
+def every_picture_that_can_be_made_is_there(made, folder):
+    """Those of the theory, and those of runs that are there."""
+    for name, one in FIGURES.items():
+        of_runs = isinstance(one.compute, FromRuns)
+        can_be = not set(ARMS).isdisjoint(one.compute.arms) if of_runs else not isinstance(one.compute, Recorded)
+        assert (made[name] is not None) == can_be == (folder / f"{name}.png").is_file(), name
+        if can_be:
+            assert min(Image.open(folder / f"{name}.png").size) > 200
+            assert (folder / f"{name}.txt").read_text(encoding="utf-8").startswith(f"{name}: ")

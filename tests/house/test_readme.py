@@ -1,0 +1,68 @@
+"""Every Python example of the README is carried out, and is as short as it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figure_examples import made_up_runs
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def block(mark: str) -> str:
+    """The one example that contains this."""
+    [found] = [text for text in BLOCKS if mark in text]
+    return found
+
+
+def test_examples_are_short():
+    assert len(BLOCKS) == 5
+    for text in BLOCKS:
+        assert sum(bool(line.strip()) for line in text.splitlines()) < 20
+
+
+def test_a_flow_and_a_predictor_of_the_theory():
+    names: dict = {}
+    exec(block("noisy_mode_flow"), names)
+    assert names["solution"].worst_error < 1e-6 and np.all(names["solution"].state.s > 0)
+    exec(block("saturating_spectrum"), names)
+    switches = eval(block("saturating_spectrum").strip().splitlines()[-1].split("  #")[0], names)
+    assert callable(switches.predictor)
+
+
+def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
+    """In a process of its own, since a claim is added to a module before the ledger reads it."""
+    lines = [
+        "import stopgrad.experiments.tian2021.claims as claims",
+        f"exec({block('CLAIMS +=')!r}, vars(claims))",
+        "from experiments import ledger",
+        "from stopgrad.experiments.claims.claim import evaluate",
+        "from stopgrad.experiments.store.store import Store",
+        "from stopgrad.experiments.suites.suites import suite",
+        "mine = next(c for c in ledger.claims_of('tian2021') if c.id == 'tian2021-directcopy')",
+        f"row = evaluate(mine, suite('tian2021', 'cpu'), Store({str(tmp_path)!r}))",
+        "assert row['verdict'] == 'not measured' and '0 of 3' in row['reason'], row",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", [(), ("ema",)])
+def test_a_figure_is_in_the_list_and_drawn(monkeypatch, missing):
+    from stopgrad.figures.machinery import registry
+
+    monkeypatch.setattr(registry, "FIGURES", dict(registry.FIGURES))
+    for name in ("modes", "compute_modes", "draw_modes"):
+        monkeypatch.delattr(registry, name, raising=False)
+        monkeypatch.setattr(registry, name, None, raising=False)  # so that they are gone afterwards
+    exec(block('FIGURES["modes"]'), vars(registry))
+    mine = registry.FIGURES["modes"]
+    runs = made_up_runs(mine.compute.arms, missing=missing)
+    data = mine.compute.compute(runs)
+    assert data["baseline"].size == 3 and data["ema"].size == (0 if missing else 3)
+    assert len(mine.draw(data).axes[0].lines) == 2
