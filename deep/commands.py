@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check
 from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+
 from stopgrad.linear_theory.predictors.rules import SET_RULES, reading
 
 SET_PREDICTORS = tuple(SET_RULES)

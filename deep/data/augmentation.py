@@ -14,9 +14,10 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
-from torch.nn import functional
 
 RATIO = (3 / 4, 4 / 3)
 """Range of the crop's width over its height."""

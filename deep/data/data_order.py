@@ -7,6 +7,7 @@ image, never when it is seen: so a resumed run, or one on more processes, walks 
 from collections.abc import Iterator
 
 import torch
+
 from stopgrad.deep.data import counter
 
 _ORDER = int.from_bytes(b"order")  # keeps these numbers apart from every other use of the seed

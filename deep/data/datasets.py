@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 import torchvision.datasets
 from sklearn.datasets import load_digits
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2.functional import resize
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
 from stopgrad.linear_theory.tools.arrays import as_int64
 from stopgrad.linear_theory.tools.files import cache_folder, is_litter
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import resize
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
 _DIGITS, _SUBSET, _POINTS = (int.from_bytes(word) for word in (b"digits", b"subset", b"points"))  # keys of their own

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link, replace_file
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import center_crop, resize
+
+from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link, replace_file
 
 _CHUNK = 64  # images a thread takes at a time
 

@@ -9,14 +9,15 @@ import signal
 from collections.abc import Iterable, Iterator
 
 import torch
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation, counter
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles, read_image
 from stopgrad.deep.training.stopping import HINTS
 from stopgrad.linear_theory.tools.files import room_for_sockets
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import functional
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
 _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
+
 from stopgrad.deep.measuring.probe import check_features
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.spectra.spectrum import LI2022, merge, moments, report, singular_values
 from stopgrad.linear_theory.tools.arrays import as_tensor
 from stopgrad.linear_theory.tools.lengths import directions
-from torch import nn
-from torch.nn import functional
 
 PIXELS = 32
 """Side to which larger images are averaged before their raw pixels are compared."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
 from stopgrad.deep.config import Config
 from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional
+
 from stopgrad.deep.data import counter
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.tools.arrays import as_int64, as_tensor
 from stopgrad.linear_theory.tools.lengths import magnitude
-from torch import nn
-from torch.nn import functional
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse strengths C that the logistic probe chooses among: Σ cross-entropy + ‖w‖²/(2C), on standardised features."""

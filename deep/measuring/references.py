@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+
 from stopgrad.deep.config import Config
 from stopgrad.deep.data import data_order, views
 from stopgrad.deep.data.datasets import Dataset

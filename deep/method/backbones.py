@@ -6,9 +6,10 @@ stride on the 3×3 convolution of a bottleneck). Li, Efros & Pathak 2022 change 
 """
 
 import torch
-from stopgrad.deep.config import Method
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from stopgrad.deep.config import Method
 
 _RESNETS = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+
 from stopgrad.deep.config import VECTOR_BACKBONES, Config
 from stopgrad.deep.data.counter import fold
 from stopgrad.deep.data.datasets import Dataset

@@ -11,12 +11,13 @@ inputs, which SimSiam depends on ('substantially different initializers may not 
 """
 
 import torch
+from torch import nn
+
 from stopgrad.deep.config import SET_PREDICTORS, Method
 from stopgrad.deep.method.set_predictors import SetPredictor
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.tools.lengths import directions
-from torch import nn
 
 
 @full_precision

@@ -6,11 +6,12 @@ often, and the optimiser that learns W_p in between.
 """
 
 import torch
+from torch import nn
+
 from stopgrad.deep.config import Method
 from stopgrad.deep.training.distributed import all_reduce_mean
 from stopgrad.linear_theory.predictors.matrices import correlation, full_precision, update_correlation
 from stopgrad.linear_theory.predictors.rules import SET_RULES
-from torch import nn
 
 # ---------------------------------------------------------------- what is measured
 

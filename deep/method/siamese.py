@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from torch import nn
+
 from stopgrad.deep.config import Method
 from stopgrad.deep.method.backbones import backbone
 from stopgrad.deep.method.heads import predictor, projector
 from stopgrad.linear_theory.tools.lengths import directions
-from torch import nn
 
 
 class Outputs(NamedTuple):

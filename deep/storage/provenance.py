@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from stopgrad.linear_theory.tools import origin
 
 if TYPE_CHECKING:
     import torch
+
     from stopgrad.deep.training.distributed import World
 
 # Modules that `deep.training.runs` reaches and that change no number: what is shown and said of a run.

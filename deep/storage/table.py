@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 ROWS = "metrics.jsonl"

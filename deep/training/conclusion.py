@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+
 from stopgrad.deep.config import VECTOR_BACKBONES, Config, to_json
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.counter import fold

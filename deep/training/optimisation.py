@@ -7,6 +7,7 @@ from stopgrad.deep.config import Optimisation
 
 if TYPE_CHECKING:
     import torch
+
     from stopgrad.deep.method.siamese import Siamese
 
 

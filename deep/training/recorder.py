@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.measuring.diagnosis import warnings
 from stopgrad.deep.measuring.evaluation import for_table

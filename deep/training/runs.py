@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
 from stopgrad.deep.config import Config, check, from_json, to_json
 from stopgrad.deep.data import data_order, datasets, views
 from stopgrad.deep.measuring.evaluation import pixel_knn

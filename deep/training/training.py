@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Protocol
 
 import torch
+
 from stopgrad.deep.config import Optimisation
 from stopgrad.deep.method.siamese import Outputs, Siamese
 from stopgrad.deep.training.distributed import average_gradients

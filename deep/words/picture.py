@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 

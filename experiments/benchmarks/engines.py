@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode
 from stopgrad.linear_theory.simulation.trajectory import trajectory

@@ -21,6 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
 from stopgrad.deep.storage.provenance import cpu_name
 from stopgrad.experiments.benchmarks import engines as peers
 from stopgrad.experiments.benchmarks.rounds import QUIET, Rounds, interleaved

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.method.build import build, half_precision
@@ -25,8 +28,6 @@ from stopgrad.deep.training.runs import training_views
 from stopgrad.deep.training.training import Clock, Plan, Run, train
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.06, 0.9, 5e-4
 """As in lightly's cifar10 benchmark."""

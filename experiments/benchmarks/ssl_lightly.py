@@ -10,6 +10,8 @@ from itertools import islice
 from multiprocessing import active_children
 
 import torch
+from torch import nn
+
 from stopgrad.deep.method.build import half_precision
 from stopgrad.experiments.benchmarks.ssl_engines import (
     LEARNING_RATE,
@@ -22,7 +24,6 @@ from stopgrad.experiments.benchmarks.ssl_engines import (
     seconds_a_batch,
 )
 from stopgrad.linear_theory.simulation.allocator import keep_memory
-from torch import nn
 
 LOADER_WORKERS = 2
 """Processes that make the views, one for each core of a small machine."""

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 from rich.progress import track
+
 from stopgrad.experiments.benchmarks import ssl_engines, ssl_lightly
 from stopgrad.experiments.benchmarks import training_tables as tables
 from stopgrad.experiments.benchmarks.ode import machine

@@ -5,6 +5,7 @@ import io
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
 from stopgrad.experiments.benchmarks.rounds import QUIET
 from stopgrad.experiments.benchmarks.ssl_engines import MONITOR_EVERY
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
 from stopgrad.deep.config import Config, predictor_learns
 from stopgrad.deep.words.expectation import Noise, recipe_of, units
 from stopgrad.experiments.suites.suites import SCALES

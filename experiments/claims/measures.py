@@ -7,6 +7,7 @@ name says otherwise. A run that diverged, or that lacks what is asked for, gives
 import math
 
 import numpy as np
+
 from stopgrad.deep.measuring.diagnosis import NORM_COLLAPSED
 from stopgrad.experiments.store.store import Record
 

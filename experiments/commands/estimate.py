@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
+
 from stopgrad.deep.config import Config
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.suites.suites import suite as named

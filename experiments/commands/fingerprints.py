@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.store.store import Store
@@ -86,6 +87,7 @@ class Fingerprints(Command):
 def machine() -> dict[str, str]:
     """What bits depend on beside the project's code: hardware, instruction set, compiler and versions."""
     import torch
+
     from stopgrad.deep.storage.provenance import NUMERICS, cpu_name, instructions
     from stopgrad.linear_theory.simulation.kernel import compiler
 
@@ -95,8 +97,9 @@ def machine() -> dict[str, str]:
 
 def computed() -> dict[str, dict[str, str]]:
     """{case: {what comes out: its bits, as a digest or in hexadecimal}}, computed here and now by one thread."""
-    from stopgrad.deep.training.runs import joined
     from threadpoolctl import threadpool_limits
+
+    from stopgrad.deep.training.runs import joined
 
     with tempfile.TemporaryDirectory() as name, joined("cpu") as world, threadpool_limits(1):
         folder, images = Path(name), Path(name, "images")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+
 from stopgrad.deep.config import Config, Monitor, check
 from stopgrad.deep.presets import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.run_folder import default_folder

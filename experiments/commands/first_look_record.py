@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import data_order, datasets
 from stopgrad.deep.data.image_files import image_paths

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+
 from stopgrad.deep.config import Config
 from stopgrad.deep.presets import changes
 from stopgrad.deep.storage.table import read

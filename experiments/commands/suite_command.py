@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+
 from stopgrad.deep.commands import read_seeds
 from stopgrad.experiments.launch.launcher import choose, launch
 from stopgrad.experiments.launch.one_run import Outcome, to_fetch

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import Row
 from stopgrad.experiments.claims.multiplicity import in_words

@@ -5,6 +5,7 @@ from collections import Counter
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
 from stopgrad.experiments.launch.one_run import Outcome
 
 EVERY = 15.0

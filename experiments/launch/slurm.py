@@ -113,6 +113,7 @@ class Chunk:
     def __call__(self) -> list[Outcome]:
         """The runs' outcomes, up to the one that was told to stop."""
         import torch
+
         from stopgrad.deep.training.runs import joined
 
         torch.set_num_threads(self.threads)

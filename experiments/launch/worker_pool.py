@@ -189,8 +189,9 @@ def _work(tasks: connection.Connection, device: str) -> None:
     os.dup2(2, 1)  # standard output is for the launcher's answer
     threading.Thread(target=_follow_parent, daemon=True).start()
     import torch
-    from stopgrad.deep.training.runs import joined
     from threadpoolctl import threadpool_limits
+
+    from stopgrad.deep.training.runs import joined
 
     torch.set_num_threads(1)
     threadpool_limits(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+
 from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Setting
 from stopgrad.experiments.store.run_store import RunStore
 from stopgrad.linear_theory.tools.door import Command, dumps

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
 from stopgrad.experiments.linear_digits.setting import LEADING, RECORDS, RESOLVED, SIDE, Setting
 from stopgrad.experiments.linear_digits.views import DigitViews
 from stopgrad.experiments.store.run_store import Arrays

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from stopgrad.experiments.linear_digits.setting import SIDE
 from stopgrad.experiments.linear_digits.views import DigitViews
 from stopgrad.linear_theory.flows.matrices import Correlations

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 import xarray as xr
+
 from stopgrad.experiments.linear_digits.comparison import agreement, measure, measured, predict, start
 from stopgrad.experiments.linear_digits.images import image_variables, recovered
 from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Setting

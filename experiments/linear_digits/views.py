@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.datasets import load_digits
+from torch.nn.functional import pad
+
 from stopgrad.experiments.linear_digits.setting import SIDE
 from stopgrad.linear_theory.flows.matrices import Correlations, symmetric_part
-from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from stopgrad.deep.config import Config, Data, from_json, to_json
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.store.store import Record, Store, number

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.origin import code, difference
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from stopgrad.deep.config import Config, from_json, to_json
 from stopgrad.deep.storage import checkpoint, run_folder, table
 from stopgrad.deep.storage.provenance import code, fingerprint

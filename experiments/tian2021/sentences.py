@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+
 from stopgrad.deep.words.expectation import Noise, units
 from stopgrad.experiments.suites.grid import change
 from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED, faster_predictor

@@ -8,6 +8,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from stopgrad.experiments.tian2021.theory_modes import digits
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, rest_points
 from stopgrad.linear_theory.flows import nonisotropic

@@ -7,6 +7,7 @@ nothing is looked up. Batches are small enough to run uncompiled: all together t
 import functools
 
 import numpy as np
+
 from stopgrad.linear_theory.exact import basin, fixed_points
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

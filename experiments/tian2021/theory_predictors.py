@@ -6,6 +6,7 @@ Each function computes one number over a stated grid by simulation; the closed f
 import functools
 
 import numpy as np
+
 from stopgrad.experiments.tian2021.theory_matrices import problem
 from stopgrad.experiments.tian2021.theory_modes import digits
 from stopgrad.linear_theory.exact import closed_loop

@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from PIL import Image
+
 from stopgrad.experiments.suites.suites import SCALES
 from stopgrad.figures.machinery import data, runs, style
 from stopgrad.figures.machinery.places import Places

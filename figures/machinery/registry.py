@@ -38,16 +38,19 @@ class Picture:
 
 
 def function(name: str) -> Callable:
-    """The function MODULE.NAME of this wing, whose module is imported when it is first called.
+    """The function ROOM.MODULE.NAME of this wing, whose module is imported when it is first called.
 
     What draws and computes takes seconds to import, and a list of figures needs none of it.
     """
-    module, name = name.split(".")
+    module, _, name = name.rpartition(".")
 
     def called(*args, **named):
-        return getattr(import_module(f"figures.{module}"), name)(*args, **named)
+        return getattr(import_module(f"stopgrad.figures.{module}"), name)(*args, **named)
 
-    called.__module__, called.__qualname__ = f"figures.{module}", name  # what the origin of its outcome goes by
+    called.__module__, called.__qualname__ = (
+        f"stopgrad.figures.{module}",
+        name,
+    )  # what the origin of its outcome goes by
     return called
 
 
@@ -71,8 +74,8 @@ suite': no run is planned for that cell at this scale; 'not measured': none has 
 
 FIGURES = {
     "overview": Picture(
-        FromRuns("tian2021", tuple(arms.OVERVIEW), function("overview.compute_overview")),
-        function("overview.draw_overview"),
+        FromRuns("tian2021", tuple(arms.OVERVIEW), function("shared.overview.compute_overview")),
+        function("shared.overview.draw_overview"),
         "What keeps a Siamese network without negatives from collapsing",
         f"{NETWORKS}, Lemma 1, Theorems 2 and 3, Observation 5",
         """Left: one mode of the linear theory under Lemma 1 (X = 1, X' = 0.1, W_p = W = 0.5 at the start; without
@@ -83,8 +86,8 @@ FIGURES = {
         mean direction, for the network with stop-gradient and predictor; mean and range of the seeds.""",
     ),
     "tian-fig2": Picture(
-        FromRuns("tian2021", tuple(arms.FIG2), function("tian2021_runs.compute_fig2")),
-        function("tian2021_runs.draw_fig2"),
+        FromRuns("tian2021", tuple(arms.FIG2), function("tian2021.runs.compute_fig2")),
+        function("tian2021.runs.draw_fig2"),
         "Do the eigenspaces of F and the predictor align in a real network?",
         f"{NETWORKS}, Figure 2",
         """Networks with an EMA target and a linear predictor over training: above as the gradient leaves W_p, below
@@ -98,8 +101,8 @@ FIGURES = {
         ResNet-18, 100 epochs; these are at the scale named below.""",
     ),
     "tian-fig3": Picture(
-        function("tian2021.compute_fig3"),
-        function("tian2021.draw_fig3"),
+        function("tian2021.theory.compute_fig3"),
+        function("tian2021.theory.draw_fig3"),
         "Phase portraits of one mode",
         f"{TIAN} 3",
         """Flow of the predictor's eigenvalue p and the features' eigenvalue s (Eq. 11-12) for four weight decays.
@@ -112,8 +115,8 @@ FIGURES = {
         so near the collapsed state that it needs the inset.""",
     ),
     "tian-fig4": Picture(
-        function("tian2021.compute_fig4"),
-        function("tian2021.draw_fig4"),
+        function("tian2021.theory.compute_fig4"),
+        function("tian2021.theory.draw_fig4"),
         "Speed of p on the invariant parabola",
         f"{TIAN} 4",
         """dp/dt on the parabola s = p^2/alpha_p (Eq. 16) without weight decay, at half the critical weight decay and
@@ -121,8 +124,8 @@ FIGURES = {
         from below; any weight decay makes it stable; above the critical one nothing else is left.""",
     ),
     "tian-fig5": Picture(
-        function("tian2021.compute_fig5"),
-        function("tian2021.draw_fig5"),
+        function("tian2021.theory.compute_fig5"),
+        function("tian2021.theory.draw_fig5"),
         "Weight decay and EMA rate in time",
         f"{TIAN} 5",
         """One mode with a dynamic target ratio (Eq. 11-13), started on the parabola with tau(0) = 0. Columns: the
@@ -137,8 +140,8 @@ FIGURES = {
         paper's networks were trained with. p(0) and sigma^2 are not stated in the paper; here they are 0.1 and 0.1.""",
     ),
     "tian-fig6": Picture(
-        FromRuns("tian2021", arms.arms_fig6(), function("tian2021_runs.compute_fig6"), ends=True),
-        function("tian2021_runs.draw_fig6"),
+        FromRuns("tian2021", arms.arms_fig6(), function("tian2021.runs.compute_fig6"), ends=True),
+        function("tian2021.runs.draw_fig6"),
         "Does a faster predictor replace EMA for a symmetric one?",
         f"{NETWORKS}, Figure 6",
         """Networks with a symmetric linear predictor and no EMA target against alpha_p, the predictor's learning rate
@@ -150,8 +153,8 @@ FIGURES = {
         entropy of its normalised eigenvalues; 1 is complete collapse), and in norm, the trace of F over its start.""",
     ),
     "tian-fig7": Picture(
-        function("tian2021_networks.compute_fig7"),
-        function("tian2021_networks.draw_fig7"),
+        function("tian2021.networks.compute_fig7"),
+        function("tian2021.networks.draw_fig7"),
         "Is the target proportional to the online network (assumption A1)?",
         f"{TIAN} 7",
         """Cosine of W_a and W (Frobenius inner product) under Lemma 1 with an EMA target, W_a(0) = 0, X = I and
@@ -161,8 +164,8 @@ FIGURES = {
         initial weights of variance 1/n. Lower row: the initial weights' standard deviation, with sigma^2 = 0.1.""",
     ),
     "tian-fig8": Picture(
-        function("tian2021_networks.compute_fig8"),
-        function("tian2021_networks.draw_fig8"),
+        function("tian2021.networks.compute_fig8"),
+        function("tian2021.networks.draw_fig8"),
         "Does a free predictor become symmetric (assumption A3)?",
         f"{TIAN} 8",
         """Frobenius norms of the symmetric and the skew part of W_p under Eq. 62, not symmetrised, with
@@ -172,8 +175,8 @@ FIGURES = {
         decay.""",
     ),
     "tian-fig9": Picture(
-        function("tian2021_networks.compute_fig9"),
-        function("tian2021_networks.draw_fig9"),
+        function("tian2021.networks.compute_fig9"),
+        function("tian2021.networks.draw_fig9"),
         "Do the eigenspaces of F and W_p align (Theorem 3)?",
         f"{TIAN} 9",
         """Misalignment of F and W_p under the symmetrised flow (Eq. 7-8) at fixed tau: the norm of their commutator,
@@ -185,8 +188,8 @@ FIGURES = {
         absolute norm vanishes although the eigenspaces do not align: the scale-free one stays.""",
     ),
     "tian-fig10": Picture(
-        function("tian2021.compute_fig10"),
-        function("tian2021.draw_fig10"),
+        function("tian2021.theory.compute_fig10"),
+        function("tian2021.theory.draw_fig10"),
         "One-dimensional network: why the predictor matters",
         f"{TIAN} 10",
         """Fields of the scalar network (Eq. 104-106), no weight decay, lambda_s = 1, lambda_d = 1/2. Left: predictor
@@ -196,9 +199,12 @@ FIGURES = {
     **{
         f"tian-{name}": Picture(
             FromRuns(
-                "tian2021", arms.arms_of([table]), partial(function("tables.compute_table"), table=table), ends=True
+                "tian2021",
+                arms.arms_of([table]),
+                partial(function("shared.tables.compute_table"), table=table),
+                ends=True,
             ),
-            function("tables.draw_table"),
+            function("shared.tables.draw_table"),
             f"Table {name.removeprefix('table')}: {table['title']}",
             f"{NETWORKS}, Table {name.removeprefix('table')}",
             TABLE_TEXT,
@@ -206,15 +212,17 @@ FIGURES = {
         for name, table in TABLES.items()
     },
     "set-predictors": Picture(
-        FromRuns("tian2021", arms.arms_of([RULES]), partial(function("tables.compute_table"), table=RULES), ends=True),
-        function("tables.draw_table"),
+        FromRuns(
+            "tian2021", arms.arms_of([RULES]), partial(function("shared.tables.compute_table"), table=RULES), ends=True
+        ),
+        function("shared.tables.draw_table"),
         RULES["title"],
         f"{NETWORKS} (where it has a number), and whatever rule was added here",
         TABLE_TEXT,
     ),
     "linear-digits-modes": Picture(
         LINEAR_DIGITS,
-        function("linear_digits.draw_modes"),
+        function("theory.linear_digits.draw_modes"),
         "Lemma 1 against a linear network trained on digits",
         DIGITS,
         """The leading eigenvalues of F = W X W^T while a linear Siamese network is trained by SGD on augmented images.
@@ -227,7 +235,7 @@ FIGURES = {
     ),
     "linear-digits-alignment": Picture(
         LINEAR_DIGITS,
-        function("linear_digits.draw_alignment"),
+        function("theory.linear_digits.draw_alignment"),
         "Does the predictor align on digits?",
         DIGITS,
         """cos(u_j, W_p u_j) of the leading eigenvectors u_j of F over time, for the two networks that have a predictor.
@@ -236,7 +244,7 @@ FIGURES = {
     ),
     "linear-digits-images": Picture(
         LINEAR_DIGITS,
-        function("linear_digits.draw_images"),
+        function("theory.linear_digits.draw_images"),
         "What the leading modes see",
         DIGITS,
         """The network with stop-gradient and predictor after training, first seed. Above: how an image changes with a
@@ -246,8 +254,8 @@ FIGURES = {
         what the views share.""",
     ),
     "talk-decay-augmentation": Picture(
-        function("talks.compute_decay_augmentation"),
-        function("talks.draw_decay_augmentation"),
+        function("theory.talks.compute_decay_augmentation"),
+        function("theory.talks.draw_decay_augmentation"),
         "How much weight decay do augmentations leave room for?",
         f"{THEORY}, Eq. 11-12 and 16",
         """The fate of one mode at fixed tau, started at p0 on the invariant parabola, for every weight decay and
@@ -259,8 +267,8 @@ FIGURES = {
         border, where the start rests on the unstable fixed point, most widely at the critical weight decay.""",
     ),
     "talk-ema-decay": Picture(
-        function("talks.compute_ema_decay"),
-        function("talks.draw_ema_decay"),
+        function("theory.talks.compute_ema_decay"),
+        function("theory.talks.draw_ema_decay"),
         "A slow target lowers the weight decay that a mode survives",
         f"{THEORY}, Eq. 11-13",
         """The fate of one mode whose target starts at zero, tau(0) = 0, and follows the online network at the rate beta
@@ -272,8 +280,8 @@ FIGURES = {
         until p and the square root of s stay within 1 % of their limit.""",
     ),
     "talk-directpred-spectrum": Picture(
-        function("talks.compute_directpred_spectrum"),
-        function("talks.draw_directpred_spectrum"),
+        function("theory.talks.compute_directpred_spectrum"),
+        function("theory.talks.draw_directpred_spectrum"),
         "Which modes does DirectPred's epsilon bring to life?",
         f"{THEORY}, Eq. 12 and 18",
         """W_p is set from the features' spectrum: p = sqrt(q) + epsilon q_max with q = (1 + sigma^2) s. A leading mode

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
 from stopgrad.linear_theory.tools.drawing import SHIPPED
 from stopgrad.linear_theory.tools.files import replace_file
 

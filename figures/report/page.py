@@ -16,6 +16,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 from PIL import Image
+
 from stopgrad.experiments.claims.claim import KEYS, THEORY
 from stopgrad.experiments.claims.multiplicity import LEVEL, in_words
 from stopgrad.figures.report import chart as report_chart

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
 from stopgrad.deep.words.expectation import Noise, units
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.arms import OVERVIEW as ARMS

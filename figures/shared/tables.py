@@ -8,6 +8,7 @@ import math
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import FAMILIES, Runs, interval, statistics_at, value_of
 

@@ -7,6 +7,7 @@ there is one (then the two can disagree, and would be seen to), a finer scan of 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
 from stopgrad.figures.shared import phase

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.arms import FIG2, FIG6, FIG6_REFERENCES
 from stopgrad.figures.machinery.measures import FAMILIES, Runs, interval, statistics_at, value_of

@@ -7,6 +7,7 @@ such a dataset into a picture. All dynamics are `linear_theory`'s flows; here ar
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
 from stopgrad.linear_theory.exact.basin import critical_s0

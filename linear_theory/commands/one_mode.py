@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
+
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.branches import VERDICTS, branches
 from stopgrad.linear_theory.exact.fixed_points import fixed_points

@@ -8,6 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.exact.fixed_points import RestPoints, discriminant, rest_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, balance, scaled, scales

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 REGIMES = ("no_weight_decay", "bistable", "critical", "collapse_only")

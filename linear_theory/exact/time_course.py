@@ -9,6 +9,7 @@ fractions where the roots lie far apart, and an atanh/atan form through the crit
 from typing import NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.exact.fixed_points import discriminant
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.tools.arrays import as_float64

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
 
 

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Literal
 
 import numpy as np
+
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.tools.arrays import as_array, as_tensor, beside, is_tensor, namespace

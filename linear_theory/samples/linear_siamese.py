@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Network, Switches, symmetric_part
 from stopgrad.linear_theory.tools.arrays import as_tensor

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.flows.matrices import Correlations, symmetric_part
 from stopgrad.linear_theory.predictors.matrices import as_square
 from stopgrad.linear_theory.tools.arrays import as_tensor

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 from stopgrad.linear_theory.exact.basin import outcome_without_decay
 from stopgrad.linear_theory.exact.fixed_points import rest_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

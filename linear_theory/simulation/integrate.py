@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.simulation import runge_kutta, stiff
 from stopgrad.linear_theory.simulation.kernel import compiler, kernel
 from stopgrad.linear_theory.simulation.kernel_source import Given

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.simulation.kernel_source import Given, source
 from stopgrad.linear_theory.simulation.runge_kutta import Problem

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.simulation.runge_kutta import Problem
 
 _MOST_LINES = 512  # of a flow: a longer one would outgrow the processor's registers and the compiler's patience

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.integrate import ode
+
 from stopgrad.linear_theory.simulation.runge_kutta import Problem
 from stopgrad.linear_theory.tools.threads import for_tensors_of
 

@@ -10,6 +10,7 @@ Measures raise ValueError for entries that are not finite, shapes that do not ma
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, balance_matrix, symmetric_part
 from stopgrad.linear_theory.flows.modes import Mode

@@ -6,6 +6,7 @@ accelerators too, where nobody has looked and a small matrix costs no more.
 """
 
 import numpy as np
+
 from stopgrad.linear_theory.tools.arrays import as_array, is_tensor, namespace
 
 

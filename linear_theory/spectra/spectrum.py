@@ -13,6 +13,7 @@ from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.spectra.white_noise import white_noise_spectrum
 from stopgrad.linear_theory.tools.arrays import as_array, as_float64, is_tensor, namespace
 from stopgrad.linear_theory.tools.lengths import length, magnitude

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
 from stopgrad.linear_theory.tools.arrays import as_float64
 
 UNDECIDED = -1

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.time_course import limit
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

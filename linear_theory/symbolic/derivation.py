@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy as sp
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 eta, eta_p, alpha_p, beta, tau, a, x = sp.symbols("eta eta_p alpha_p beta tau a x", positive=True)

@@ -3,6 +3,7 @@
 
 import numpy as np
 import sympy as sp
+
 from stopgrad.linear_theory.flows.matrices import (
     Aligned,
     Correlations,

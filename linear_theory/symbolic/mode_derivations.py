@@ -2,6 +2,7 @@
 `mode_flow`."""
 
 import sympy as sp
+
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.modes import (
     EmaMode,

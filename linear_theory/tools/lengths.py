@@ -6,6 +6,7 @@ float32. Entries that are not finite make NaN.
 """
 
 import numpy as np
+
 from stopgrad.linear_theory.predictors.matrices import namespace
 from stopgrad.linear_theory.tools.arrays import as_array
 

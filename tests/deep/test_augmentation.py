@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation as aug
 from stopgrad.deep.data import counter
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tv
 
 SIMSIAM = Data(dataset="imagefolder", blur=0.5)
 OFF = Data(flip=0, jitter_probability=0, grayscale=0, blur=0, crop_scale=(1, 1))

@@ -7,12 +7,13 @@ from functools import partial
 
 import pytest
 import torch
-from stopgrad.deep.config import Method
-from stopgrad.deep.method.backbones import PointwiseConv2d, backbone, export_state_dict
 from torch.func import functional_call
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
+
+from stopgrad.deep.config import Method
+from stopgrad.deep.method.backbones import PointwiseConv2d, backbone, export_state_dict
 
 TORCHVISION = {
     "resnet18": resnet18,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+
 from stopgrad.deep.config import Config, Optimisation, to_json
 from stopgrad.deep.storage.checkpoint import first_difference, load_latest, lock, save
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from stopgrad.deep.data.counter import normal
 from stopgrad.deep.data.datasets import ImageSet, choose_fraction, stratified_order, take
 from stopgrad.deep.measuring.evaluation import evaluate_features, knn_accuracy

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
 from stopgrad.deep.data import counter
 
 MASK = 2**64 - 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.deep.data.data_order import batches, epoch_order, split, steps_per_epoch
 
 

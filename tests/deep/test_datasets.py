@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.transforms import v2
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import datasets, image_files
 from stopgrad.deep.data.datasets import ImageSet, choose_fraction, load, stratified_order
 from stopgrad.deep.data.image_files import ImageFiles, read_image, read_images
-from torchvision.transforms import v2
 
 CLASSES = ("cat", "dog")
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.deep import config as records
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check, from_json, override, to_json
 from stopgrad.deep.method.heads import predictor

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
 from stopgrad.deep.__main__ import door
 from stopgrad.deep.commands import Presets, Train, read_seeds
 from stopgrad.deep.presets import PRESETS

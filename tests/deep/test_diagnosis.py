@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stopgrad.deep.measuring.diagnosis import WORDS, diagnose, warnings
-from stopgrad.deep.measuring.monitor import measure, to_host
 from torch import nn
 from torch.nn import functional
+
+from stopgrad.deep.measuring.diagnosis import WORDS, diagnose, warnings
+from stopgrad.deep.measuring.monitor import measure, to_host
 
 START = {
     "trace_z": 10.0,

@@ -6,6 +6,8 @@ import socket
 
 import pytest
 import torch
+from torch import nn
+
 from stopgrad.deep.training.distributed import (
     SyncedBatchNorm,
     World,
@@ -16,7 +18,6 @@ from stopgrad.deep.training.distributed import (
     leave,
     synchronise,
 )
-from torch import nn
 
 SIZE = 2
 CPU = torch.device("cpu")

@@ -8,6 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
 from stopgrad.deep.data import counter
 from stopgrad.deep.measuring.evaluation import (
     Part,
@@ -19,7 +21,6 @@ from stopgrad.deep.measuring.evaluation import (
     raw_pixels,
     representations,
 )
-from torch import nn
 
 SIZES = st.integers(1, 40)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from stopgrad.deep.config import SET_PREDICTORS, Config, Data, Method, Optimisation, check
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.presets import PRESETS

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+
 from stopgrad.deep.config import SET_PREDICTORS, Config, Method, check
 from stopgrad.deep.method.heads import predictor, projector
 from stopgrad.linear_theory.flows.matrices import symmetric_part
-from torch import nn
 
 PREDICTORS = ["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_PREDICTORS]
 D = 6

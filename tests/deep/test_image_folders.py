@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torchvision
+from test_datasets import CLASSES, load_folder, make_folder, same, write_image
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data.datasets import load
 from stopgrad.deep.data.image_files import image_paths
 from stopgrad.linear_theory.tools.files import is_litter
-from test_datasets import CLASSES, load_folder, make_folder, same, write_image
 
 ODD = (os.fsdecode(b"caf\xe9"), "café")  # Latin-1, and UTF-8
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
 from stopgrad.deep.config import Config
 from stopgrad.deep.measuring import monitor
 from stopgrad.deep.measuring.monitor import BalanceResidual, balance_applies, directions, measure, to_host
 from stopgrad.linear_theory.predictors.matrices import directpred
-from torch import nn
-from torch.nn import functional
 
 
 def normal(seed, *shape, dtype=torch.float64):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.deep.config import Method, Optimisation
 from stopgrad.deep.method.siamese import Outputs, Siamese
 from stopgrad.deep.training.optimisation import Rates, base_rates, make_optimiser, rates, set_rates

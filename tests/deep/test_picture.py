@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+
 import stopgrad.deep.words.picture
 from stopgrad.deep.storage.table import Columns, Series, Table, read
 from stopgrad.deep.words.picture import ALIGNED, LEADING, THRESHOLD, draw, figure

@@ -7,6 +7,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
+
 from stopgrad.deep.data import counter
 from stopgrad.deep.measuring.probe import (
     STRENGTHS,
@@ -16,7 +18,6 @@ from stopgrad.deep.measuring.probe import (
     paper_probe,
     supervised_reference,
 )
-from torch import nn
 
 PROTOCOLS = {"logistic": {"C": 0.01}, "paper": {"epochs": 10}}
 both = pytest.mark.parametrize("protocol", PROTOCOLS)

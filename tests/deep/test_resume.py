@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from stopgrad.deep.storage import checkpoint, table
 from stopgrad.deep.training.stopping import Stop
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_runs import TINY, changed, run
+
 from stopgrad.deep.config import Config, Optimisation
 from stopgrad.deep.storage import table
 from stopgrad.deep.storage.provenance import code, fingerprint
@@ -15,7 +17,6 @@ from stopgrad.deep.storage.run_folder import default_folder, key, read_summary, 
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute, joined
 from stopgrad.deep.words.report import text
-from test_runs import TINY, changed, run
 
 
 @pytest.fixture(scope="module")

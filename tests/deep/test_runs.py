@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.storage import checkpoint, table
 from stopgrad.deep.training.distributed import World

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-import stopgrad.deep.method.set_predictors
 import torch
+from torch import nn
+
+import stopgrad.deep.method.set_predictors
 from stopgrad.deep.config import SET_PREDICTORS, Method
 from stopgrad.deep.method.heads import predictor
-from torch import nn
 
 D, B = 5, 12
 NORMALISATIONS = ["none", "spectral", "frobenius"]

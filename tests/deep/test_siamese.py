@@ -6,6 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
 from stopgrad.deep.method.heads import BiasLayer
 from stopgrad.deep.method.siamese import Siamese, cosine_loss, objective, squared_loss
@@ -14,8 +17,6 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
 from stopgrad.linear_theory.samples import linear_siamese
 from stopgrad.linear_theory.samples.views import exact_views, gaussian_views
-from torch import nn
-from torch.nn.functional import cross_entropy, normalize
 
 D = 5
 FLOW = Hyperparameters(eta=0.0, beta=0.0)

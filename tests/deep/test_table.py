@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.deep.storage.table import ROWS, Table, export_npz, fingerprint, read
 
 WIDTH = {"spectrum": 3, "alignment": 2}

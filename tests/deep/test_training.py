@@ -9,8 +9,9 @@ import sys
 import typing
 
 import pytest
-import stopgrad.deep.training.training
 import torch
+
+import stopgrad.deep.training.training
 from stopgrad.deep.config import Method, Optimisation
 from stopgrad.deep.method.siamese import Outputs, Siamese
 from stopgrad.deep.training.optimisation import make_optimiser

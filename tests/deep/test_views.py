@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
+from torchvision.transforms.v2 import functional as tv
+
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation, views
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles
 from stopgrad.deep.training.stopping import HINTS, ORDERS
-from torchvision.transforms.v2 import functional as tv
 
 N, SIZE = 40, 24
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

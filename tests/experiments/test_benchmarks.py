@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+
 from stopgrad.experiments.benchmarks import engines, ode, rounds
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
 from stopgrad.deep.words.expectation import time_of_run
 from stopgrad.experiments.claims.claim import (

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.experiments.commands import estimate
 from stopgrad.experiments.commands.estimate import AT_LEAST, OTHER_WORK, Estimate, by_kind

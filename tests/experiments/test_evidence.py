@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.commands.verify_command import Verify
 from stopgrad.experiments.launch.launcher import InProcess, launch

@@ -4,6 +4,7 @@ import json
 from typing import get_args, get_type_hints
 
 import pytest
+
 from stopgrad.deep.config import Method, check
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import Claim, Rule

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+
 import stopgrad.deep.training.recorder
 import stopgrad.deep.words.picture
-import torch
 from stopgrad.deep.config import Config, Monitor, Optimisation
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.storage import checkpoint, table
 from stopgrad.deep.training import runs

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 
 import pytest
+
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.ledger import LEDGER, Remembered, checked, claims_of

@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from matplotlib.image import AxesImage
 from sklearn.datasets import load_digits
+
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.linear_digits import comparison as digits_comparison
 from stopgrad.experiments.linear_digits import study as linear_digits

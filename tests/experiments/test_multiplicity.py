@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
+
 from stopgrad.experiments.claims.claim import decide, interval, p_value
 from stopgrad.experiments.claims.multiplicity import LEVEL, adjusted, in_words
 

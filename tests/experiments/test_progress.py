@@ -1,6 +1,7 @@
 """Progress over a suite: the time left, and that an error is not buried in it."""
 
 import pytest
+
 from stopgrad.experiments.launch import progress
 from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.launch.progress import Board, clock

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_runs import TINY, changed
+
 from stopgrad.deep.config import to_json
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.training.distributed import World
@@ -13,7 +15,6 @@ from stopgrad.deep.training.runs import Place, execute
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.store.store import Store, key
 from stopgrad.linear_theory.tools.door import main
-from test_runs import TINY, changed
 
 DIRECTPRED = changed(TINY, predictor="directpred", lr=0.1)
 DIVERGED = changed(TINY, loss="squared", loss_scale=1e39)

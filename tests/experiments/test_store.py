@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_runs import TINY, changed
+
 from stopgrad.deep.config import to_json
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.provenance import code
@@ -15,7 +17,6 @@ from stopgrad.deep.storage.run_folder import default_folder
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 from stopgrad.experiments.store.store import Store, key
-from test_runs import TINY, changed
 
 
 def carry_out(store, config):

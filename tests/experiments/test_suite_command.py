@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import tyro
+
 from stopgrad.deep.commands import commands
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.training.stopping import REQUEST

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import pytest
+
 from stopgrad.deep.config import from_json, to_json
 from stopgrad.deep.presets import BYOL_STL10_TIAN, changes
 from stopgrad.deep.words.expectation import recipe_of

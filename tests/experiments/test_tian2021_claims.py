@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.deep.words.expectation import Noise, recipe_of, units
 from stopgrad.experiments.suites.suites import suite

@@ -8,6 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 from scipy.optimize import brentq
+
 from stopgrad.experiments.claims.claim import KEYS, evaluate
 from stopgrad.experiments.claims.ledger import checked
 from stopgrad.experiments.tian2021 import theory_matrices as matrices

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.experiments.benchmarks import rounds, ssl_engines, ssl_lightly, training, workers
 from stopgrad.experiments.benchmarks.ssl_engines import Chunk, Task

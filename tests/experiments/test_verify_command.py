@@ -5,6 +5,7 @@ import math
 import types
 
 import pytest
+
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import KEYS, Claim, Rule
 from stopgrad.experiments.claims.multiplicity import adjusted, in_words

@@ -7,9 +7,10 @@ import shlex
 
 import numpy as np
 import pytest
-import stopgrad.figures.__main__ as door
 import xarray as xr
 from figure_examples import SMALL, from_made_up, phase_data, small
+
+import stopgrad.figures.__main__ as door
 from stopgrad.experiments.claims import ledger
 from stopgrad.figures.machinery import commands, data, style
 from stopgrad.figures.machinery.registry import FIGURES, Picture, Recorded

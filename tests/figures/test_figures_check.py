@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
-import stopgrad.figures.__main__ as door
 import xarray as xr
 from PIL import Image
+
+import stopgrad.figures.__main__ as door
 from stopgrad.figures.machinery import commands, data, made, style
 from stopgrad.figures.machinery.made import LEVELS, SHARE, Places
 from stopgrad.figures.machinery.registry import Picture, Recorded

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_hex, to_rgb
 from matplotlib.text import Text
+
 from stopgrad.figures.machinery import data, made, style
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.shared import phase

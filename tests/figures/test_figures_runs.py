@@ -11,6 +11,7 @@ from figure_examples import COSINE, DATA, RECORDED, from_made_up, made_up_run, m
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from scipy import stats
+
 from stopgrad.deep.config import Config
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from figure_examples import small
 from scipy.integrate import solve_ivp
+
 from stopgrad.figures.theory import talks
 from stopgrad.figures.tian2021 import networks as tian2021_networks
 from stopgrad.figures.tian2021 import theory as tian2021

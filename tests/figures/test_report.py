@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.multiplicity import adjusted, in_words
 from stopgrad.figures.report import chart as report_chart

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from figure_examples import DATA, from_made_up, made_up_runs
 from matplotlib.text import Text
+
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.figures.machinery import data
 from stopgrad.figures.machinery.arms import arms_of

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from stopgrad.linear_theory.exact.closed_loop import Amplitudes, closed_loop_flow
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network
@@ -58,110 +59,119 @@ def _closed_loop(r, eps, t):
 
 # module.function: how it is called with arrays, and the arrays.
 CASES = {
-    "alignment.eigenvector_alignment": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
-    "alignment.commutator_norm": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
-    "alignment.misalignment": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
-    "alignment.asymmetry": (lambda f, Wp: (f(Wp), f(Wp, "absolute")), (WHOLE,)),
-    "alignment.balance_residual": (
+    "spectra.alignment.eigenvector_alignment": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
+    "spectra.alignment.commutator_norm": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
+    "spectra.alignment.misalignment": (lambda f, Wp, F: f(Wp, F), (MATRIX, STACK)),
+    "spectra.alignment.asymmetry": (lambda f, Wp: (f(Wp), f(Wp, "absolute")), (WHOLE,)),
+    "spectra.alignment.balance_residual": (
         lambda f, Wp, W, t: f(small_network(Wp, W), small_network(W, Wp), t, h()),
         (WHOLE[:4], WHOLE[1:], T),
     ),
-    "alignment.alignment_rate": (lambda f, Wp, F: f(Wp, F, h()), (PSD, STACK)),
-    "alignment.hessian_without_stop_gradient": (
+    "spectra.alignment.alignment_rate": (lambda f, Wp, F: f(Wp, F, h()), (PSD, STACK)),
+    "spectra.alignment.hessian_without_stop_gradient": (
         lambda f, Wp, X, Xp: f(Wp, Correlations(X, Xp), h()),
         (MATRIX, DIAGONAL, NOISE),
     ),
-    "alignment.collapse_rate_without_stop_gradient": (
+    "spectra.alignment.collapse_rate_without_stop_gradient": (
         lambda f, Wp, X, Xp: f(Wp, Correlations(X, Xp), h()),
         (MATRIX, DIAGONAL, NOISE),
     ),
-    "lengths.magnitude": (lambda f, v: (f(v), f(v, (0, 1))), (WHOLE,)),
-    "lengths.length": (lambda f, v: (f(v), f(v, (0, 1))), (WHOLE,)),
-    "lengths.directions": (lambda f, v: f(v), (WHOLE,)),
-    "basin.outcome_without_decay": (lambda f, p, s: f(Mode(p, s), h(eta=0)), (P, S)),
-    "basin.critical_s0": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),
-    "basin.collapses": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
-    "basin_fraction.wilson_interval": (lambda f, count, n: f(count, n), (P, T + 4)),
-    "basin_fraction.basin_fraction": (
+    "tools.lengths.magnitude": (lambda f, v: (f(v), f(v, (0, 1))), (WHOLE,)),
+    "tools.lengths.length": (lambda f, v: (f(v), f(v, (0, 1))), (WHOLE,)),
+    "tools.lengths.directions": (lambda f, v: f(v), (WHOLE,)),
+    "exact.basin.outcome_without_decay": (lambda f, p, s: f(Mode(p, s), h(eta=0)), (P, S)),
+    "exact.basin.critical_s0": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),
+    "exact.basin.collapses": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
+    "sweeps.basin_fraction.wilson_interval": (lambda f, count, n: f(count, n), (P, T + 4)),
+    "sweeps.basin_fraction.basin_fraction": (
         lambda f, eta: f(lambda s, h: (s.p > h.eta).astype(int), lambda r, n: Mode(r.random(n), 1.0), 9, h(eta=eta)),
         (ETA,),
     ),
-    "boundary.trace_boundary": (lambda f, x, y: f(lambda x, y: y > x + 0.5, x, y, width=0.1), (P, T)),
-    "boundary.refine": (lambda f, x, y: f(lambda x, y: y > x, x, y, 2), (T, T)),
-    "branches.stability": (lambda f, p, s, eta: f(mode_flow, Mode(p, s), h(eta=eta)), (P, S, ETA)),
-    "branches.branches": (lambda f, values: f("eta", values, h(beta=2), "ema"), (np.array([0.0, 1, 3]),)),
-    "closed_loop.isotropic_regression": (lambda f, F: f(F, 0.5, 2.0), (STACK,)),
-    "closed_loop.directpred_limit": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),
-    "closed_loop.directpred_basin": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),
-    "closed_loop.cutoff_threshold": (lambda f, eta, cutoff: f(h(eta=eta), cutoff), (ETA, T)),
-    "closed_loop.directpred_threshold": (lambda f, eta, x: f(h(eta=eta), h(x=x)), (ETA, T)),
-    "closed_loop.directset_limit": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
-    "closed_loop.directset_threshold": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
-    "closed_loop.selective_weight_decay": (lambda f, x, y: f(h(x=x), h(x=y)), (P, S)),
-    "discrete.descend": (lambda f, p, s, lr: f(mode_flow, Mode(p, s), h(), lr=lr, steps=3, every=1), (P, S, P)),
-    "discrete.stable_lr": (lambda f, values, m: f(values, m), (-PSD, ETA[:1])),
-    "discrete.largest_stable_lr": (lambda f, eta, m: f(h(eta=eta), m), (ETA, 0 * ETA)),
-    "eigen.eigh": (lambda f, F: f(F), (STACK,)),
-    "eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
-    "fate.simulate": (lambda f, p, s: f(Mode(p, s), h(), budget=1.0), (np.ones(2), np.array([1.0, 2]))),
-    "fate.at_time": (lambda f, p, s, tau: f(EmaMode(p, s, tau), h(beta=1), 0.01), (P, S, ETA)),
+    "sweeps.boundary.trace_boundary": (lambda f, x, y: f(lambda x, y: y > x + 0.5, x, y, width=0.1), (P, T)),
+    "sweeps.boundary.refine": (lambda f, x, y: f(lambda x, y: y > x, x, y, 2), (T, T)),
+    "exact.branches.stability": (lambda f, p, s, eta: f(mode_flow, Mode(p, s), h(eta=eta)), (P, S, ETA)),
+    "exact.branches.branches": (lambda f, values: f("eta", values, h(beta=2), "ema"), (np.array([0.0, 1, 3]),)),
+    "exact.closed_loop.isotropic_regression": (lambda f, F: f(F, 0.5, 2.0), (STACK,)),
+    "exact.closed_loop.directpred_limit": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),
+    "exact.closed_loop.directpred_basin": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),
+    "exact.closed_loop.cutoff_threshold": (lambda f, eta, cutoff: f(h(eta=eta), cutoff), (ETA, T)),
+    "exact.closed_loop.directpred_threshold": (lambda f, eta, x: f(h(eta=eta), h(x=x)), (ETA, T)),
+    "exact.closed_loop.directset_limit": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
+    "exact.closed_loop.directset_threshold": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
+    "exact.closed_loop.selective_weight_decay": (lambda f, x, y: f(h(x=x), h(x=y)), (P, S)),
+    "simulation.discrete.descend": (
+        lambda f, p, s, lr: f(mode_flow, Mode(p, s), h(), lr=lr, steps=3, every=1),
+        (P, S, P),
+    ),
+    "simulation.discrete.stable_lr": (lambda f, values, m: f(values, m), (-PSD, ETA[:1])),
+    "simulation.discrete.largest_stable_lr": (lambda f, eta, m: f(h(eta=eta), m), (ETA, 0 * ETA)),
+    "spectra.eigen.eigh": (lambda f, F: f(F), (STACK,)),
+    "spectra.eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
+    "simulation.fate.simulate": (lambda f, p, s: f(Mode(p, s), h(), budget=1.0), (np.ones(2), np.array([1.0, 2]))),
+    "simulation.fate.at_time": (lambda f, p, s, tau: f(EmaMode(p, s, tau), h(beta=1), 0.01), (P, S, ETA)),
     **{
         f"{name}": (lambda f, *arrays: varied(f)[0](*arrays), varied(None)[1])
         for name in (
-            "alignment.negative_window",
-            "alignment.parabola_minimum",
-            "alignment.kappa",
-            "alignment.tau_thresholds",
-            "alignment.stop_gradient_rate_bound",
-            "fixed_points.critical_eta",
-            "fixed_points.discriminant",
-            "fixed_points.rest_points",
-            "fixed_points.fixed_points",
-            "mode_flow.scales",
-            "nonisotropic.surviving_modes",
+            "spectra.alignment.negative_window",
+            "spectra.alignment.parabola_minimum",
+            "spectra.alignment.kappa",
+            "spectra.alignment.tau_thresholds",
+            "spectra.alignment.stop_gradient_rate_bound",
+            "exact.fixed_points.critical_eta",
+            "exact.fixed_points.discriminant",
+            "exact.fixed_points.rest_points",
+            "exact.fixed_points.fixed_points",
+            "flows.modes.scales",
+            "flows.nonisotropic.surviving_modes",
         )
     },
-    "integrate.integrate": (lambda f, *arrays: (_integrate(*arrays), _closed_loop(*arrays[::3], T)), (P, S, P, T)),
-    "linear_siamese.objective": (
+    "simulation.integrate.integrate": (
+        lambda f, *arrays: (_integrate(*arrays), _closed_loop(*arrays[::3], T)),
+        (P, S, P, T),
+    ),
+    "samples.linear_siamese.objective": (
         lambda f, Wp, W, x1, x2: f(small_network(Wp, W), x1, x2, h()),
         (PSD, MATRIX, FEATURES, FEATURES[::-1]),
     ),
-    "linear_siamese.gradient": (
+    "samples.linear_siamese.gradient": (
         lambda f, Wp, W, x1, x2: f(small_network(Wp, W), x1, x2, h()),
         (PSD, MATRIX, FEATURES, FEATURES[::-1]),
     ),
-    "linear_siamese.train": (
+    "samples.linear_siamese.train": (
         lambda f, Wp, W, x1, x2: f(draw_of(x1, x2), small_network(Wp, W), h(), training=Training(1e-3, 2, 3)),
         (PSD, MATRIX, FEATURES, FEATURES[::-1]),
     ),
-    "nonisotropic.shared_modes": (lambda f, X, Xp: f(Correlations(X, Xp)), (STACK, STACK)),
-    "nonisotropic.mode_hyperparameters": (lambda f, X, Xp: f(Correlations(X, Xp), h()), (DIAGONAL, NOISE)),
-    "nonisotropic.fixed_point_without_decay": (lambda f, X, Xp: f(Correlations(X, Xp), 2), (PSD, NOISE)),
-    "nonisotropic.transformed": (lambda f, Wp, S: f(small_network(Wp, Wp), S), (PSD, PSD + np.eye(4))),
-    "nonisotropic.multiplicative_scrambling": (lambda f, X, P: f(X, P), (DIAGONAL, np.diag([1.0, 0, 1, 0]))),
-    "nonisotropic.additive_scrambling": (lambda f, X, Xp: f(X, Xp), (PSD, NOISE)),
-    "nonisotropic.settled_predictor": (lambda f, F: f(F, h()), (STACK,)),
-    "phase_diagram.phase_diagram": (
+    "flows.nonisotropic.shared_modes": (lambda f, X, Xp: f(Correlations(X, Xp)), (STACK, STACK)),
+    "flows.nonisotropic.mode_hyperparameters": (lambda f, X, Xp: f(Correlations(X, Xp), h()), (DIAGONAL, NOISE)),
+    "flows.nonisotropic.fixed_point_without_decay": (lambda f, X, Xp: f(Correlations(X, Xp), 2), (PSD, NOISE)),
+    "flows.nonisotropic.transformed": (lambda f, Wp, S: f(small_network(Wp, Wp), S), (PSD, PSD + np.eye(4))),
+    "flows.nonisotropic.multiplicative_scrambling": (lambda f, X, P: f(X, P), (DIAGONAL, np.diag([1.0, 0, 1, 0]))),
+    "flows.nonisotropic.additive_scrambling": (lambda f, X, Xp: f(X, Xp), (PSD, NOISE)),
+    "flows.nonisotropic.settled_predictor": (lambda f, F: f(F, h()), (STACK,)),
+    "sweeps.phase_diagram.phase_diagram": (
         lambda f, x, y, spectrum: f(Axis("eta", x), Axis("p0", y), Problem(h(), t_end=0.01), spectrum),
         (T, T, P[:2]),
     ),
-    "phase_diagram.check": (lambda f, x, y: f(Axis("eta", x), Axis("p0", y), Problem(h())), (-T, T)),
-    "phase_diagram.boundary": (lambda f, x, y: f(Axis("p0", x), Axis("s0", y), Problem(h())), (T, T)),
-    "predictors.spectral_size": (lambda f, s: f(s, "frobenius"), (SPECTRUM,)),
-    "predictors.directpred_spectrum": (lambda f, s, eps: f(s, eps, eps), (SPECTRUM, SPECTRUM[:, :1])),
-    "predictors.directset_spectrum": (lambda f, s, alpha: f(s, alpha, alpha, "spectral"), (SPECTRUM, T[:2, None])),
-    "predictors.inverse_spectrum": (lambda f, s, ridge: f(s, ridge), (SPECTRUM, SPECTRUM[:, :1])),
-    "predictors.spectral_function": (lambda f, F: f(F, lambda s: s**2), (STACK,)),
-    "predictors.directpred": (lambda f, F, eps: f(F, eps, eps), (STACK, T[:3, None])),
-    "predictors.directset": (lambda f, F, alpha: f(F, alpha, alpha), (STACK, T[:3, None])),
-    "predictors.directcopy": (lambda f, F, eps: f(F, eps, "spectral"), (STACK, T[:3, None])),
-    "predictors.optimal_regression": (lambda f, F, cross: f(F, cross, 0.5), (STACK, MATRIX)),
-    "predictors.correlation": (lambda f, x: (f(x), f(x, centred=True)), (FEATURES,)),
-    "predictors.update_correlation": (lambda f, F, G: (f(F, G, 0.5), f(None, G, 0.5)), (STACK, STACK)),
-    "predictors.as_correlation": (lambda f, F: f(F), (STACK,)),
-    "predictors.as_square": (lambda f, F: f(F, "F"), (STACK,)),
+    "sweeps.phase_diagram.check": (lambda f, x, y: f(Axis("eta", x), Axis("p0", y), Problem(h())), (-T, T)),
+    "sweeps.phase_diagram.boundary": (lambda f, x, y: f(Axis("p0", x), Axis("s0", y), Problem(h())), (T, T)),
+    "predictors.matrices.spectral_size": (lambda f, s: f(s, "frobenius"), (SPECTRUM,)),
+    "predictors.matrices.directpred_spectrum": (lambda f, s, eps: f(s, eps, eps), (SPECTRUM, SPECTRUM[:, :1])),
+    "predictors.matrices.directset_spectrum": (
+        lambda f, s, alpha: f(s, alpha, alpha, "spectral"),
+        (SPECTRUM, T[:2, None]),
+    ),
+    "predictors.matrices.inverse_spectrum": (lambda f, s, ridge: f(s, ridge), (SPECTRUM, SPECTRUM[:, :1])),
+    "predictors.matrices.spectral_function": (lambda f, F: f(F, lambda s: s**2), (STACK,)),
+    "predictors.matrices.directpred": (lambda f, F, eps: f(F, eps, eps), (STACK, T[:3, None])),
+    "predictors.matrices.directset": (lambda f, F, alpha: f(F, alpha, alpha), (STACK, T[:3, None])),
+    "predictors.matrices.directcopy": (lambda f, F, eps: f(F, eps, "spectral"), (STACK, T[:3, None])),
+    "predictors.matrices.optimal_regression": (lambda f, F, cross: f(F, cross, 0.5), (STACK, MATRIX)),
+    "predictors.matrices.correlation": (lambda f, x: (f(x), f(x, centred=True)), (FEATURES,)),
+    "predictors.matrices.update_correlation": (lambda f, F, G: (f(F, G, 0.5), f(None, G, 0.5)), (STACK, STACK)),
+    "predictors.matrices.as_correlation": (lambda f, F: f(F), (STACK,)),
+    "predictors.matrices.as_square": (lambda f, F: f(F, "F"), (STACK,)),
     **{
-        f"spectrum.{name}": (lambda f, sigma: f(sigma), (SPECTRUM,))
+        f"spectra.spectrum.{name}": (lambda f, sigma: f(sigma), (SPECTRUM,))
         for name in (
             "cumulative_spectrum",
             "collapse_auc",
@@ -172,58 +182,58 @@ CASES = {
             "numerical_rank",
         )
     },
-    "spectrum.alpha_req": (lambda f, sigma: f(sigma, 1, 4), (SPECTRUM,)),
-    "spectrum.moments": (lambda f, x: f(x), (FEATURES,)),
-    "spectrum.unit_rows": (lambda f, x: f(x), (FEATURES,)),
-    "spectrum.report": (lambda f, sigma: f(sigma, 9, 5), (SPECTRUM[0],)),
-    "spectrum.measure": (lambda f, x, y: (f(x), f([x, y])), (FEATURES, TEST)),
-    "time_course.limit": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),
-    "time_course.time_between": (lambda f, p, q, eta: f(p, q, h(eta=eta)), (P, S, ETA)),
-    "time_course.position": (lambda f, p, t, eta: f(p, t, h(eta=eta)), (P, T, ETA)),
-    "trajectory.trajectory": (lambda f, p, s, t: f(Mode(p, s), h(), t, most_steps=96), (P, S, T)),
-    "trajectory.check_start": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
-    "unit_map.to_theory": (
+    "spectra.spectrum.alpha_req": (lambda f, sigma: f(sigma, 1, 4), (SPECTRUM,)),
+    "spectra.spectrum.moments": (lambda f, x: f(x), (FEATURES,)),
+    "spectra.spectrum.unit_rows": (lambda f, x: f(x), (FEATURES,)),
+    "spectra.spectrum.report": (lambda f, sigma: f(sigma, 9, 5), (SPECTRUM[0],)),
+    "spectra.spectrum.measure": (lambda f, x, y: (f(x), f([x, y])), (FEATURES, TEST)),
+    "exact.time_course.limit": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),
+    "exact.time_course.time_between": (lambda f, p, q, eta: f(p, q, h(eta=eta)), (P, S, ETA)),
+    "exact.time_course.position": (lambda f, p, t, eta: f(p, t, h(eta=eta)), (P, T, ETA)),
+    "simulation.trajectory.trajectory": (lambda f, p, s, t: f(Mode(p, s), h(), t, most_steps=96), (P, S, T)),
+    "simulation.trajectory.check_start": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
+    "flows.unit_map.to_theory": (
         lambda f, lr, decay: f(TrainingRecipe(lr=lr, weight_decay=decay, predictor_lr=decay), decay, lr),
         (P, S),
     ),
-    "unit_map.to_recipe": (lambda f, eta, dt: f(h(eta=eta), dt=dt, momentum=0.5), (ETA, T)),
-    "views.gaussian_views": (
+    "flows.unit_map.to_recipe": (lambda f, eta, dt: f(h(eta=eta), dt=dt, momentum=0.5), (ETA, T)),
+    "samples.views.gaussian_views": (
         lambda f, X, Xp: f(Correlations(X, Xp))(torch.Generator().manual_seed(0), 3),
         (PSD, NOISE),
     ),
-    "views.exact_views": (lambda f, X, Xp: f(Correlations(X, Xp))(None, 0), (PSD, NOISE)),
-    "views.measure_correlations": (lambda f, x1, x2: f(draw_of(x1, x2), 24), (FEATURES, FEATURES[::-1])),
-    "views.measure_image_correlations": (lambda f, x: f(lambda generator, images: x, None, 2), (FEATURES,)),
-    "views.nearest_psd": (lambda f, F: f(F), (MATRIX + MATRIX.T,)),
-    "stopgrad.deep.measuring.evaluation.knn_accuracy": (
+    "samples.views.exact_views": (lambda f, X, Xp: f(Correlations(X, Xp))(None, 0), (PSD, NOISE)),
+    "samples.views.measure_correlations": (lambda f, x1, x2: f(draw_of(x1, x2), 24), (FEATURES, FEATURES[::-1])),
+    "samples.views.measure_image_correlations": (lambda f, x: f(lambda generator, images: x, None, 2), (FEATURES,)),
+    "samples.views.nearest_psd": (lambda f, F: f(F), (MATRIX + MATRIX.T,)),
+    "deep.measuring.evaluation.knn_accuracy": (
         lambda f, x, y: f(x, LABELS.astype(int), y, TRUTH.astype(int)),
         (FEATURES, TEST),
     ),
-    "stopgrad.deep.measuring.evaluation.evaluate_features": (lambda f, x: f(x), (FEATURES,)),
-    "stopgrad.deep.measuring.probe.linear_probe": (
+    "deep.measuring.evaluation.evaluate_features": (lambda f, x: f(x), (FEATURES,)),
+    "deep.measuring.probe.linear_probe": (
         lambda f, x, y: f(x, LABELS.astype(int), y, TRUTH.astype(int), "paper", epochs=2),
         (FEATURES, TEST),
     ),
-    "stopgrad.deep.measuring.probe.logistic_probe": (
+    "deep.measuring.probe.logistic_probe": (
         lambda f, x, y: f(x, LABELS.astype(int), y, TRUTH.astype(int), C=1.0),
         (FEATURES, TEST),
     ),
-    "stopgrad.deep.measuring.probe.paper_probe": (
+    "deep.measuring.probe.paper_probe": (
         lambda f, x, y: f(x, LABELS.astype(int), y, TRUTH.astype(int), epochs=2),
         (FEATURES, TEST),
     ),
-    "stopgrad.deep.measuring.probe.check_features": (
+    "deep.measuring.probe.check_features": (
         lambda f, x, y: f(x, LABELS.astype(int), y, TRUTH.astype(int)),
         (FEATURES, TEST),
     ),
-    "stopgrad.deep.measuring.probe.classifier_accuracy": (
+    "deep.measuring.probe.classifier_accuracy": (
         lambda f, x: f(torch.nn.Linear(4, 3), x, LABELS.astype(int)),
         (FEATURES,),
     ),
-    "stopgrad.deep.measuring.monitor.measure": (
+    "deep.measuring.monitor.measure": (
         lambda f, z, p, t, Wp: f(z, p, t, Wp, Wp),
         (WHOLE[:2], WHOLE[1:3], WHOLE[2:4], PSD),
     ),
-    "stopgrad.deep.measuring.monitor.follow_target": (lambda f, W, b, Wa, ba: f(W, b, Wa, ba), (MATRIX, P, OTHER, S)),
-    "stopgrad.deep.words.expectation.measure_noise": (lambda f, x, y: f(x, y), (FEATURES, FEATURES[::-1] + 1)),
+    "deep.measuring.monitor.follow_target": (lambda f, W, b, Wa, ba: f(W, b, Wa, ba), (MATRIX, P, OTHER, S)),
+    "deep.words.expectation.measure_noise": (lambda f, x, y: f(x, y), (FEATURES, FEATURES[::-1] + 1)),
 }

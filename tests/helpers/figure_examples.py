@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import xarray as xr
+
 from stopgrad.deep.config import Config, Method, Optimisation
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.suites.grid import Arm

@@ -17,6 +17,7 @@ import torch
 import tyro
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.linear_theory.tools.door import Command, Group, dumps, main, plain, refuse_nan, sentences
 
 ROOT = Path(__file__).parents[2]

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,19 +19,25 @@ def sources(wing):
     return sorted((ROOT / wing).rglob("*.py"))
 
 
+def package(module):
+    return module.removeprefix("stopgrad.").split(".")[0]
+
+
 def imported(tree):
-    """Top-level package of every import at any depth, `import_module("…")` included."""
+    """Wing, or else top-level package, of every import at any depth, `import_module("…")` included."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name.split(".")[0] for alias in names)
+                yield from (package(alias.name) for alias in names)
+            case ast.ImportFrom(module="stopgrad", names=names):
+                yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), level=0):
-                yield module.split(".")[0]
+                yield package(module)
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(module)), *_],
             ):
-                yield module.split(".")[0]
+                yield package(module)
 
 
 def public_definitions(body, documented=frozenset()):
@@ -46,7 +54,8 @@ def public_definitions(body, documented=frozenset()):
 @pytest.mark.parametrize(
     "line",
     [
-        "import figures",
+        "import stopgrad.figures",
+        "from stopgrad import figures",
         "import numpy, stopgrad.figures.machinery.style as style",
         "from figures import style",
         "def f():\n    from stopgrad.figures.machinery.style import save",
@@ -68,6 +77,27 @@ def test_imports_point_downwards(wing):
         for name in set(imported(ast.parse(path.read_text()))) & ABOVE[wing]
     }
     assert not upward
+
+
+def test_every_module_has_one_name():
+    """`stopgrad.deep…` and never `deep…`, under which it would be loaded once more."""
+    for wing in (*WINGS, "tests"):
+        for path in sources(wing):
+            named = re.findall(rf"^\s*(?:from|import) ({'|'.join(WINGS)})\b", path.read_text(), flags=re.MULTILINE)
+            assert not named, path
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_door_loads_no_file_under_two_names(wing):
+    program = (
+        f"import sys, runpy, collections\nsys.argv = ['-m', '--help']\n"
+        f"try:\n    runpy.run_module('{wing}', run_name='__main__', alter_sys=True)\nexcept SystemExit:\n    pass\n"
+        "files = {(getattr(m, '__file__', None), id(m)) for n, m in list(sys.modules.items()) if n != '__main__'}\n"
+        "count = collections.Counter(file for file, _ in files if file)\n"
+        "print([file for file, n in count.items() if n > 1], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "[]\n" and "usage" in done.stdout
 
 
 def test_no_wing_imports_the_tests():

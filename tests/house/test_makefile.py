@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from stopgrad.experiments.commands.suite_command import SOME_FAILED
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from stopgrad.deep.storage import provenance
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.linear_theory.tools import origin
@@ -10,19 +11,26 @@ from stopgrad.linear_theory.tools.origin import ROOT, difference, modules
 
 FILES = {
     "deep/__init__.py": "",
-    "deep/run.py": '"""A run."""\nfrom deep import net, view\nfrom linear_theory.low import f\nimport numpy\nf(net)\n',
+    "deep/run.py": '"""A run."""\nfrom stopgrad.deep import net, view\n'
+    "from stopgrad.linear_theory.low import f\nimport numpy\nf(net)\n",
     "deep/net.py": "class N:\n    'old words'\n    size: int = 8\n    '''of what'''\n    def draw_x(self): return 1\n",
-    "deep/view.py": "import stopgrad.deep.words.picture\n",
-    "deep/words/picture.py": "COLOUR = 1\n",
+    "deep/view.py": "import stopgrad.deep.picture\n",
+    "deep/picture.py": "COLOUR = 1\n",
     "deep/other.py": "x = 1\n",
-    "linear_theory/low.py": "def f(net):\n    import linear_theory.late\n    return linear_theory.late.g()\n",
-    "linear_theory/late.py": "def g():\n    return __import__('linear_theory.latest')\n",
+    "linear_theory/low.py": "def f(net):\n"
+    "    import stopgrad.linear_theory.late\n    return stopgrad.linear_theory.late.g()\n",
+    "linear_theory/late.py": "def g():\n    return __import__('stopgrad.linear_theory.latest')\n",
     "linear_theory/latest.py": "from . import sibling\nfrom .sibling import x\n",
     "linear_theory/sibling.py": "x = 1\n",
-    "figures/fig.py": "from deep.net import N\ndef compute():\n    return 1\ndef _draw_it(d):\n    return 1\n",
+    "figures/fig.py": "from stopgrad.deep.net import N\ndef compute():\n    return 1\ndef _draw_it(d):\n    return 1\n",
 }
-REACHED = ["deep", "deep.net", "deep.run", "linear_theory.late", "linear_theory.latest"]
-REACHED += ["linear_theory.low", "linear_theory.sibling"]
+REACHED = [
+    f"stopgrad.{name}"
+    for name in (
+        *("deep", "deep.net", "deep.run", "linear_theory.late", "linear_theory.latest"),
+        *("linear_theory.low", "linear_theory.sibling"),
+    )
+]
 
 
 def _path(name):
@@ -33,7 +41,7 @@ def _path(name):
 def of(tmp_path):
     """The digests of a small project after edits of it."""
 
-    def digests(name="deep.run", silent=("deep.view",), **edits):
+    def digests(name="stopgrad.deep.run", silent=("stopgrad.deep.view",), **edits):
         root = tmp_path / str(len(list(tmp_path.iterdir())))  # a file is read once in a process
         for path, text in (FILES | {_path(k): v for k, v in edits.items()}).items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -45,19 +53,19 @@ def of(tmp_path):
 
 def test_all_that_can_be_reached_counts_and_nothing_else(of):
     assert list(of()) == REACHED
-    assert list(of(silent=())) == sorted([*REACHED, "deep.view", "stopgrad.deep.words.picture"])
+    assert list(of(silent=())) == sorted([*REACHED, "stopgrad.deep.view", "stopgrad.deep.picture"])
 
 
 @pytest.mark.parametrize(
     "edit",
     [
         {"deep__other": "x = 2\n"},
-        {"deep__view": "import deep.other\n"},
+        {"deep__view": "import stopgrad.deep.other\n"},
         {"deep__picture": "COLOUR = 2\n"},
         {"deep__run": FILES["deep/run.py"].replace("A run.", "A better description.") + "\n\n# a remark\n"},
         {"deep__net": FILES["deep/net.py"].replace("old words", "new words").replace("of what", "pixels")},
         {"linear_theory__sibling": "x   =   1  # as before\n"},
-        {"figures__fig": "import deep.other\n"},
+        {"figures__fig": "import stopgrad.deep.other\n"},
     ],
     ids=lambda edit: next(iter(edit)),
 )
@@ -79,26 +87,27 @@ def test_what_changes_no_number_does_not_count(of, edit):
 )
 def test_what_computes_counts(of, edit):
     name = next(iter(edit)).replace("__", ".").removesuffix("/.init.")
-    assert difference(of(), of(**edit)) == f"{name} changed"
+    assert difference(of(), of(**edit)) == f"stopgrad.{name} changed"
 
 
 def test_functions_that_draw_do_not_count_in_the_wing_that_draws(of):
     edited = FILES["figures/fig.py"].replace("(d):\n    return 1", "(d):\n    return 2")
     assert edited != FILES["figures/fig.py"]
-    before = of("figures.fig")
-    assert list(before) == ["deep", "deep.net", "figures.fig"]
-    assert of("figures.fig", figures__fig=edited) == before
+    before = of("stopgrad.figures.fig")
+    assert list(before) == ["stopgrad.deep", "stopgrad.deep.net", "stopgrad.figures.fig"]
+    assert of("stopgrad.figures.fig", figures__fig=edited) == before
     assert (
-        of("figures.fig", figures__fig=edited.replace("compute():\n    return 1", "compute():\n    return 2")) != before
+        of("stopgrad.figures.fig", figures__fig=edited.replace("compute():\n    return 1", "compute():\n    return 2"))
+        != before
     )
 
 
 def test_a_file_edited_while_the_work_goes_on_is_not_the_code_that_does_it(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "run.py").write_text("x = 1\n")
-    before = modules("deep.run", root=tmp_path)
+    before = modules("stopgrad.deep.run", root=tmp_path)
     (tmp_path / "deep" / "run.py").write_text("x = 2\n")
-    assert modules("deep.run", root=tmp_path) == before
+    assert modules("stopgrad.deep.run", root=tmp_path) == before
 
 
 def test_the_difference_is_said_in_words():
@@ -189,4 +198,4 @@ def test_edits_that_recompute_no_run(project, path, old, new):
     ],
 )
 def test_edits_that_recompute_every_run(project, path, old, new):
-    assert difference(code(), project(path, old, new)) == f"{path[:-3].replace('/', '.')} changed"
+    assert difference(code(), project(path, old, new)) == f"stopgrad.{path[:-3].replace('/', '.')} changed"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+
 from stopgrad.experiments.claims.ledger import LEDGER
 from stopgrad.figures.machinery.registry import FIGURES, Recorded
 from stopgrad.figures.machinery.runs import FromRuns

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
 from stopgrad.figures.machinery.registry import FIGURES
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from stopgrad.linear_theory.tools.files import cache_folder, passing_folder
 
 ROOT = Path(__file__).parents[2]

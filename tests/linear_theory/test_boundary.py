@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+
 from stopgrad.linear_theory.exact.branches import BRANCHES, VERDICTS, branches, stability
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

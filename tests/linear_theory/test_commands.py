@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+
 from stopgrad.linear_theory.__main__ import COMMANDS
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import rest_points

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import sympy as sp
+
 from stopgrad.linear_theory.commands.one_mode import Derive
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow

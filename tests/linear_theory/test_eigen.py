@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
 
 

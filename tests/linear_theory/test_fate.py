@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+
 from stopgrad.linear_theory.exact.basin import critical_s0, outcome_without_decay
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points, rest_points
 from stopgrad.linear_theory.exact.time_course import limit, time_between

@@ -9,6 +9,7 @@ import sympy as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 FIELDS = tuple(f.name for f in dataclasses.fields(Hyperparameters))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import cosine_similarity, normalize
+
 from stopgrad.deep.config import Method
 from stopgrad.deep.data import counter
 from stopgrad.deep.measuring.evaluation import knn_accuracy
@@ -21,7 +23,6 @@ from stopgrad.linear_theory.samples.views import exact_views
 from stopgrad.linear_theory.spectra import spectrum
 from stopgrad.linear_theory.spectra.alignment import asymmetry, eigenvector_alignment, misalignment
 from stopgrad.linear_theory.tools.lengths import MATRIX, directions, length, magnitude
-from torch.nn.functional import cosine_similarity, normalize
 
 DOUBLE, SINGLE = st.floats(-300, 300), st.floats(-37, 37)
 """Powers of ten of all normal numbers of float64 and float32, with room for a few decades within the data."""

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.linalg import eigh
+
 from stopgrad.linear_theory.exact.branches import stability
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

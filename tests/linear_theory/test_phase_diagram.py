@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, rest_points
 from stopgrad.linear_theory.exact.time_course import limit

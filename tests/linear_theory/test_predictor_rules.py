@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from stopgrad.deep.config import SET_PREDICTORS, Method
 from stopgrad.deep.method.set_predictors import SetPredictor
 from stopgrad.deep.presets import PRESETS
@@ -44,9 +45,9 @@ def recipe():
 def extended(tmp_path_factory):
     """A copy of the packages with the recipe at the end of the one file that it names."""
     copy = tmp_path_factory.mktemp("extended")
-    for package in ("linear_theory", "deep"):
+    for package in ("stopgrad", "linear_theory", "deep"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    with (copy / "linear_theory" / "predictor_rules.py").open("a") as file:
+    with (copy / "linear_theory" / "predictors" / "rules.py").open("a") as file:
         file.write("\n\n" + recipe())
     return copy
 

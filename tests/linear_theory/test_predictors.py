@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from stopgrad.linear_theory.predictors.matrices import (
     correlation,
     directcopy,

@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from stopgrad.linear_theory.spectra.spectrum import (
     alpha_req,
     collapse_auc,

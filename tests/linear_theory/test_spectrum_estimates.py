@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from stopgrad.linear_theory.spectra.spectrum import (
     CONVENTIONS,
     GARRIDO2023,

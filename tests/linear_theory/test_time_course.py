@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from mpmath import mp, mpc, mpf
 from scipy.integrate import solve_ivp
+
 from stopgrad.linear_theory.exact.time_course import Passage, limit, position, time_between
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
