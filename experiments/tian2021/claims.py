@@ -9,6 +9,8 @@ from experiments.tian2021 import sentences
 from experiments.tian2021.ablation import LINEAR, SQUARED
 from experiments.tian2021.kinds import (
     AS_GOOD,
+    BY_LOG_ODDS,
+    COSINE,
     aligns,
     balanced,
     claim,
@@ -85,9 +87,16 @@ CLAIMS = (
         "Assumption A1, Figure 7",
         "The EMA target stays nearly proportional to the online network (correlation 0.9 at worst).",
         sentences.proportional,
-        Rule("lowest cosine of W_a and W, the projector's last layer, over the run", 0.9, "", "the paper's own number"),
+        Rule(
+            "lowest cosine of W_a and W, the projector's last layer, over the run",
+            0.9,
+            "",
+            "the paper's own number",
+            within=COSINE,
+        ),
         ["ema"],
         lambda r: r.lowest("target_correlation"),
+        BY_LOG_ODDS,
         needs=("beta_t",),
     ),
     more_modes(
