@@ -103,6 +103,8 @@ class Claim:
     """The paper's own form where it errs; a claim with this id and "-as-stated" then stands beside this one."""
     setting: str = ""
     """Without arms: the hyperparameters that the statistic runs over."""
+    headline: bool = False
+    """Whether README's table shows it."""
 
 
 class Evidence(NamedTuple):

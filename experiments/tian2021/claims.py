@@ -31,6 +31,7 @@ CLAIMS = (
         sentences.without_stop_gradient,
         "no-stop-gradient",
         "baseline",
+        headline=True,
     ),
     lost_more(
         "theorem2-stop-gradient-linear",
@@ -54,6 +55,7 @@ CLAIMS = (
         sentences.without_predictor,
         "no-predictor",
         "baseline",
+        headline=True,
     ),
     narrower(
         "theorem2-predictor-cosine",
@@ -62,9 +64,13 @@ CLAIMS = (
         "cosine/no-predictor",
         "cosine/baseline",
     ),
-    aligns("alignment-linear-network", "Theorem 3", "linear/baseline", sentences.aligned, "linear network"),
+    aligns(
+        "alignment-linear-network", "Theorem 3", "linear/baseline", sentences.aligned, "linear network", headline=True
+    ),
     aligns("alignment-resnet", "Theorem 3", "baseline", sentences.aligned, "ResNet, squared error, free predictor"),
-    aligns("alignment-resnet-ema", "Figure 2", "ema", sentences.aligned, "ResNet, squared error, EMA target"),
+    aligns(
+        "alignment-resnet-ema", "Figure 2", "ema", sentences.aligned, "ResNet, squared error, EMA target", headline=True
+    ),
     aligns(
         "alignment-resnet-symmetric",
         "Figure 2",
@@ -72,7 +78,14 @@ CLAIMS = (
         sentences.aligned,
         "ResNet, EMA, symmetrised predictor",
     ),
-    aligns("alignment-resnet-cosine", "Figure 2", "cosine/baseline", sentences.cosine_only, "ResNet, cosine loss"),
+    aligns(
+        "alignment-resnet-cosine",
+        "Figure 2",
+        "cosine/baseline",
+        sentences.cosine_only,
+        "ResNet, cosine loss",
+        headline=True,
+    ),
     falls(
         "predictor-symmetric", "A free predictor becomes symmetric while it learns.", "asymmetry", "asymmetry of W_p"
     ),
@@ -98,6 +111,7 @@ CLAIMS = (
         lambda r: r.lowest("target_correlation"),
         BY_LOG_ODDS,
         needs=("beta_t",),
+        headline=True,
     ),
     more_modes(
         "observation1-linear",
@@ -107,6 +121,7 @@ CLAIMS = (
         "linear/alpha-8",
         "linear/baseline",
         needs=("eta_t",),
+        headline=True,
     ),
     lost_more(
         "observation5-linear",
@@ -125,6 +140,7 @@ CLAIMS = (
         "decay-64",
         "baseline",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "observation8-linear",
@@ -157,6 +173,7 @@ CLAIMS = (
         "baseline",
         "symmetric",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "symmetric-collapse-no-decay",
@@ -174,6 +191,7 @@ CLAIMS = (
         "symmetric-alpha-4",
         "symmetric",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "rescue-predictor-decay",
@@ -211,6 +229,7 @@ CLAIMS = (
         "ema",
         AS_GOOD,
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "directpred-epsilon",
@@ -229,6 +248,7 @@ CLAIMS = (
         "directpred-eps-0",
         "directpred-c+0.1",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "directpred-negative-c",
@@ -258,6 +278,7 @@ CLAIMS = (
         "cosine/baseline",
         "cosine/optimal",
         needs=("eta_t",),
+        headline=True,
     ),
     more_accurate(
         "accuracy-symmetric",

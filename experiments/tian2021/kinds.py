@@ -74,18 +74,18 @@ def lost_more(name, place, statement, theory, dead, alive, **more) -> Claim:
     )
 
 
-def narrower(name, place, statement, dead, alive, **more) -> Claim:
+def narrower(name, place, statement, dead, alive) -> Claim:
     """A claim that one arm's embeddings gather in one direction, as seen beside another's."""
     rule = Rule(f"ln(spread of {alive} ÷ spread of {dead}), spread being 1 − m_o²", math.log(2), "nats", "half is left")
     value = lambda d, a: log_spread(a) - log_spread(d)  # noqa: E731
-    return claim(name, place, statement, sentences.cosine_only, rule, (dead, alive), value, **more)
+    return claim(name, place, statement, sentences.cosine_only, rule, (dead, alive), value, headline=True)
 
 
-def falls(name, statement, scalar, words, **more) -> Claim:
+def falls(name, statement, scalar, words) -> Claim:
     """A claim that a part of the predictor's matrix shrinks while it learns."""
     rule = Rule(f"{words} at the start less that at the end, ResNet", MORE, "", "a tenth of its range")
     value = lambda r: measures.fall(r, scalar)  # noqa: E731
-    return claim(name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], value, **more)
+    return claim(name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], value, headline=True)
 
 
 def aligns(name, place, arm, theory, what, **more) -> Claim:
@@ -96,7 +96,7 @@ def aligns(name, place, arm, theory, what, **more) -> Claim:
     return claim(name, place, statement, theory, rule, [arm], alignment_beyond_first, BY_LOG_ODDS, **more)
 
 
-def balanced(name, arm, what, **more) -> Claim:
+def balanced(name, arm, what) -> Claim:
     """A claim that Theorem 1's balance holds to a digit."""
     rule = Rule(f"-log10 of the relative residual of Eq. 5 at the end, {arm}", 1.0, "digits", "within 10 %")
     statement = f"W Wᵀ and W_pᵀ W_p/α_p differ by e^(−2ηt) C alone ({what})."
@@ -109,5 +109,5 @@ def balanced(name, arm, what, **more) -> Claim:
         [arm],
         lambda r: measures.digits_of(r, "balance_residual"),
         needs=("eta_t",),
-        **more,
+        headline=True,
     )
