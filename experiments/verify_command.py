@@ -73,16 +73,23 @@ class Verify(Command):
         """
         ledger.claims_of(self.paper)
         if self.readme:
-            replaced(self.readme.read_text(encoding="utf-8"), "")  # before hours of --run-missing
+            self._with("")  # before hours of --run-missing
         store = Store(self.runs)
         carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
         written = {"recorded": evidence.record(suite(self.paper, self.scale), store)} if self.record else {}
         rows = ledger.rows(self.paper, self.scale, store)
         if self.readme:
-            text = replaced(self.readme.read_text(encoding="utf-8"), markdown(self.paper, self.scale, rows))
+            text = self._with(markdown(self.paper, self.scale, rows))
             replace_file(self.readme, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
             written["written"] = self.readme
         return Verified(rows, carried_out, written)
+
+    def _with(self, ledger_in_markdown: str) -> str:
+        """The text of `readme` with this ledger."""
+        try:
+            return replaced(self.readme.read_text(encoding="utf-8"), ledger_in_markdown)
+        except ValueError as error:
+            raise ValueError(f"{self.readme}: {error}") from None
 
     def _run_missing(self, store: Store) -> dict:
         runs = suite(self.paper, self.scale).configs()
@@ -127,7 +134,7 @@ def markdown(paper: str, scale: str, rows: list[Row]) -> str:
     said = (
         f"**The ledger**, `python -m experiments verify --scale {scale}`, has {summary(rows)}. Theory alone decides "
         f"{summary(theory)}; of those that fail {wordings} as the paper words them, each beside its corrected form. "
-        f"Behind {linear} are linear networks, behind {len(measured) - linear} ResNets. Some of those about networks:"
+        f"Others rest on linear networks ({linear}) and on ResNets ({len(measured) - linear}), among them these:"
     )
     lines = [_in_markdown(row, claims[row["id"]].rule) for row in rows if claims[row["id"]].headline]
     return "\n".join([textwrap.fill(said, 120, break_on_hyphens=False), "", _HEAD, *lines])
