@@ -71,12 +71,8 @@ class Rule:
 
     def plain(self, scaled: float) -> float:
         """The value that has these log odds: `scaled` undone."""
-        from scipy.special import expit
-
-        if self.within is None:
-            return float(scaled)
-        low, high = self.within
-        return low + (high - low) * float(expit(scaled))
+        low, high = self.within or (0.0, 1.0)
+        return float(scaled if self.within is None else low + (high - low) / (1 + np.exp(-scaled)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

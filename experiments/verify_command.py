@@ -73,23 +73,16 @@ class Verify(Command):
         """
         ledger.claims_of(self.paper)
         if self.readme:
-            self._with("")  # before hours of --run-missing
+            replaced(self.readme, "")  # before hours of --run-missing
         store = Store(self.runs)
         carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
         written = {"recorded": evidence.record(suite(self.paper, self.scale), store)} if self.record else {}
         rows = ledger.rows(self.paper, self.scale, store)
         if self.readme:
-            text = self._with(markdown(self.paper, self.scale, rows))
+            text = replaced(self.readme, markdown(self.paper, self.scale, rows))
             replace_file(self.readme, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
             written["written"] = self.readme
         return Verified(rows, carried_out, written)
-
-    def _with(self, ledger_in_markdown: str) -> str:
-        """The text of `readme` with this ledger."""
-        try:
-            return replaced(self.readme.read_text(encoding="utf-8"), ledger_in_markdown)
-        except ValueError as error:
-            raise ValueError(f"{self.readme}: {error}") from None
 
     def _run_missing(self, store: Store) -> dict:
         runs = suite(self.paper, self.scale).configs()
@@ -148,11 +141,14 @@ def _in_markdown(row: Row, rule: Rule) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def replaced(readme: str, text: str) -> str:
-    """`readme` with `text` between the lines BEGIN and END. Raises ValueError where it has not one pair of them."""
-    new, pairs = re.subn(f"(?ms)^{BEGIN}\n.*?^{END}$", lambda _: f"{BEGIN}\n{text}\n{END}", readme)
+def replaced(path: Path, text: str) -> str:
+    """What the file says, with `text` between its lines BEGIN and END. Raises ValueError where it lacks such a pair."""
+    whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
+    new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
     if pairs != 1:
-        raise ValueError(f"the ledger stands between one line {BEGIN} and one line {END}; found are {pairs} such pairs")
+        raise ValueError(
+            f"{path} has {pairs} pairs of lines {BEGIN} and {END}, between which the ledger stands; one it is"
+        )
     return new
 
 

@@ -161,7 +161,7 @@ def test_a_file_without_one_place_for_it_is_refused_before_anything_runs(text, c
         assert status == 2 and not launched and name.name in said.err and len(said.err.splitlines()) == 1
     assert path.read_text() == text
     with pytest.raises(ValueError, match=re.escape(BEGIN)):
-        replaced(text, "")
+        replaced(path, "")
 
 
 def test_it_is_said_how_many_verdicts_may_err(capsys, tmp_path, launched, monkeypatch):

@@ -88,7 +88,7 @@ def falls(name, statement, scalar, words) -> Claim:
     return claim(name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], value, headline=True)
 
 
-def aligns(name, place, arm, theory, what, **more) -> Claim:
+def aligns(name, place, arm, what, theory=sentences.aligned, **more) -> Claim:
     """A claim that the predictor aligns with the eigenvectors of F behind the first."""
     statistic = f"cos(u_j, W_p u_j) over modes j ≥ 2 weighted by eigenvalue at the end, {arm}"
     rule = Rule(statistic, 0.9, "", "within 26°", within=COSINE)
