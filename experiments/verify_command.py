@@ -138,7 +138,7 @@ def _in_markdown(row: Row, rule: Rule) -> str:
     measured = "" if row["estimate"] is None else f"{row['estimate']:z.2f} {rule.unit}".strip()
     ends = " … ".join(f"{end:z.2f}" for end in row["ci"] or ())
     cells = (row["statement"].removesuffix("."), row["place"], measured, ends, f"{rule.above:.2g}", row["verdict"])
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
 def replaced(path: Path, text: str) -> str:
@@ -146,9 +146,7 @@ def replaced(path: Path, text: str) -> str:
     whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
     new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
     if pairs != 1:
-        raise ValueError(
-            f"{path} has {pairs} pairs of lines {BEGIN} and {END}, between which the ledger stands; one it is"
-        )
+        raise ValueError(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
     return new
 
 
