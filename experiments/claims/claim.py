@@ -13,12 +13,16 @@ import numpy as np
 
 from stopgrad.deep.config import Config, predictor_learns
 from stopgrad.deep.words.expectation import Noise, recipe_of, units
+from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.suites import SCALES
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 
 THEORY = "theory"
 """The scale of a claim that needs no run."""
 CONFIDENCE, FEWEST_SEEDS = 0.95, 3
+FINEST = 0.5 * 10.0**-DIGITS
+"""Half the last figure that a record keeps of a number near 1: what is nearer to an end of its range is taken to be so
+near, lest a run and its record decide differently, and a cosine of exactly 1 have infinite log odds."""
 KEYS = (
     *("id", "paper", "place", "statement", "theory", "scale", "setting", "statistic", "rule", "since"),
     *("estimate", "ci", "p", "p_adjusted", "survives"),
@@ -42,6 +46,33 @@ class Rule:
     """Why this minimum and no other, in a line."""
     since: str = ""
     """The day (ISO) from which the rule stands as it is: that on which it was written, or last changed."""
+    within: tuple[float, float] | None = None
+    """The range that the statistic cannot leave: (0, 1) of a share, (-1, 1) of a cosine. Mean, interval and p-value are
+    then taken on its log odds (of a cosine twice Fisher's z), and none of them leaves the range either."""
+
+    def __post_init__(self):
+        """Raises ValueError for a minimum that is not inside the range."""
+        if self.within and not self.within[0] < self.above < self.within[1]:
+            raise ValueError(f"the minimum {self.above:g} is not between {' and '.join(map(str, self.within))}")
+
+    def scaled(self, values: float | Sequence[float]) -> np.ndarray:
+        """Values of any shape as they are averaged: log odds at least `FINEST` from an end; without `within` unchanged.
+
+        Raises ValueError for a value outside the range.
+        """
+        values = np.asarray(values, dtype=float)
+        if self.within is None:
+            return values
+        low, high = self.within
+        if np.any((values < low - FINEST) | (values > high + FINEST)):
+            raise ValueError(f"{values} is not between {low:g} and {high:g}")
+        values = np.clip(values, low + FINEST, high - FINEST)
+        return np.log((values - low) / (high - values))
+
+    def plain(self, scaled: float) -> float:
+        """The value that has these log odds: `scaled` undone."""
+        low, high = self.within or (0.0, 1.0)
+        return float(scaled if self.within is None else low + (high - low) / (1 + np.exp(-scaled)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +99,8 @@ class Claim:
     """The paper's own form where it errs; a claim with this id and "-as-stated" then stands beside this one."""
     setting: str = ""
     """Without arms: the hyperparameters that the statistic runs over."""
+    headline: bool = False
+    """Whether README's table shows it."""
 
 
 class Evidence(NamedTuple):
@@ -133,6 +166,7 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
         diverged = [arm for arm, record in zip(claim.arms, records) if record.summary["state"] == "diverged"]
         try:
             value, complaint = float(claim.value(*records)), "no finite number"
+            claim.rule.scaled(value)  # which refuses one that cannot be
             if diverged:  # its last row may still have numbers
                 value, complaint = math.nan, f"{' and '.join(diverged)} diverged"
         except (LookupError, ValueError, ArithmeticError) as error:
@@ -167,12 +201,14 @@ def _theory(claim: Claim) -> str:
 
 def rule_in_words(claim: Claim) -> str:
     """The decision rule as a sentence."""
-    above, why = quantity(claim.rule.above, claim.rule.unit), f" ({claim.rule.why})" if claim.rule.why else ""
+    rule, within = claim.rule, claim.rule.within
+    above, why = quantity(rule.above, rule.unit), f" ({rule.why})" if rule.why else ""
     if not claim.arms:
         return f"holds above {above}, fails below{why}"
+    odds = within and "; mean and interval are of its log odds between {:g} and {:g}, brought back".format(*within)
     return (
         f"holds if the {CONFIDENCE:.0%} t-interval over at least {FEWEST_SEEDS} seeds lies above {above}, fails if "
-        f"below, else inconclusive{why}"
+        f"below, else inconclusive{why}{odds or ''}"
     )
 
 
@@ -232,20 +268,22 @@ def _from_runs(claim: Claim, evidence: Evidence, asked: int) -> Decision:
         reason = f"{n} of {asked} {seeds} all runs finished; a verdict takes at least {FEWEST_SEEDS}."
         return Decision("not measured", reason)
     values = [value for value in evidence.values if math.isfinite(value)]
-    estimate = float(np.mean(values)) if values else None
-    ci = list(interval(values)) if len(values) >= 2 else None
+    scaled, above = rule.scaled(values), float(rule.scaled(rule.above))
+    estimate = rule.plain(np.mean(scaled)) if values else None
+    ci = [rule.plain(end) for end in interval(scaled)] if len(values) >= 2 else None
     if evidence.complaints:
         reason = f"Some of the {n} seeds give no number, which counts neither way ({'; '.join(evidence.complaints)})."
         return Decision("inconclusive", reason, estimate, ci)
     shortfall = _out_of_regime(claim, evidence)
     if shortfall:
         return Decision("inconclusive", shortfall, estimate, ci)
-    verdict = decide(*ci, rule.above)
+    verdict = decide(*interval(scaled), above)
+    mean = "mean by log odds" if rule.within else "mean"
     reason = (
-        f"Over {n} seeds the mean is {estimate:.4g}, and its {CONFIDENCE:.0%} interval from {ci[0]:.4g} to {ci[1]:.4g} "
-        f"{_SEEN[verdict]} {quantity(rule.above, rule.unit)}."
+        f"Over {n} seeds the {mean} is {estimate:.4g}, and its {CONFIDENCE:.0%} interval from {ci[0]:.4g} to "
+        f"{ci[1]:.4g} {_SEEN[verdict]} {quantity(rule.above, rule.unit)}."
     )
-    return Decision(verdict, reason, estimate, ci, p_value(values, rule.above))
+    return Decision(verdict, reason, estimate, ci, p_value(scaled, above))
 
 
 # ---------------------------------------------------------------- the regime

@@ -21,7 +21,8 @@ from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.origin import code
 
-_AS_STATED = "-as-stated"
+AS_STATED = "-as-stated"
+"""Ends the id of a paper's own wording, beside the claim that corrects it."""
 
 
 def checked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
@@ -38,14 +39,12 @@ def checked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     papers = sorted({claim.paper for claim in claims})
     if len(papers) > 1:
         raise ValueError(f"the claims are of {' and '.join(papers)}; a ledger is of one paper")
-    corrected = {claim.id + _AS_STATED for claim in claims if claim.as_stated is not None}
-    twins = {name for name in ids if name.endswith(_AS_STATED)}
+    corrected = {claim.id + AS_STATED for claim in claims if claim.as_stated is not None}
+    twins = {name for name in ids if name.endswith(AS_STATED)}
     for name in sorted(corrected - twins):
-        raise ValueError(f"{name.removesuffix(_AS_STATED)} corrects its paper, so there must be a claim {name} too")
+        raise ValueError(f"{name.removesuffix(AS_STATED)} corrects its paper, so there must be a claim {name} too")
     for name in sorted(twins - corrected):
-        raise ValueError(
-            f"{name} needs a claim {name.removesuffix(_AS_STATED)} that says in as_stated what it corrects"
-        )
+        raise ValueError(f"{name} needs a claim {name.removesuffix(AS_STATED)} that says in as_stated what it corrects")
     return claims
 
 

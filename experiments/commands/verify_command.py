@@ -1,6 +1,8 @@
 """`python -m experiments verify`: the ledger of claims, every verdict computed from what the store holds now."""
 
 import io
+import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from stopgrad.deep.config import VECTOR_BACKBONES
 from stopgrad.experiments.claims import ledger
-from stopgrad.experiments.claims.claim import Row
+from stopgrad.experiments.claims.claim import THEORY, Row, Rule
 from stopgrad.experiments.claims.multiplicity import in_words
 from stopgrad.experiments.commands.suite_command import exit_status, fetching, summed_up
 from stopgrad.experiments.launch import launcher
@@ -19,6 +22,7 @@ from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.files import replace_file
 
 VERDICTS = {
     "holds": "Holds",
@@ -28,15 +32,18 @@ VERDICTS = {
 }
 _EXPLAINED = ("inconclusive", "not measured")  # whose numbers do not speak for themselves
 _COUNTED = {"holds": ("holds", "hold"), "fails": ("fails", "fail")}
+BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
+"""The lines of README between which `markdown` stands."""
+_HEAD = "| claim | place | measured | 95 % interval | minimum | verdict |\n|---|---|---:|---:|---:|---|"
 
 
 class Verified(dict):
     """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out, and the
-    record that was written."""
+    files that were written, by what was done to them."""
 
-    def __init__(self, rows: list[Row], carried_out: dict, record: Path | None = None):
+    def __init__(self, rows: list[Row], carried_out: dict, written: dict[str, Path]):
         super().__init__(claims=rows)
-        self.carried_out, self.record = carried_out, record
+        self.carried_out, self.written = carried_out, written
 
 
 @dataclass(frozen=True)
@@ -53,19 +60,31 @@ class Verify(Command):
     """First carry out the runs of the suite that are not finished."""
     record: bool = False
     """Keep a row of each finished run in experiments/results, to be read where the store has nothing."""
+    markdown: bool = False
+    """Print the ledger as README shows it, and nothing else."""
+    readme: Path | None = None
+    """Write it into this file, between the lines <!-- ledger --> and <!-- /ledger -->."""
     json: bool = False
     """Print one JSON object, {"claims": [...]}."""
 
     def run(self) -> Verified:
         """{"claims": a row for each claim}.
 
-        Raises ValueError for an unknown paper or scale, an unreadable store or record, and nothing to record.
+        Raises ValueError for an unknown paper or scale, an unreadable store or record, nothing to record, and a file
+        without a place for the ledger.
         """
         ledger.claims_of(self.paper)
+        if self.readme:
+            replaced(self.readme, "")  # before hours of --run-missing
         store = Store(self.runs)
         carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
-        record = evidence.record(suite(self.paper, self.scale), store) if self.record else None
-        return Verified(ledger.rows(self.paper, self.scale, store), carried_out, record)
+        written = {"recorded": evidence.record(suite(self.paper, self.scale), store)} if self.record else {}
+        rows = ledger.rows(self.paper, self.scale, store)
+        if self.readme:
+            text = replaced(self.readme, markdown(self.paper, self.scale, rows))
+            replace_file(self.readme, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+            written["written"] = self.readme
+        return Verified(rows, carried_out, written)
 
     def _run_missing(self, store: Store) -> dict:
         runs = suite(self.paper, self.scale).configs()
@@ -75,11 +94,13 @@ class Verify(Command):
         return summed_up([run[:2] for run in runs], outcomes)
 
     def text(self, result: Verified) -> str:
-        """The claims in tables, one for each verdict, and a summary."""
+        """The claims in tables, one for each verdict, and a summary; or in Markdown."""
         rows = result["claims"]
+        if self.markdown:
+            return markdown(self.paper, self.scale, rows)
         grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
         parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
-        written = [f"recorded: {result.record}"] if result.record else []
+        written = [f"{done}: {path}" for done, path in result.written.items()]
         said = [summary(rows), *in_words(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written]
         return "\n".join([*parts, *said])
 
@@ -93,6 +114,42 @@ def summary(rows: list[Row]) -> str:
     count = Counter(row["verdict"] for row in rows)
     words = (f"{count[v]} {_COUNTED.get(v, (v, v))[count[v] != 1]}" for v in VERDICTS)
     return f"{len(rows)} claim{'s' if len(rows) != 1 else ''}: {', '.join(words)}"
+
+
+def markdown(paper: str, scale: str, rows: list[Row]) -> str:
+    """The ledger as README shows it: what decided how many of its `rows`, and a table of the claims that are headlines.
+
+    Numbers to two decimals, minima to two figures.
+    """
+    claims, arms = {claim.id: claim for claim in ledger.claims_of(paper)}, suite(paper, scale).arms
+    theory = [row for row in rows if row["scale"] == THEORY]
+    measured = [claims[row["id"]] for row in rows if row["n_seeds"] and row["verdict"] != "not measured"]
+    linear = sum(all(arms[arm].config.method.backbone in VECTOR_BACKBONES for arm in claim.arms) for claim in measured)
+    wordings = sum(row["verdict"] == "fails" and row["id"].endswith(ledger.AS_STATED) for row in theory)
+    said = (
+        f"**The ledger**, `python -m experiments verify --scale {scale}`, has {summary(rows)}. Theory alone decides "
+        f"{summary(theory)}; of those that fail {wordings} as the paper words them, each beside its corrected form. "
+        f"Others rest on linear networks ({linear}) and on ResNets ({len(measured) - linear}), among them these:"
+    )
+    lines = [_in_markdown(row, claims[row["id"]].rule) for row in rows if claims[row["id"]].headline]
+    return "\n".join([textwrap.fill(said, 120, break_on_hyphens=False), "", _HEAD, *lines])
+
+
+def _in_markdown(row: Row, rule: Rule) -> str:
+    """A line of the table."""
+    measured = "" if row["estimate"] is None else f"{row['estimate']:z.2f} {rule.unit}".strip()
+    ends = " … ".join(f"{end:z.2f}" for end in row["ci"] or ())
+    cells = (row["statement"].removesuffix("."), row["place"], measured, ends, f"{rule.above:.2g}", row["verdict"])
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def replaced(path: Path, text: str) -> str:
+    """What the file says, with `text` between its lines BEGIN and END. Raises ValueError where it lacks such a pair."""
+    whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
+    new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
+    if pairs != 1:
+        raise ValueError(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
+    return new
 
 
 def table(title: str, rows: list[Row], width: int | None = None) -> str:

@@ -9,6 +9,8 @@ from stopgrad.experiments.tian2021 import sentences
 from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED
 from stopgrad.experiments.tian2021.kinds import (
     AS_GOOD,
+    BY_LOG_ODDS,
+    COSINE,
     aligns,
     balanced,
     claim,
@@ -29,6 +31,7 @@ CLAIMS = (
         sentences.without_stop_gradient,
         "no-stop-gradient",
         "baseline",
+        headline=True,
     ),
     lost_more(
         "theorem2-stop-gradient-linear",
@@ -52,6 +55,7 @@ CLAIMS = (
         sentences.without_predictor,
         "no-predictor",
         "baseline",
+        headline=True,
     ),
     narrower(
         "theorem2-predictor-cosine",
@@ -60,17 +64,18 @@ CLAIMS = (
         "cosine/no-predictor",
         "cosine/baseline",
     ),
-    aligns("alignment-linear-network", "Theorem 3", "linear/baseline", sentences.aligned, "linear network"),
-    aligns("alignment-resnet", "Theorem 3", "baseline", sentences.aligned, "ResNet, squared error, free predictor"),
-    aligns("alignment-resnet-ema", "Figure 2", "ema", sentences.aligned, "ResNet, squared error, EMA target"),
+    aligns("alignment-linear-network", "Theorem 3", "linear/baseline", "linear network", headline=True),
+    aligns("alignment-resnet", "Theorem 3", "baseline", "ResNet, squared error, free predictor"),
+    aligns("alignment-resnet-ema", "Figure 2", "ema", "ResNet, squared error, EMA target", headline=True),
+    aligns("alignment-resnet-symmetric", "Figure 2", "symmetric-ema", "ResNet, EMA, symmetrised predictor"),
     aligns(
-        "alignment-resnet-symmetric",
+        "alignment-resnet-cosine",
         "Figure 2",
-        "symmetric-ema",
-        sentences.aligned,
-        "ResNet, EMA, symmetrised predictor",
+        "cosine/baseline",
+        "ResNet, cosine loss",
+        sentences.cosine_only,
+        headline=True,
     ),
-    aligns("alignment-resnet-cosine", "Figure 2", "cosine/baseline", sentences.cosine_only, "ResNet, cosine loss"),
     falls(
         "predictor-symmetric", "A free predictor becomes symmetric while it learns.", "asymmetry", "asymmetry of W_p"
     ),
@@ -85,10 +90,12 @@ CLAIMS = (
         "Assumption A1, Figure 7",
         "The EMA target stays nearly proportional to the online network (correlation 0.9 at worst).",
         sentences.proportional,
-        Rule("lowest cosine of W_a and W, the projector's last layer, over the run", 0.9, "", "the paper's own number"),
+        Rule("lowest cosine of W_a and W (projector's last layer)", 0.9, "", "the paper's own number", within=COSINE),
         ["ema"],
         lambda r: r.lowest("target_correlation"),
+        BY_LOG_ODDS,
         needs=("beta_t",),
+        headline=True,
     ),
     more_modes(
         "observation1-linear",
@@ -98,6 +105,7 @@ CLAIMS = (
         "linear/alpha-8",
         "linear/baseline",
         needs=("eta_t",),
+        headline=True,
     ),
     lost_more(
         "observation5-linear",
@@ -116,6 +124,7 @@ CLAIMS = (
         "decay-64",
         "baseline",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "observation8-linear",
@@ -148,6 +157,7 @@ CLAIMS = (
         "baseline",
         "symmetric",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "symmetric-collapse-no-decay",
@@ -165,6 +175,7 @@ CLAIMS = (
         "symmetric-alpha-4",
         "symmetric",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "rescue-predictor-decay",
@@ -202,6 +213,7 @@ CLAIMS = (
         "ema",
         AS_GOOD,
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "directpred-epsilon",
@@ -220,6 +232,7 @@ CLAIMS = (
         "directpred-eps-0",
         "directpred-c+0.1",
         needs=("eta_t",),
+        headline=True,
     ),
     more_modes(
         "directpred-negative-c",
@@ -249,6 +262,7 @@ CLAIMS = (
         "cosine/baseline",
         "cosine/optimal",
         needs=("eta_t",),
+        headline=True,
     ),
     more_accurate(
         "accuracy-symmetric",

@@ -14,6 +14,8 @@ from stopgrad.experiments.tian2021 import sentences
 
 PAPER, FIRST = "tian2021", "2026-11-22"
 """The day of the first rules; whichever is added or changed later is given its own."""
+COSINE, BY_LOG_ODDS = (-1.0, 1.0), "2026-11-28"
+"""The range of a cosine, and the day from which cosines are averaged by their log odds in it."""
 MORE, AS_GOOD = 0.1, -0.1
 ACCURACY = ("cifar", "gpu", "paper")
 TRAINED = ("quick", "cpu", "cifar", "gpu", "paper")
@@ -75,24 +77,23 @@ def lost_more(name, place, statement, theory, dead, alive, **more) -> Claim:
 def narrower(name, place, statement, dead, alive) -> Claim:
     """A claim that one arm's embeddings gather in one direction, as seen beside another's."""
     rule = Rule(f"ln(spread of {alive} ÷ spread of {dead}), spread being 1 − m_o²", math.log(2), "nats", "half is left")
-    return claim(
-        name, place, statement, sentences.cosine_only, rule, (dead, alive), lambda d, a: log_spread(a) - log_spread(d)
-    )
+    value = lambda d, a: log_spread(a) - log_spread(d)  # noqa: E731
+    return claim(name, place, statement, sentences.cosine_only, rule, (dead, alive), value, headline=True)
 
 
 def falls(name, statement, scalar, words) -> Claim:
     """A claim that a part of the predictor's matrix shrinks while it learns."""
     rule = Rule(f"{words} at the start less that at the end, ResNet", MORE, "", "a tenth of its range")
-    return claim(
-        name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], lambda r: measures.fall(r, scalar)
-    )
+    value = lambda r: measures.fall(r, scalar)  # noqa: E731
+    return claim(name, "Figure 2", statement, sentences.symmetric_in_the_end, rule, ["ema"], value, headline=True)
 
 
-def aligns(name, place, arm, theory, what) -> Claim:
+def aligns(name, place, arm, what, theory=sentences.aligned, **more) -> Claim:
     """A claim that the predictor aligns with the eigenvectors of F behind the first."""
-    rule = Rule(f"cos(u_j, W_p u_j) over modes j ≥ 2 weighted by eigenvalue at the end, {arm}", 0.9, "", "within 26°")
+    statistic = f"cos(u_j, W_p u_j) over modes j ≥ 2 weighted by eigenvalue at the end, {arm}"
+    rule = Rule(statistic, 0.9, "", "within 26°", within=COSINE)
     statement = f"The eigenvectors of F become eigenvectors of W_p ({what})."
-    return claim(name, place, statement, theory, rule, [arm], alignment_beyond_first)
+    return claim(name, place, statement, theory, rule, [arm], alignment_beyond_first, BY_LOG_ODDS, **more)
 
 
 def balanced(name, arm, what) -> Claim:
@@ -108,4 +109,5 @@ def balanced(name, arm, what) -> Claim:
         [arm],
         lambda r: measures.digits_of(r, "balance_residual"),
         needs=("eta_t",),
+        headline=True,
     )

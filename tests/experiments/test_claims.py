@@ -24,6 +24,7 @@ from stopgrad.experiments.claims.claim import (
     interval,
     p_value,
 )
+from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import dumps
 
@@ -128,6 +129,65 @@ def test_verdicts(low, high, verdict):
     assert decide(low, high, 1.0) == verdict
     assert decide(math.nan, high, 1.0) != "holds"
     assert decide(low, math.nan, 1.0) != "fails"
+
+
+# ---------------------------------------------------------------- within a range
+
+
+COSINE = Rule("a cosine", 0.9, within=(-1.0, 1.0))
+
+
+def of_values(rule, values):
+    """The row of a claim with this rule that reads these values, a seed each."""
+    values = [*values, *[None] * (len(SEEDS) - len(values))]
+    store = FakeStore().without(*(f"base/{seed}" for seed in SEEDS if values[seed] is None))
+    return evaluate(dataclasses.replace(claim(lambda r: values[r.config.seed], ("base",)), rule=rule), SUITE, store)
+
+
+def test_golden_log_odds():
+    """Twice Fisher's z for a cosine; there and back; the ends are finite, and no further than a record can tell."""
+    values = [-0.5, 0.0, 0.9, 0.999]
+    np.testing.assert_allclose(COSINE.scaled(values), 2 * np.arctanh(values), rtol=1e-13)
+    np.testing.assert_allclose(Rule("a share", 0.5, within=(0.0, 1.0)).scaled(0.8), math.log(4), rtol=1e-14)
+    np.testing.assert_allclose([COSINE.plain(x) for x in COSINE.scaled(values)], values, atol=1e-15)
+    assert np.isfinite(COSINE.scaled([-1.0, 1.0])).all() and COSINE.plain(500) == 1.0 and COSINE.plain(-500) == -1.0
+    recorded = [float(f"{value:.{DIGITS}g}") for value in (0.999997, 1 + 1e-7)]
+    assert recorded == [1.0, 1.0] and set(COSINE.scaled([0.999997, 1.0])) == set(COSINE.scaled(recorded))
+    plain = Rule("any number", 0.9)
+    assert plain.scaled([1.5, -2.0]).tolist() == [1.5, -2.0] and plain.plain(1.5) == 1.5
+
+
+@pytest.mark.parametrize("within", [(-1.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("values", [(0.9945, 0.7993, 0.9855), (0.9953, 0.9533, 0.987)])
+def test_one_outlying_seed_decides_the_same_on_either_processor(values, within):
+    """Alignment of one ResNet with AVX-512 and with AVX2: on the plain scale the second held and the first did not."""
+    rule = dataclasses.replace(COSINE, within=within)
+    row = of_values(rule, values)
+    low, high = row["ci"]
+    assert row["verdict"] == "inconclusive" and within[0] <= low < 0.9 < high <= 1
+    assert row["estimate"] == pytest.approx(rule.plain(np.mean(rule.scaled(values)))) and row["p"] > 0.025
+    assert "log odds" in row["rule"] and row["values"] == list(values)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=5))
+def test_an_interval_stays_within_the_range_and_decides_as_p_does(values):
+    row = of_values(COSINE, values)
+    assert -1 <= row["ci"][0] <= row["ci"][1] <= 1 and row["ci"][0] - 1e-9 <= row["estimate"] <= row["ci"][1] + 1e-9
+    assert abs(row["p"] - 0.025) < 1e-9 or (row["p"] < 0.025) == (row["verdict"] != "inconclusive")
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(1.0, "holds"), (1 + 1e-7, "holds"), (-1.0, "fails"), (0.95, "holds")])
+def test_seeds_that_agree_decide_at_the_ends_too(value, verdict):
+    row = of_values(COSINE, [value] * 3)
+    assert row["verdict"] == verdict and row["p"] < 1e-9
+    np.testing.assert_allclose([row["estimate"], *row["ci"]], value, atol=1e-5)
+
+
+def test_what_cannot_be_is_refused():
+    row = of_values(COSINE, [0.99, 1.2, 0.98])
+    assert row["verdict"] == "inconclusive" and "seed 1: ValueError: 1.2 is not between -1 and 1" in row["reason"]
+    with pytest.raises(ValueError, match="minimum 1 is not between 0"):
+        Rule("a share", 1.0, within=(0.0, 1.0))
 
 
 # ---------------------------------------------------------------- rows

@@ -51,7 +51,7 @@ def test_there_are_at_least_twenty_claims_of_tian2021_and_a_place_for_each():
         assert c.arms or c.setting
 
 
-RULES = {("tian2021", "2026-11-22"): "d6e157d72e0fb8c9"}
+RULES = {("tian2021", "2026-11-22"): "803713fe6236097b", ("tian2021", "2026-11-28"): "92900025d32eb976"}
 
 
 def test_every_rule_has_its_day_and_one_that_changes_takes_another():
@@ -60,7 +60,7 @@ def test_every_rule_has_its_day_and_one_that_changes_takes_another():
     for paper, claims in LEDGER.items():
         for c in claims:
             assert datetime.date.fromisoformat(c.rule.since), c.id
-            rules.setdefault((paper, c.rule.since), []).append((c.id, c.arms, c.rule.above, c.needs))
+            rules.setdefault((paper, c.rule.since), []).append((c.id, c.arms, c.rule.above, c.rule.within, c.needs))
     assert {key: hashlib.sha256(repr(sorted(found)).encode()).hexdigest()[:16] for key, found in rules.items()} == RULES
 
 

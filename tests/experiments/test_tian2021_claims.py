@@ -89,6 +89,12 @@ def test_minimum_effects_are_three_and_no_accuracy_is_asked_of_small_runs():
             assert claim.rule.above in (0.1, -0.1, math.log(2))
 
 
+def test_what_is_a_cosine_is_averaged_as_one():
+    bounded = {claim.id.removeprefix("tian2021-"): claim.rule.within for claim in CLAIMS if claim.rule.within}
+    assert set(bounded.values()) == {(-1, 1)} and "target-proportional" in bounded and len(bounded) == 6
+    assert all(name.startswith("alignment-") for name in bounded.keys() - {"target-proportional"})
+
+
 @pytest.mark.parametrize(
     ("arm", "base", "least"), [("linear/beyond-critical-decay", LINEAR, 1), ("decay-64", SQUARED, 7)]
 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import types
 
 import pytest
@@ -10,7 +11,7 @@ from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import KEYS, Claim, Rule
 from stopgrad.experiments.claims.multiplicity import adjusted, in_words
 from stopgrad.experiments.commands import verify_command
-from stopgrad.experiments.commands.verify_command import Verify, summary, table
+from stopgrad.experiments.commands.verify_command import BEGIN, END, Verify, markdown, replaced, summary, table
 from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.store.store import Store
 from stopgrad.linear_theory.tools.door import main
@@ -111,6 +112,57 @@ def test_summary_and_table_take_rows_as_they_are():
     assert summary([row]) == "1 claim: 1 holds, 0 fail, 0 inconclusive, 0 not measured"
     drawn = table("Holds", [row], width=90)
     assert "1.235" in drawn and "1 … 2" in drawn and max(map(len, drawn.splitlines())) <= 90
+
+
+# ---------------------------------------------------------------- README
+
+
+@pytest.fixture
+def headlines(monkeypatch):
+    """A ledger with two headlines, of which a linear network and a ResNet decide one each, and its rows."""
+    arms = [("linear/baseline",), ("baseline",), ()]
+    claims = [claim(name, 1.0, arms=a, headline=bool(a)) for name, a in zip(("a|b", "b", "c-as-stated"), arms)]
+    monkeypatch.setitem(ledger.LEDGER, "tian2021", tuple(claims))
+    rows = [dict.fromkeys(KEYS) | {k: getattr(c, k) for k in ("id", "paper", "place", "statement")} for c in claims]
+    rows[0] |= {"scale": "cpu", "n_seeds": 5, "verdict": "holds", "estimate": 27.987, "ci": [-0.001, 1.0]}
+    rows[1] |= {"scale": "cpu", "n_seeds": 3, "verdict": "inconclusive", "reason": "So it came."}
+    rows[2] |= {"scale": "theory", "n_seeds": 0, "verdict": "fails", "estimate": 0.0, "ci": [0.0, 0.0]}
+    monkeypatch.setattr(ledger, "rows", lambda *_: rows)
+    return rows
+
+
+def test_markdown_has_the_counts_and_the_headlines(headlines, capsys, tmp_path, launched):
+    text = markdown("tian2021", "cpu", headlines)
+    words, lines = text.partition("\n\n")[::2]
+    counts = [int(n) for n in re.findall(r"\b\d+\b", words)]
+    assert counts == [3, 1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 1] and max(map(len, words.splitlines())) <= 120
+    assert lines.splitlines()[2:] == [
+        r"| Statement a\|b | Eq. 1 | 27.99 | 0.00 … 1.00 | 0.5 | holds |",
+        "| Statement b | Eq. 1 |  |  | 0.5 | inconclusive |",
+    ]
+    assert verify(capsys, tmp_path, "--markdown")[1].out == text + "\n"
+
+
+def test_readme_is_written_between_the_marks_and_nowhere_else(headlines, capsys, tmp_path, launched):
+    path, around = tmp_path / "README.md", f"# é\n{BEGIN}\n%s{END}\nthe rest\n"
+    for before in ("", "an old\n\n| table |\n"):
+        path.write_text(around % before, encoding="utf-8")
+        status, said = verify(capsys, tmp_path, "--readme", str(path))
+        assert status == 0 and f"written: {path}" in said.out
+        assert path.read_text(encoding="utf-8") == around % (markdown("tian2021", "cpu", headlines) + "\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n" * 2, f"x {BEGIN}\n{END}\n"])
+def test_a_file_without_one_place_for_it_is_refused_before_anything_runs(text, capsys, tmp_path, launched):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    for name in (path, tmp_path / "none.md"):
+        status, said = verify(capsys, tmp_path, "--readme", str(name), "--run-missing", "--scale", "smoke")
+        assert status == 2 and not launched and name.name in said.err and len(said.err.splitlines()) == 1
+    assert path.read_text() == text
+    with pytest.raises(ValueError, match=re.escape(BEGIN)):
+        replaced(path, "")
 
 
 def test_it_is_said_how_many_verdicts_may_err(capsys, tmp_path, launched, monkeypatch):

@@ -9,6 +9,12 @@ import numpy as np
 import pytest
 from figure_examples import made_up_runs
 
+from stopgrad.experiments.claims import ledger
+from stopgrad.experiments.commands.verify_command import BEGIN, END, markdown, replaced
+from stopgrad.experiments.store.evidence import path_of
+from stopgrad.experiments.store.store import Store
+from stopgrad.experiments.suites.suites import suite
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
@@ -24,6 +30,20 @@ def test_examples_are_short():
     assert len(BLOCKS) == 5
     for text in BLOCKS:
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
+
+
+def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
+    """Without a record, line for line the same claims, places and minima."""
+    printed = markdown("tian2021", "cpu", ledger.rows("tian2021", "cpu", Store(tmp_path / "nothing")))
+    assert TEXT.count(BEGIN) == TEXT.count(END) == 1
+    if path_of(suite("tian2021", "cpu")).exists():
+        assert replaced(ROOT / "README.md", printed) == TEXT
+    else:
+        shown = TEXT.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0]
+        [(numbers, table), (others, expected)] = [(text.partition("\n\n")[::2]) for text in (shown, printed)]
+        assert re.sub(r"\s+|\d+", "", numbers) == re.sub(r"\s+|\d+", "", others)
+        kept = [[[line.split(" | ")[k] for k in (0, 1, 4)] for line in t.splitlines()[2:]] for t in (table, expected)]
+        assert kept[0] == kept[1] and len(kept[0]) >= 15
 
 
 def test_a_flow_and_a_predictor_of_the_theory():
