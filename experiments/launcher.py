@@ -22,6 +22,7 @@ from experiments.slurm import Slurm
 from experiments.store import Store
 from experiments.worker_pool import Pool
 from linear_theory.files import prepare_file
+from linear_theory.processes import cores
 
 LOOK_AGAIN = 0.5
 """Seconds between two looks at a run that another process has."""
@@ -81,11 +82,6 @@ def choose(
             raise ValueError("--device belongs to this machine; jobs have an accelerator with --gpus 1")
         return Slurm() if slurm is None else slurm
     return Pool(cores() if workers is None else workers, device) if name == "pool" else InProcess(device)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---------------------------------------------------------------- a list of runs
