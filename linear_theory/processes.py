@@ -3,6 +3,7 @@
 Processes are forked from a server that has imported what they need once and started nothing, never from this process.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import TypeVar
 
 from linear_theory.files import room_for_sockets
@@ -44,15 +45,18 @@ def parallel(
     if workers == 1 or len(items) < 2:
         yield from ((k, function(*item)) for k, item in enumerate(items))
         return
-    room_for_sockets()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", *preload])  # heeded by the first call in a process
+    room_for_sockets()
     before = {*multiprocessing.active_children()}
     try:
         with ProcessPoolExecutor(workers, context, _begin) as pool:
             try:
                 # Pickled here: torch would have the executor's own pickler put every tensor into shared memory.
-                work = {pool.submit(_carry_out, pickle.dumps((function, item))): k for k, item in enumerate(items)}
+                tasks = [pickle.dumps((function, item)) for item in items]
+                with _ctrl_c_waits():
+                    forkserver.ensure_running()
+                    work = {pool.submit(_carry_out, task): k for k, task in enumerate(tasks)}
                 for done in as_completed(work):
                     yield work[done], done.result()
             except BaseException:
@@ -72,16 +76,27 @@ def one_thread() -> None:
     threadpool_limits(1)
 
 
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Within it Ctrl-C is not heard: neither by what is started, which would print a traceback, nor halfway here."""
+    resource_tracker.ensure_running()  # started by the server's start, it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # ---------------------------------------------------------------- in the worker
 
 
 def _begin() -> None:
     """Leave Ctrl-C to the process that waits; at SIGTERM, or when that has died, end with no draft left behind."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_follow_parent, daemon=True).start()
     os.dup2(2, 1)  # standard output is for the answer of the process that waits
     one_thread()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # last: an exit from here would be told as an error
 
 
 def _follow_parent() -> None:

@@ -111,6 +111,19 @@ def lives(process):
     return True
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
+def test_ctrl_c_while_workers_are_being_started_is_heard_by_the_first_process_alone(seconds, tmp_path):
+    (tmp_path / "sleeps.py").write_text(SLEEPS.replace("list(par", "print(0, flush=True); list(par"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    first = subprocess.Popen([sys.executable, "sleeps.py"], cwd=tmp_path, env=environment, **pipes)
+    first.stdout.read(1)
+    time.sleep(seconds)
+    os.killpg(first.pid, signal.SIGINT)
+    said = first.communicate(timeout=60)[1].decode()
+    assert first.returncode != 0 and "forkserver import main" not in said and said.count("Traceback") <= 1, said
+
+
 def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
