@@ -1,12 +1,14 @@
 """`python -m experiments estimate SUITE`: how long a suite will take on this machine, from its own first runs.
 
-For each kind of run as many as there are workers are carried out at once, as the suite itself would, so that cores that
-share their caches, and whatever else the machine does, are in the measurement. They are kept: nothing is done twice.
+Of each kind of run as many as there are workers are carried out, so many at once as the suite itself would, so that
+cores that share their caches, and whatever else the machine does, are in the measurement. They are kept: nothing is
+done twice.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import tyro
 
@@ -15,9 +17,9 @@ from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
 
-OTHER_WORK, AT_LEAST = 18, 75.0
-"""What `make reproduce` does beside the runs: in runs of the dearest kind, and in seconds where these are tiny; both as
-measured on two cores with AVX-512."""
+OTHER_WORK, AT_LEAST = 11, 45.0
+"""What `make reproduce` does beside the runs: in runs of the dearest kind, and in seconds where these are tiny; both
+for two cores with AVX-512, reckoned from what its parts take of one."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,19 @@ class Estimate(Command):
         entries = named(self.suite, self.scale).configs()
         left = [(f"{arm}, seed {seed}", config) for arm, seed, config in entries if store.find(config) is None]
         about = {"suite": self.suite, "scale": self.scale, "runs": len(entries), "left": len(left), "workers": workers}
-        pace = []  # seconds of wall-clock time that one more run of each kind takes
-        seconds = 0.0
-        for runs in by_kind(left):
-            labels, configs = zip(*runs[:workers])
-            outcomes = launch(configs, store, launcher, "the first runs, timed", labels)
-            if signal := max(outcome.signal for outcome in outcomes):
-                return about | {"seconds": None, "signal": signal}
-            pace.append(sum(outcome.seconds for outcome in outcomes) / len(outcomes) / workers)
-            seconds += pace[-1] * (len(runs) - len(configs))
-        other = max(OTHER_WORK * max(pace), AT_LEAST) if pace else 0.0
-        return about | {"seconds": seconds + other, "signal": 0}
+        if not left:
+            return about | {"seconds": 0.0, "signal": 0}
+        kinds = by_kind(left)
+        first = [run for runs in kinds for run in runs[:workers]]
+        labels, configs = zip(*first)
+        outcomes = launch(configs, store, launcher, "the first runs, timed", labels)
+        if signal := max(outcome.signal for outcome in outcomes):
+            return about | {"seconds": None, "signal": signal}
+        spent = dict(zip(labels, (outcome.seconds for outcome in outcomes)))
+        # Seconds of wall-clock time that one more run of each kind takes.
+        pace = [mean(spent[label] for label, _ in runs[:workers]) / workers for runs in kinds]
+        seconds = sum(each * len(runs[workers:]) for each, runs in zip(pace, kinds))
+        return about | {"seconds": seconds + max(OTHER_WORK * max(pace), AT_LEAST), "signal": 0}
 
     def text(self, result: dict) -> str:
         """One sentence."""

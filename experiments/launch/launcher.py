@@ -22,6 +22,7 @@ from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.launch.worker_pool import Pool
 from stopgrad.experiments.store.store import Store
 from stopgrad.linear_theory.tools.files import prepare_file
+from stopgrad.linear_theory.tools.processes import cores
 
 LOOK_AGAIN = 0.5
 """Seconds between two looks at a run that another process has."""
@@ -83,11 +84,6 @@ def choose(
     return Pool(cores() if workers is None else workers, device) if name == "pool" else InProcess(device)
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 # ---------------------------------------------------------------- a list of runs
 
 
@@ -103,7 +99,7 @@ def launch(
 
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
-    (`deep.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`. Progress
+    (`deep.training.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`. Progress
     on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or the time
     is none.
     """

@@ -19,6 +19,7 @@ from multiprocessing import connection
 from stopgrad.deep.training.stopping import REQUEST, Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, stopped
 from stopgrad.linear_theory.tools.files import room_for_sockets
+from stopgrad.linear_theory.tools.processes import one_thread
 
 ATTEMPTS = 2
 GRACE = 30.0
@@ -188,13 +189,9 @@ def _work(tasks: connection.Connection, device: str) -> None:
     os.setpgid(0, 0)  # Ctrl-C in a terminal reaches the whole group; what to do then is the launcher's to say
     os.dup2(2, 1)  # standard output is for the launcher's answer
     threading.Thread(target=_follow_parent, daemon=True).start()
-    import torch
-    from threadpoolctl import threadpool_limits
-
     from stopgrad.deep.training.runs import joined
 
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+    one_thread()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             with joined(device) as world:

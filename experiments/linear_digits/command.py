@@ -10,6 +10,7 @@ from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Settin
 from stopgrad.experiments.store.run_store import RunStore
 from stopgrad.linear_theory.tools.door import Command, dumps
 from stopgrad.linear_theory.tools.files import replace_file, write_netcdf
+from stopgrad.linear_theory.tools.processes import number_of_workers
 
 KEPT = "Finished pieces of work, taken up again by the next run of the same command. They may be deleted.\n"
 MODULES = ("stopgrad.experiments.linear_digits.comparison",)
@@ -24,6 +25,8 @@ class LinearDigits(Setting, Command):
     """Networks trained for each variant, each with its own start and its own views."""
     out: Path = Path("out/linear_digits")
     """Folder for the data file, the summary and what is finished already."""
+    workers: int | None = None
+    """Worker processes of one thread each; None: as many as there are cores."""
     json: bool = False
 
     def run(self) -> dict:
@@ -37,10 +40,11 @@ class LinearDigits(Setting, Command):
         setting = Setting(**{field.name: getattr(self, field.name) for field in fields(Setting)}).validate()
         if self.seeds < 1:
             raise ValueError(f"seeds is {self.seeds}; it must be at least 1")
+        workers = number_of_workers(self.workers)
         store = RunStore(self.out / "finished", MODULES, ("numpy", "scikit-learn", "scipy", "torch"))
         store.folder.mkdir(parents=True, exist_ok=True)
         replace_file(store.folder / "README.txt", lambda draft: draft.write_text(KEPT, encoding="utf-8"))
-        dataset, summary = compare(setting, self.seeds, store)
+        dataset, summary = compare(setting, self.seeds, store, workers)
         paths = {"data": str(self.out / "linear_digits.nc"), "summary": str(self.out / "linear_digits.json")}
         summary = {**summary, **paths, "seconds": time.perf_counter() - began}
         write_netcdf(dataset, Path(paths["data"]))

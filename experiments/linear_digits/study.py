@@ -22,8 +22,11 @@ from stopgrad.linear_theory.tools.door import dumps
 BAR = 0.05
 
 
-def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, dict]:
-    """(data of the comparison with its origin as attributes, summary), from `store` where finished there already."""
+def compare(setting: Setting, seeds: int, store: RunStore, workers: int = 1) -> tuple[xr.Dataset, dict]:
+    """(data of the comparison with its origin as attributes, summary), from `store` where finished there already.
+
+    What is not is computed by so many processes.
+    """
     digits, every_seed = digit_views(), [*range(seeds)]
     views = Unit("correlations", {"views": setting.views}, lambda advance: measured(setting, digits)._asdict())
     [found], fresh = store.finish([views], "measuring X and X′")
@@ -37,11 +40,12 @@ def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, 
             Unit(
                 f"flow-{slug(name)}",
                 config(switches, every_seed),
-                lambda advance, switches=switches: predict(setting, data, switches, every_seed),
+                partial(_flow, setting, data, switches, every_seed),
             )
             for name, switches in VARIANTS.items()
         ],
         "integrating Lemma 1",
+        workers,
     )
     runs, fresh_runs = store.finish(
         [
@@ -54,6 +58,7 @@ def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, 
             for seed in every_seed
         ],
         "training on the digits",
+        workers,
     )
     flow = {name: np.stack([f[name] for f in flows]) for name in ("s", "alignment", "W")}
     sgd = {
@@ -80,7 +85,7 @@ def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, 
             **image_variables(flow["W"][0], sgd["W"][0], digits, data),
         },
         {"variant": [*VARIANTS], "time": flows[0]["times"], "seed": every_seed, "mode": np.arange(1, setting.n2 + 1)},
-        origin(setting, seeds, store, digits, flows, sgd),
+        origin(setting, seeds, store, digits, flows, sgd, 1 if workers > 1 else torch.get_num_threads()),
     )
     summary = {
         "agreement": {name: {kind: per_seed(gap[i]) for kind, gap in gaps.items()} for i, name in enumerate(VARIANTS)},
@@ -93,6 +98,10 @@ def compare(setting: Setting, seeds: int, store: RunStore) -> tuple[xr.Dataset, 
         "computed": fresh + fresh_flows + fresh_runs,
     }
     return dataset, summary
+
+
+def _flow(setting, data, switches, seeds, advance):
+    return predict(setting, data, switches, seeds)
 
 
 def per_seed(gaps: np.ndarray) -> dict:
@@ -120,7 +129,7 @@ def recovery(setting: Setting, data: Correlations, sgd: dict, seeds: int) -> dic
     }
 
 
-def origin(setting: Setting, seeds: int, store: RunStore, digits, flows, sgd) -> dict:
+def origin(setting: Setting, seeds: int, store: RunStore, digits, flows, sgd, threads: int) -> dict:
     """Where the numbers come from, as attributes of the data file."""
     h, training = setting.hyperparameters, setting.training
     return {
@@ -134,7 +143,7 @@ def origin(setting: Setting, seeds: int, store: RunStore, digits, flows, sgd) ->
         "augmentation": f"shifts of up to 1 pixel with zero fill, mean view removed, pixel noise {digits.noise:g}",
         "flow_worst_error": max(float(flow["worst_error"]) for flow in flows),
         "training_seconds": float(sgd["seconds"].sum()),
-        "hardware": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "hardware": f"{platform.machine()} CPU, {threads} threads",
         "origin": dumps(store.origin({})),
     }
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.origin import code, difference
+from stopgrad.linear_theory.tools.processes import parallel
 
 Arrays = dict[str, np.ndarray]
 
@@ -48,9 +49,12 @@ class RunStore:
 
     @cached_property
     def _code(self) -> dict[str, str]:
-        names = [module if isinstance(module, str) else module.__name__ for module in self.modules]
-        found = {k: v for name in names for k, v in code(name, (__name__,), self.packages).items()}
+        found = {k: v for name in self._names for k, v in code(name, (__name__,), self.packages).items()}
         return {f"{'version of' if k in self.packages else 'module'} {k}": v for k, v in found.items()}
+
+    @property
+    def _names(self) -> list[str]:
+        return [module if isinstance(module, str) else module.__name__ for module in self.modules]
 
     def kept(self, unit: Unit) -> Arrays | None:
         """The unit's arrays, or None where it was never finished under this very origin."""
@@ -74,28 +78,40 @@ class RunStore:
                 differences.append(difference(json.loads(str(file["origin"])), origin) or "")
         return min(differences, key=len, default=None) or None
 
-    def finish(self, units: Sequence[Unit], title: str) -> tuple[list[Arrays], int]:
-        """(results of all units in order, how many had to be computed), with progress on standard error."""
-        results, computed = [], 0
+    def finish(self, units: Sequence[Unit], title: str, workers: int = 1) -> tuple[list[Arrays], int]:
+        """(results of all units in order, how many had to be computed), with progress on standard error.
+
+        What several workers compute goes through pickle, and its progress is told unit by unit.
+        """
+        results = [self.kept(unit) for unit in units]
+        missing = [k for k, arrays in enumerate(results) if arrays is None]
+        done = len(units) - len(missing)
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            bar = progress.add_task(title, total=len(units))
-            for done, unit in enumerate(units):
-                arrays = self.kept(unit)
-                if arrays is None:
-                    if changed := self.why(unit):
-                        progress.console.print(f"{unit.label} is computed again; {changed}")
-                    progress.update(bar, description=f"{title}: {unit.label}")
-                    arrays = unit.compute(lambda part, done=done: progress.update(bar, completed=done + part))
-                    self.keep(unit, arrays)
-                    computed += 1
-                results.append(arrays)
-                progress.update(bar, completed=done + 1, description=title)
-        return results, computed
+            bar = progress.add_task(title, total=len(units), completed=done)
+            for k in missing:
+                if changed := self.why(units[k]):
+                    progress.console.print(f"{units[k].label} is computed again; {changed}")
+
+            def here(unit: Unit) -> Arrays:
+                progress.update(bar, description=f"{title}: {unit.label}")
+                return unit.compute(lambda part: progress.update(bar, completed=done + part))
+
+            compute, items = here if workers == 1 else _compute, [(units[k],) for k in missing]
+            for place, arrays in parallel(compute, items, workers, self._names):
+                self.keep(units[missing[place]], arrays)
+                results[missing[place]] = arrays
+                done += 1
+                progress.update(bar, completed=done, description=title)
+        return results, len(missing)
 
     def _path(self, unit: Unit) -> Path:
         key = _digest(json.dumps(self.origin(unit.config), sort_keys=True))[:32]
         return self.folder / f"{unit.label}-{key}.npz"
+
+
+def _compute(unit: Unit) -> Arrays:
+    return unit.compute(lambda part: None)
 
 
 def _digest(text: str) -> str:

@@ -7,9 +7,11 @@ import io
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import tyro
 from rich import box
@@ -18,8 +20,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stopgrad.figures.machinery.places import Places
-from stopgrad.figures.machinery.registry import FIGURES
+from stopgrad.figures.machinery.registry import FIGURES, Recorded
+from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.processes import number_of_workers, parallel
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,20 @@ class All(Command):
     places: Places = Places()
     pdf: bool = False
     """Write a PDF beside each PNG."""
+    workers: int | None = None
+    """Worker processes of one thread each; None: as many as there are cores."""
     json: bool = False
 
     def run(self) -> dict:
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         done = {}
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
-                progress.update(task, description=name)
-                done[name] = made.bring(name, one, self.places, self.pdf, progress.console.print)
-                progress.advance(task)
-        return {name: path if path is None else str(path) for name, path in done.items()}
+        for name, (path, said), say in _each(partial(made.brought, places=self.places, pdf=self.pdf), self.workers):
+            for message in said:
+                say(message)
+            done[name] = path if path is None else str(path)
+        return {name: done[name] for name in FIGURES}
 
     def text(self, result: dict) -> str:
         from stopgrad.figures.machinery import made
@@ -97,20 +100,16 @@ class Check(Command):
     """
 
     places: Places = Places()
+    workers: int | None = None
+    """Worker processes of one thread each; None: as many as there are cores."""
     json: bool = False
 
     def run(self) -> dict:
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
-        found = {}
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
-                progress.update(task, description=name)
-                found[name] = made.examine(name, one, self.places)._asdict()
-                progress.advance(task)
+        verdicts = {name: found for name, found, _ in _each(partial(made.examine, places=self.places), self.workers)}
+        found = {name: verdicts[name]._asdict() for name in FIGURES}
         count = Counter(one["state"] for one in found.values())
         return {"figures": found, "count": {state: count[state] for state in get_args(made.State)}}
 
@@ -163,6 +162,26 @@ class Phase(Command):
         )
         paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
         return {self.file.stem: str(paths[0])}
+
+
+def _each(compute: Callable, workers: int | None) -> Iterator[tuple[str, Any, Callable[[str], None]]]:
+    """(name, compute(name, picture), what prints above the progress) of every figure, as they come."""
+    workers, names = number_of_workers(workers), list(FIGURES)
+    if workers > 1:
+        # The dearest first: those whose data are computed and not collected, and of them the last, which is among the
+        # dearest and would else be computed when there is nothing left beside it.
+        names.reverse()
+        names.sort(key=lambda name: isinstance(FIGURES[name].compute, Recorded | FromRuns))
+    left = dict.fromkeys(names)
+    columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(names))
+        progress.update(task, description=", ".join(names[:workers]))
+        items = [(name, FIGURES[name]) for name in names]
+        for k, result in parallel(compute, items, workers, preload=("stopgrad.figures.machinery.made",)):
+            yield names[k], result, progress.console.print
+            del left[names[k]]
+            progress.update(task, advance=1, description=", ".join(list(left)[:workers]))  # begun in this order
 
 
 def _say(message: str) -> None:

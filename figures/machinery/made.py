@@ -109,6 +109,12 @@ def bring(name: str, one: Picture, places: Places, pdf: bool, say: Callable[[str
     return target
 
 
+def brought(name: str, one: Picture, places: Places, pdf: bool) -> tuple[Path | None, list[str]]:
+    """What `bring` returns, and what it says on the way."""
+    said = []
+    return bring(name, one, places, pdf, said.append), said
+
+
 def caption(name: str, one: Picture, dataset: xr.Dataset, places: Places) -> str:
     """What stands beside the picture."""
     shown = {**dataset.attrs, **{k: dataset[k].values for k in dataset.coords if k in dataset.dims}}

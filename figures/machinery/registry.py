@@ -37,21 +37,18 @@ class Picture:
     text: str
 
 
-def function(name: str) -> Callable:
+class function:  # a class, so that it can be handed to another process
     """The function ROOM.MODULE.NAME of this wing, whose module is imported when it is first called.
 
     What draws and computes takes seconds to import, and a list of figures needs none of it.
     """
-    module, _, name = name.rpartition(".")
 
-    def called(*args, **named):
-        return getattr(import_module(f"stopgrad.figures.{module}"), name)(*args, **named)
+    def __init__(self, name: str):
+        module, _, self.__qualname__ = name.rpartition(".")  # what the origin of its outcome goes by, with the module
+        self.__module__ = f"stopgrad.figures.{module}"
 
-    called.__module__, called.__qualname__ = (
-        f"stopgrad.figures.{module}",
-        name,
-    )  # what the origin of its outcome goes by
-    return called
+    def __call__(self, *args, **named):
+        return getattr(import_module(self.__module__), self.__qualname__)(*args, **named)
 
 
 TIAN = "Tian, Chen & Ganguli 2021 (arXiv 2102.06810), Figure"

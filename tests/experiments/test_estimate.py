@@ -45,6 +45,19 @@ def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, tm
     assert again["left"] == 4 and again["seconds"] == pytest.approx(5 * 1 + 5 * OTHER_WORK)
 
 
+def test_the_first_runs_of_all_kinds_are_one_launch_and_each_kind_has_its_own_pace(suite, tmp_path, monkeypatch):
+    launched = []
+
+    def launch(configs, store, launcher, title, labels):
+        launched.append(list(labels))
+        return [Outcome("k", "finished", None, 100.0 if "long" in label else 20.0, True) for label in labels]
+
+    monkeypatch.setattr(launcher, "launch", launch)
+    told = Estimate("s", workers=2, runs=tmp_path).run()
+    assert launched == [["short, seed 0", "short, seed 1", "long, seed 0", "long, seed 1"]]
+    assert told["seconds"] == pytest.approx(10 * 3 + 50 * 1 + max(50 * OTHER_WORK, AT_LEAST))
+
+
 def test_beside_tiny_runs_the_other_work_takes_its_time(suite, tmp_path):
     assert Estimate("s", workers=2, runs=tmp_path).run()["seconds"] > AT_LEAST
 

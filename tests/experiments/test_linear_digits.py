@@ -1,7 +1,6 @@
 """The comparison on the digits: views, measured correlations, agreement, what is kept, data file and pictures."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from sklearn.datasets import load_digits
 
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.linear_digits import comparison as digits_comparison
-from stopgrad.experiments.linear_digits import study as linear_digits
 from stopgrad.experiments.linear_digits.command import LinearDigits
 from stopgrad.experiments.linear_digits.comparison import (
     agreement,
@@ -37,18 +35,17 @@ from stopgrad.experiments.linear_digits.images import (
 )
 from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Setting
 from stopgrad.experiments.linear_digits.views import digit_views
-from stopgrad.experiments.store.run_store import RunStore, Unit
 from stopgrad.figures.theory import linear_digits as pictures
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches
 from stopgrad.linear_theory.samples.linear_siamese import Training, train
 from stopgrad.linear_theory.samples.views import exact_views
 from stopgrad.linear_theory.tools.door import main, sentences
-from stopgrad.linear_theory.tools.files import ENGINE, replace_file
+from stopgrad.linear_theory.tools.files import ENGINE
 
 ROOT = Path(__file__).parents[2]
 TINY = {"lr": 0.05, "batch": 8, "t_end": 1.0, "n2": 4, "views": 3, "seeds": 2}
-FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+FLAGS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()] + ["--workers=1"]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +56,7 @@ def digits():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     out = tmp_path_factory.mktemp("digits")
-    return out, LinearDigits(**TINY, out=out).run()
+    return out, LinearDigits(workers=2, **TINY, out=out).run()
 
 
 # ---------------------------------------------------------------- views
@@ -260,7 +257,7 @@ def test_nothing_finished_is_done_again_and_results_do_not_change(tiny, monkeypa
     out, summary = tiny
     monkeypatch.setattr(digits_comparison, "train", None)  # anything trained again would fail
     monkeypatch.setattr(digits_comparison, "integrate", None)
-    again = LinearDigits(**TINY, out=out).run()
+    again = LinearDigits(workers=1, **TINY, out=out).run()
     assert again["computed"] == 0
     assert again["agreement"].keys() == summary["agreement"].keys()
     for name, found in again["agreement"].items():
@@ -269,13 +266,20 @@ def test_nothing_finished_is_done_again_and_results_do_not_change(tiny, monkeypa
         )
 
 
+def test_two_processes_find_the_same_numbers_as_one(tiny, tmp_path):
+    """All but the seconds spent: what several workers find is the same to the last bit."""
+    other = LinearDigits(workers=1, **TINY, out=tmp_path).run()
+    one, two = (xr.load_dataset(summary["data"], engine=ENGINE) for summary in (tiny[1], other))
+    xr.testing.assert_equal(one, two)
+
+
 def test_one_more_seed_trains_only_that_seed_and_another_setting_trains_all(tmp_path):
-    first = LinearDigits(**TINY | {"seeds": 1}, out=tmp_path).run()
-    second = LinearDigits(**TINY, out=tmp_path).run()
+    first = LinearDigits(workers=1, **TINY | {"seeds": 1}, out=tmp_path).run()
+    second = LinearDigits(workers=1, **TINY, out=tmp_path).run()
     assert (first["computed"], second["computed"]) == (1 + 4 + 4, 4 + 4)  # flows take all seeds at once
     a, b = (r["agreement"]["stop-gradient, predictor"]["relative_gap"]["seeds"][0] for r in (first, second))
     assert a == pytest.approx(b, rel=1e-6)
-    assert LinearDigits(**TINY | {"eta": 0.02}, out=tmp_path).run()["computed"] == 4 + 8
+    assert LinearDigits(workers=1, **TINY | {"eta": 0.02}, out=tmp_path).run()["computed"] == 4 + 8
 
 
 def test_a_killed_run_resumes(tmp_path):
@@ -340,6 +344,7 @@ def test_the_command_prints_words_or_one_object(tiny, capsys):
         ("--n2=65", "n2 is 65"),
         ("--views=1", "views is 1"),
         ("--lr=fast", "fast"),
+        ("--workers=0", "workers is 0"),
     ],
 )
 def test_bad_values_end_with_one_sentence_and_nothing_written(flag, complaint, tmp_path, capsys):
@@ -355,54 +360,6 @@ def test_a_folder_that_cannot_be_written_ends_with_one_sentence(tmp_path, capsys
     assert main("experiments", "", COMMANDS, ["linear-digits", *FLAGS, f"--out={tmp_path / 'file'}"]) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and not printed.out
-
-
-# ---------------------------------------------------------------- run store
-
-
-def unit(config, value=1.0):
-    return Unit("unit", config, lambda advance: {"value": np.asarray(value)})
-
-
-def test_store_keys_on_every_setting_exactly(tmp_path):
-    store = RunStore(tmp_path / "s", (linear_digits,))
-    close = [{"lr": 0.1}, {"lr": np.nextafter(0.1, 1)}, {"lr": 0.1, "seed": 0}]
-    results, computed = store.finish([unit(c, i) for i, c in enumerate(close)], "test")
-    assert computed == 3
-    results, computed = store.finish([unit(c, 99) for c in close], "test")
-    assert computed == 0 and [float(r["value"]) for r in results] == [0, 1, 2]
-
-
-def test_store_says_what_changed(tmp_path, monkeypatch, capsys):
-    import stopgrad.experiments.store.run_store as module
-
-    RunStore(tmp_path, (linear_digits,)).finish([unit({"lr": 0.1, "batch": 2})], "test")
-    other = RunStore(tmp_path, (linear_digits,))
-    assert other.why(unit({"lr": 0.1, "batch": 2})) is None
-    assert other.why(unit({"lr": 0.2, "batch": 2})) == "setting lr changed"
-    assert other.why(Unit("another", {}, None)) is None
-    found = module.code
-    monkeypatch.setattr(module, "code", lambda *_: found(*_) | {"stopgrad.experiments.linear_digits.study": "edited"})
-    edited = RunStore(tmp_path, (linear_digits,))
-    assert edited.kept(unit({"lr": 0.1, "batch": 2})) is None
-    assert edited.why(unit({"lr": 0.1, "batch": 2})) == "module stopgrad.experiments.linear_digits.study changed"
-    assert edited.finish([unit({"lr": 0.1, "batch": 2})], "test")[1] == 1
-    assert "computed again; module stopgrad.experiments.linear_digits.study changed" in " ".join(
-        capsys.readouterr().err.split()
-    )
-
-
-def test_a_failing_write_leaves_the_old_file_and_no_draft(tmp_path):
-    path = tmp_path / "a.txt"
-    replace_file(path, lambda draft: draft.write_text("old"))
-
-    def fail(draft):
-        draft.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, fail)
-    assert os.listdir(tmp_path) == ["a.txt"] and path.read_text() == "old"
 
 
 # ---------------------------------------------------------------- pictures

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pickle
 import shlex
 
 import numpy as np
@@ -12,7 +13,7 @@ from figure_examples import SMALL, from_made_up, phase_data, small
 
 import stopgrad.figures.__main__ as door
 from stopgrad.experiments.claims import ledger
-from stopgrad.figures.machinery import commands, data, style
+from stopgrad.figures.machinery import commands, data, made, style
 from stopgrad.figures.machinery.registry import FIGURES, Picture, Recorded
 from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.figures.tian2021 import theory as tian2021
@@ -183,16 +184,17 @@ def test_list(run):
 def test_make_all_and_what_is_missing(run, two_figures, tmp_path):
     out, results = tmp_path / "out", tmp_path / "results"
     where = ("--out", out, "--results", results)
-    status, printed, _ = run("all", *where, "--json")
+    every = ("all", *where, "--workers", 1)
+    status, printed, _ = run(*every, "--json")
     assert status == 0 and json.loads(printed) == {"computed": str(out / "computed.png"), "recorded": None}
-    assert "make it" in run("all", *where)[1]
+    assert "make it" in run(*every)[1]
     status, printed, err = run("make", "recorded", *where)
     assert (status, printed) == (2, "") and err.count("\n") == 1 and "make it" in err
 
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
     assert {p.name for p in stamps} == {"computed.png", "computed.txt", "computed.json", "computed.nc"}
     data.write(two_figures, results / "run" / "d.nc")
-    assert json.loads(run("all", *where, "--json")[1])["recorded"] == str(out / "recorded.png")
+    assert json.loads(run(*every, "--json")[1])["recorded"] == str(out / "recorded.png")
     assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())  # finished work is not done twice
 
     (out / "computed.png").unlink()
@@ -200,6 +202,42 @@ def test_make_all_and_what_is_missing(run, two_figures, tmp_path):
     assert json.loads(printed) == {"computed": str(out / "computed.png")} and err == ""
     assert (out / "computed.pdf").is_file() and (out / "data" / "computed.nc").stat().st_mtime_ns in stamps.values()
     assert "python -m figures make computed" in (out / "computed.txt").read_text()
+
+
+def test_two_processes_make_the_same_bytes_as_one_and_say_the_same(run, two_figures, tmp_path):
+    said = {}
+    for workers in (1, 2):
+        out, results = tmp_path / f"{workers}", tmp_path / "results"
+        data.write(two_figures, results / "run" / "d.nc")
+        where = ("--out", out, "--results", results, "--workers", workers)
+        status, printed, err = run("all", *where)
+        assert status == 0 and "computed: computed, because there are no data yet" in " ".join(err.split())
+        said[workers] = printed.replace(str(out), "OUT")
+        status, printed, _ = run("check", *where, "--json")
+        assert status == 0 and json.loads(printed)["count"]["current"] == 2
+    assert said[1] == said[2]
+    one, two = (
+        {p.relative_to(tmp_path / f"{workers}"): p.read_bytes() for p in (tmp_path / f"{workers}").rglob("*.*")}
+        for workers in (1, 2)
+    )
+    assert one == two and len(one) == 7
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_wrong_with_one_picture_is_one_sentence(run, two_figures, tmp_path, workers):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "d.nc").write_text("no NetCDF")
+    status, out, err = run("all", "--out", tmp_path / "out", "--results", tmp_path, "--workers", workers)
+    assert (status, out) == (2, "") and "d.nc cannot be read as a NetCDF file" in err
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == err.splitlines()[-1:]
+
+
+def test_every_picture_can_be_given_to_another_process():
+    for name, one in FIGURES.items():
+        other = pickle.loads(pickle.dumps(one))
+        assert made.drawing(other.draw) == made.drawing(one.draw), name
+        if not isinstance(one.compute, Recorded | FromRuns):
+            assert data.origin(other.compute) == data.origin(one.compute), name
 
 
 def test_phase_command(run, tmp_path):
@@ -248,6 +286,7 @@ def test_the_report_shows_a_picture_whose_name_is_no_utf8(run, tmp_path, monkeyp
         (("make", "tian-fig4", "--out", "{dir}/gone"), "{dir}/gone is a broken link"),
         (("report", "--runs", "{dir}/gone"), "{dir}/gone is a broken link"),
         (("report", "--out", "{dir}/gone/r.html"), "{dir}/gone is a broken link"),
+        (("all", "--workers", "0"), "--workers is 0; it must be at least 1"),
         (("all", "--results", "{dir}/text.nc"), "--results: {dir}/text.nc is a file; name a folder"),
     ],
 )
