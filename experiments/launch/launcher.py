@@ -99,9 +99,9 @@ def launch(
 
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
-    (`deep.training.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`. Progress
-    on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or the time
-    is none.
+    (`deep.training.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`.
+    Progress on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or
+    the time is none.
     """
     if minutes is not None and not 0 < minutes < threading.TIMEOUT_MAX / 60:
         raise ValueError(f"--minutes is {minutes:g}; it must be above 0")

@@ -145,8 +145,8 @@ def drawing(draw: Callable, root: Path = origin.ROOT) -> dict[str, str]:
     while isinstance(bare, partial):
         arguments += [bare.args, sorted(bare.keywords.items())]
         bare = bare.func
-    names = [name for name in origin.modules(bare.__module__, root=root) if name.startswith("figures.")]
-    texts = {name: (root / Path(*name.split("."))).with_suffix(".py").read_text(encoding="utf-8") for name in names}
+    names = [name for name in origin.modules(bare.__module__, root=root) if name.startswith(origin.PICTURES)]
+    texts = {name: origin.file_of(name, root).read_text(encoding="utf-8") for name in names}
     code = {name: origin.digest(ast.dump(ast.parse(text))) for name, text in texts.items()}
     return {"function": origin.digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}"), **code}
 

@@ -64,12 +64,17 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_of(module: str, root: Path = ROOT) -> Path | None:
+    """The file of a module or package of the project; None where there is none."""
+    path = root.joinpath(*module.split(".")[1:])
+    files = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
 @functools.cache
 def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
     """(digest of what computes, names that may be imported modules) of a module; None where there is no such file."""
-    path = root.joinpath(*module.split(".")[1:])
-    files = [path.with_name(f"{path.name}.py"), path / "__init__.py"]
-    file = next((file for file in files if file.is_file()), None)
+    file = file_of(module, root)
     if file is None:
         return None
     tree = ast.parse(file.read_text(encoding="utf-8"))

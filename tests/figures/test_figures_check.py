@@ -155,22 +155,22 @@ def test_changed_code_is_named(places, monkeypatch):
 
 def test_the_drawing_code_counts_with_what_it_reaches(tmp_path):
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "mine.py").write_text("from figures import style\ndef draw_it(d):\n    return style.RED\n")
+    (tmp_path / "figures" / "mine.py").write_text("from stopgrad.figures import style\ndef draw_it(d): return 1\n")
     (tmp_path / "figures" / "style.py").write_text("RED = 1\n")
 
     def draw_it(_):
         return None
 
-    draw_it.__module__ = "figures.mine"
+    draw_it.__module__ = "stopgrad.figures.mine"
     first = made.drawing(draw_it, tmp_path)
-    assert set(first) == {"function", "figures.mine", "stopgrad.figures.machinery.style"}
+    assert set(first) == {"function", "stopgrad.figures.mine", "stopgrad.figures.style"}
     (tmp_path / "figures" / "mine.py").write_text(
-        "# words\nfrom figures import style\ndef draw_it(d): return style.RED\n"
+        "# words\nfrom stopgrad.figures import style\ndef draw_it(d):\n    return 1\n"
     )
     assert {**made.drawing(functools.partial(draw_it), tmp_path), "function": first["function"]} == first
     (tmp_path / "figures" / "style.py").write_text("RED = 2\n")
     changed = made.drawing(draw_it, tmp_path)
-    assert [name for name in first if first[name] != changed[name]] == ["stopgrad.figures.machinery.style"]
+    assert [name for name in first if first[name] != changed[name]] == ["stopgrad.figures.style"]
 
 
 # ---------------------------------------------------------------------------------------------------------- drift

@@ -115,7 +115,7 @@ NO_ARRAYS = {
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door files hyperparameters kernel "
     "kernel_source matrix_derivations "
-    "mode_derivations origin phase_command predictor_rules recording runge_kutta symbolic threads __main__"
+    "mode_derivations origin recording runge_kutta threads processes __main__"
 )
 
 
