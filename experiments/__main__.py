@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from stopgrad.experiments.commands.estimate import Estimate
 from stopgrad.experiments.commands.fingerprints import Fingerprints
-from stopgrad.experiments.commands.first_look import FirstLook
 from stopgrad.experiments.commands.runs import RUNS
 from stopgrad.experiments.commands.suite_command import RunSuite
 from stopgrad.experiments.commands.verify_command import Verify
@@ -26,7 +25,6 @@ class List(Command):
 COMMANDS = {
     "list": List,
     "linear-digits": LinearDigits,
-    "first-look": FirstLook,
     "estimate": Estimate,
     "run": RunSuite,
     "verify": Verify,
