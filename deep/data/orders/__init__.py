@@ -1,0 +1,1 @@
+"""Which images a run visits at which step: one order a file."""
