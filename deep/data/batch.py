@@ -18,6 +18,12 @@ class Batch:
     step: int = 0
     """The optimiser's step, from 0."""
 
+    @classmethod
+    def of(cls, *views: torch.Tensor) -> "Batch":
+        """Views, (B, …) each, of the images 0 … B − 1 at their first visit: a batch that comes from no run."""
+        index = torch.arange(len(views[0]))
+        return cls(views, index, torch.zeros_like(index))
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stopgrad.deep.config import Method
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.backbones import backbone
 from stopgrad.deep.method.heads import predictor, projector
 from stopgrad.linear_theory.tools.lengths import directions
@@ -167,8 +168,9 @@ class Siamese(nn.Module):
         self.target = EmaTarget(self.online, method.ema_momentum) if method.target == "ema" else SharedTarget()
         self.objective = objective(method)
 
-    def forward(self, views) -> Outputs:
-        """Loss and embeddings of a pair of batches of views. The views go through one by one: BatchNorm sees each."""
+    def forward(self, batch: Batch) -> Outputs:
+        """Loss and embeddings of a batch of two views. The views go through one by one: BatchNorm sees each."""
+        views = batch.views
         z = torch.stack([self.online(x) for x in views])
         p = torch.stack([self.predictor(v) for v in z])
         target = self.target(views, z)

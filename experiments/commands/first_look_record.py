@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from stopgrad.deep.config import Config, to_json
-from stopgrad.deep.data import data_order, datasets
+from stopgrad.deep.data import datasets
 from stopgrad.deep.data.image_files import image_paths
+from stopgrad.deep.data.orders.order import steps_per_epoch
 from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import CONFIG, SUMMARY
@@ -67,7 +68,7 @@ def scale(folder: str, dataset: datasets.Dataset) -> str:
 def recorded(folder: Path, config: Config, images: int) -> dict:
     """What the run in `folder` has come to so far, in numbers of about five digits."""
     table, evaluations = read(folder), read(folder / "evaluations")
-    steps = data_order.steps_per_epoch(images, config.optimisation.batch_size)
+    steps = steps_per_epoch(images, config.optimisation.batch_size)
     summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).is_file() else {}
     begun = (folder / CONFIG).is_file()
     done = summary.get("steps", int(table.step[-1]) if len(table.step) else 0)

@@ -15,7 +15,7 @@ ORDERS = [Shuffled(), Hybrid(), Hybrid(single_pass=1.0)]
 
 
 def setting(seed=0, n=50, batch_size=8, epochs=10):
-    return Setting(seed, torch.arange(n) % 3, batch_size, epochs * (n // batch_size))
+    return Setting(seed, torch.arange(n) % 3, batch_size, epochs)
 
 
 def whole(order, run, first_step=0, last_step=None):

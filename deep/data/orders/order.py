@@ -1,18 +1,22 @@
-"""What an order of the images is: a function of the run's setting and of the step, cut into parts' and processes' shares.
+"""What an order of the images is: a function of a run's setting and of the step, cut into parts and processes' shares.
 
 How many processes share a step decides which of them sees an image, never when it is seen: so a resumed run, or one on
-more processes, walks the same path. Epochs are a unit of time: as many steps as there are whole batches of images.
+more processes, walks the same path. An epoch is but a unit of time, whatever is seen in it: so runs in all orders are
+equally long.
 """
 
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.batch import Batch
+
+if TYPE_CHECKING:
+    from stopgrad.deep.config import Config
 
 _ORDER = int.from_bytes(b"order")  # keeps these numbers apart from every other use of the seed
 
@@ -23,15 +27,22 @@ class Setting:
 
     seed: int
     labels: torch.Tensor
-    """int64 (n,): classes of the training images, −1 where unknown; their number is that of the images."""
+    """int64 (n,), on the CPU: classes of the training images, −1 where unknown; as many as there are images."""
     batch_size: int
     """Images of a step, over all processes and parts."""
-    steps: int
-    """Of the whole run."""
+    epochs: int
+    """Length of the run, each as many steps as there are whole batches of images."""
+
+    @classmethod
+    def of(cls, config: "Config", labels: torch.Tensor) -> "Setting":
+        """The setting of the run that `config` describes, on images with these labels. Raises ValueError for too few."""
+        found = cls(config.seed, labels.cpu(), config.optimisation.batch_size, config.optimisation.epochs)
+        steps_per_epoch(found.images, found.batch_size)
+        return found
 
     @property
     def images(self) -> int:
-        """n, their number."""
+        """Their number, n."""
         return len(self.labels)
 
     @property
@@ -40,9 +51,9 @@ class Setting:
         return steps_per_epoch(self.images, self.batch_size)
 
     @property
-    def epochs(self) -> int:
-        """Of the whole run."""
-        return self.steps // self.steps_per_epoch
+    def steps(self) -> int:
+        """Length of the run."""
+        return self.epochs * self.steps_per_epoch
 
 
 class Order(Protocol):
