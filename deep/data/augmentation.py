@@ -75,10 +75,11 @@ def to_device(fields: NamedTuple, device: torch.device | str) -> NamedTuple:
 
 
 def draw(data: Data, key: int | torch.Tensor, index: torch.Tensor, height: int, width: int) -> Parameters:
-    """Parameters of views of images of height × width pixels. index: int64 (B,), global sample indices; key: one, or (B,).
+    """Parameters of views of images of height × width pixels. index: int64 (B,), global sample indices.
 
-    Row i depends on (data, its key, index[i], height, width) only. Every parameter has its own column of random numbers, so
-    that to change one probability or strength changes nothing else. The result is on the device of `index`.
+    key: one for all, or int64 (B,). Row i depends on (data, its key, index[i], height, width) only. Every parameter has
+    its own column of random numbers, so that to change one probability or strength changes nothing else. The result is
+    on the device of `index`.
     """
     return Parameters(draw_crops(data, key, index, height, width), draw_colours(data, key, index))
 

@@ -1,8 +1,9 @@
 """Views to train on, and plain images to evaluate on, from whatever holds the images.
 
 View v of image i at visit k under seed s is a function of (s, k, v, i): neither the batch nor the process nor the
-worker that makes it, nor a resumption, nor the number of views changes it. Images in memory are augmented as a batch where they lie. Images in
-files are decoded and cut by a loader's workers, with the same numbers; their colours are then changed as a batch.
+worker that makes it, nor a resumption, nor the number of views changes it. Images in memory are augmented as a batch
+where they lie. Images in files are decoded and cut by a loader's workers, with the same numbers; their colours are then
+changed as a batch.
 """
 
 import functools
@@ -41,7 +42,7 @@ def batches(
 
 
 def view_keys(seed: int, views: int, visit: torch.Tensor) -> list[torch.Tensor]:
-    """For each view the keys of `deep.data.counter` under which it is drawn at these visits. visit, keys: int64 (B,)."""
+    """For each view the keys of `deep.data.counter` under which it is drawn at these visits, int64 (B,)."""
     return [torch.tensor([_key(seed, k, view) for k in visit.tolist()], dtype=torch.int64) for view in range(views)]
 
 
@@ -146,9 +147,7 @@ class _Cuts:
     def __getitem__(self, batch: Batch):
         images = [read_image(self.files.paths[k]) for k in batch.index.tolist()]
         height, width = torch.tensor([image.shape[-2:] for image in images]).unbind(1)
-        drawn = (
-            augmentation.draw_crops(self.data, key, batch.index, height, width) for key in self.keys(batch.visit)
-        )
+        drawn = (augmentation.draw_crops(self.data, key, batch.index, height, width) for key in self.keys(batch.visit))
         return batch, *(self._cut(images, crops) for crops in drawn)
 
     def _cut(self, images: list[torch.Tensor], crops: augmentation.Crops) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from stopgrad.deep.config import Config
 from stopgrad.deep.data import views
 from stopgrad.deep.data.datasets import Dataset
-from stopgrad.deep.data.orders.order import Setting, shares
+from stopgrad.deep.data.orders.setting import Setting, shares
 from stopgrad.deep.data.orders.shuffled import Shuffled
 from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
 from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference

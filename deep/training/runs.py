@@ -15,7 +15,7 @@ import torch.distributed as dist
 from stopgrad.deep.config import Config, check, from_json, to_json
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.data.orders.order import Setting, check_shares, shares
+from stopgrad.deep.data.orders.setting import Setting, check_shares, shares
 from stopgrad.deep.data.orders.shuffled import Shuffled
 from stopgrad.deep.measuring.evaluation import pixel_knn
 from stopgrad.deep.measuring.references import reference

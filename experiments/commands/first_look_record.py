@@ -11,7 +11,7 @@ import torch
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets
 from stopgrad.deep.data.image_files import image_paths
-from stopgrad.deep.data.orders.order import steps_per_epoch
+from stopgrad.deep.data.orders.setting import steps_per_epoch
 from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import CONFIG, SUMMARY

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stopgrad.deep.data.orders.hybrid import Hybrid
-from stopgrad.deep.data.orders.order import Setting, check_shares, shares, steps_per_epoch
+from stopgrad.deep.data.orders.setting import Setting, check_shares, shares, steps_per_epoch
 from stopgrad.deep.data.orders.shuffled import Shuffled
 
 ORDERS = [Shuffled(), Hybrid(), Hybrid(single_pass=1.0)]
@@ -43,7 +43,7 @@ def test_a_step_is_a_batch_of_images_that_exist_and_no_visit_occurs_twice(order,
     index, visit = whole(order, run)
     assert index.dtype == visit.dtype == torch.int64
     assert index.shape == visit.shape == (run.steps, run.batch_size)
-    assert 0 <= index.min() and index.max() < run.images and visit.min() >= 0
+    assert index.min() >= 0 and index.max() < run.images and visit.min() >= 0
     seen = Counter(zip(index.flatten().tolist(), visit.flatten().tolist()))
     assert set(seen.values()) == {1}
 

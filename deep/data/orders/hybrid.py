@@ -1,16 +1,14 @@
-"""Continual at first, then over all images: Li, Efros & Pathak 2022."""
+"""Continual at first, then over all images (Li, Efros & Pathak 2022)."""
 
 from dataclasses import dataclass
 
-import torch
-
-from stopgrad.deep.data.orders.order import Setting, repeated, shuffle
+from stopgrad.deep.data.orders import Order
 from stopgrad.deep.data.orders.shuffled import Shuffled
 
 
 @dataclass(frozen=True)
-class Hybrid:
-    """A single pass over chunks of the images, then epochs over all of them (Li, Efros & Pathak 2022).
+class Hybrid(Order):
+    """A single pass over chunks of the images, one an epoch, then epochs over all (Li, Efros & Pathak 2022).
 
     A run of E epochs has E chunks of equal size. Each of the first epochs repeats one of them, shuffled anew at each
     pass, for as many steps as any epoch has; then the usual order goes on. Where the paper leaves out what fills no
@@ -20,17 +18,16 @@ class Hybrid:
     single_pass: float = 0.4
     """Share of the epochs that are spent on chunks, 0 to 1; 1 is the paper's single pass."""
 
-    def at(self, setting: Setting, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `Order.at`. Raises ValueError where chunks would be empty."""
-        n, seed, epochs = setting.images, setting.seed, setting.epochs
+    def at(self, setting, step):
+        """Visit k is the chunk's pass k; later, epoch k after all passes begun. ValueError where a chunk is empty."""
+        n, epochs, size = setting.images, setting.epochs, setting.batch_size
         if epochs > n:
             raise ValueError(f"--epochs {epochs} exceeds the {n} training images; each epoch needs a chunk of its own")
         epoch, place = divmod(step, setting.steps_per_epoch)
-        chunk, chunks = shuffle(n, seed) * epochs // n, round(self.single_pass * epochs)
+        chunk, chunks = setting.shuffled() * epochs // n, round(self.single_pass * epochs)
         if epoch < chunks:
-            mine = (chunk == epoch).nonzero()[:, 0]
-            return repeated(mine, place * setting.batch_size, setting.batch_size, seed, epoch)
+            return setting.repeated((chunk == epoch).nonzero()[:, 0], place * size, size, epoch)
         index, visit = Shuffled().at(setting, step)
-        passes = -(-setting.steps_per_epoch * setting.batch_size // chunk.bincount())  # begun with each chunk
-        before = torch.where(chunk[index] < chunks, passes[chunk[index]], 0)
-        return index, visit - chunks + before
+        passes = -(-setting.steps_per_epoch * size // chunk.bincount())  # begun with each chunk
+        passes[chunks:] = 0
+        return index, visit - chunks + passes[chunk[index]]

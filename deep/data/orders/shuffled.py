@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from stopgrad.deep.data.orders.order import Setting, shuffle
+from stopgrad.deep.data.orders import Order
 
 
 @dataclass(frozen=True)
-class Shuffled:
+class Shuffled(Order):
     """All images, shuffled anew each epoch; what fills no whole batch is left out of it."""
 
-    def at(self, setting: Setting, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `Order.at`: the visit is the epoch."""
+    def at(self, setting, step):
+        """Visit k is epoch k."""
         epoch, place = divmod(step, setting.steps_per_epoch)
-        index = shuffle(setting.images, setting.seed, epoch)[place * setting.batch_size :][: setting.batch_size]
-        return index, torch.full_like(index, epoch)
+        index = setting.shuffled(epoch)[place * setting.batch_size :][: setting.batch_size]
+        return index, index.new_full(index.shape, epoch)

@@ -1,4 +1,4 @@
-"""What an order of the images is: a function of a run's setting and of the step, cut into parts and processes' shares.
+"""What an order of the images knows of a run, and how its steps are cut into parts' and processes' shares.
 
 How many processes share a step decides which of them sees an image, never when it is seen: so a resumed run, or one on
 more processes, walks the same path. An epoch is but a unit of time, whatever is seen in it: so runs in all orders are
@@ -8,12 +8,13 @@ equally long.
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.data.orders import Order
 
 if TYPE_CHECKING:
     from stopgrad.deep.config import Config
@@ -35,7 +36,7 @@ class Setting:
 
     @classmethod
     def of(cls, config: "Config", labels: torch.Tensor) -> "Setting":
-        """The setting of the run that `config` describes, on images with these labels. Raises ValueError for too few."""
+        """Of the run that `config` describes, on images with these labels, (n,). Raises ValueError for too few."""
         found = cls(config.seed, labels.cpu(), config.optimisation.batch_size, config.optimisation.epochs)
         steps_per_epoch(found.images, found.batch_size)
         return found
@@ -55,17 +56,19 @@ class Setting:
         """Length of the run."""
         return self.epochs * self.steps_per_epoch
 
+    def shuffled(self, *key: int) -> torch.Tensor:
+        """All images in an order that depends on their number, the seed and the key, int64 (n,). Not to be changed."""
+        return _permutation(self.images, self.seed, *key)
 
-class Order(Protocol):
-    """In which order a run visits its images; a frozen record of its options."""
+    def repeated(self, images: torch.Tensor, start: int, count: int, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`count` of the images that follow place `start` where int64 (m,) `images` are repeated without end.
 
-    def at(self, setting: Setting, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Indices of a step's images and the visits' numbers, int64 (batch_size,) each, on the CPU.
-
-        A pure function, asked for any step from 0. A visit's number says how often the image's turn has come before, so
-        that no (index, visit) occurs twice: each visit has views of its own. An image may occur twice in a step.
-        Raises ValueError, at step 0 too, for a setting in which the order is impossible.
+        Each pass is shuffled anew, as the key has it. Returns their indices and the passes, from 0, as `Order.at` does.
         """
+        size = len(images)
+        first, last = start // size, (start + count - 1) // size
+        passes = [images[_permutation(size, self.seed, *key, k)] for k in range(first, last + 1)]
+        return torch.cat(passes)[start - first * size :][:count], torch.arange(start, start + count) // size
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -98,21 +101,6 @@ def shares(
             yield Batch((), index[part], visit[part], step)
 
 
-# ---------------------------------------------------------------- what orders are made of
-
-
-@functools.lru_cache(maxsize=4)
-def shuffle(n: int, *key: int) -> torch.Tensor:
-    """A permutation of 0 … n − 1 that depends on (n, key) only, int64 (n,); the key begins with the seed. Read only."""
+@functools.lru_cache(maxsize=8)  # an epoch's, and what repetition takes; each has 8 bytes an image
+def _permutation(n: int, *key: int) -> torch.Tensor:
     return counter.permutation(counter.fold(_ORDER, *key), n)
-
-
-def repeated(images: torch.Tensor, start: int, count: int, *key: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` of the images that follow place `start` where int64 (m,) `images` are repeated without end.
-
-    Each pass is shuffled anew. Returns their indices and the passes, from 0, as `Order.at` does.
-    """
-    size = len(images)
-    first, last = start // size, (start + count - 1) // size
-    passes = torch.cat([images[shuffle(size, *key, k)] for k in range(first, last + 1)])
-    return passes[start - first * size :][:count], torch.arange(start, start + count) // size
