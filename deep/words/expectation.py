@@ -70,7 +70,7 @@ def time_of_run(config: Config, steps_per_epoch: int) -> float:
 
 
 # What `predict` says of a step, of other recipes, and what the sentence on units says here.
-_LEFT_OUT = ("A step takes", "A larger predictor", "A slower EMA", "Over the run", "The target is the online")
+_LEFT_OUT = ("time", "predictor_lr", "slower_target", "memory")
 
 
 def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]:
@@ -103,8 +103,8 @@ def _linear_predictor(config: Config, noise: Noise, h: Hyperparameters, t: float
     """Fixed points, basin, alignment, target, and for squared error the speed."""
     recipe, method = recipe_of(config), config.method
     steps = max(1, round(t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
-    left_out = _LEFT_OUT + (("Near p₊",) if method.loss == "cosine" else ())
-    said = [s for s in predict(recipe, noise.sigma2, steps, noise.x) if not s.startswith(left_out)]
+    left_out = {*_LEFT_OUT, *(["speed"] * (method.loss == "cosine")), *(["target"] * (method.target == "shared"))}
+    said = [one.words() for one in predict(recipe, noise.sigma2, steps, noise.x) if one.kind not in left_out]
     if method.predictor == "symmetric" and h.beta is None and h.alpha_p == 1 and h.eta_p is None:
         warning = (
             "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger "
@@ -144,7 +144,8 @@ def _about_method(config: Config, noise: Noise, h: Hyperparameters, t: float) ->
     if method.stop_gradient == "mirrored":
         return [_MIRRORED, *bounded]
     if squared and not method.isoloss and fixed_points(h).regime in ("critical", "collapse_only"):
-        return predict(recipe_of(config), noise.sigma2, 1, noise.x)[1:2]  # whatever sets or learns p
+        said = predict(recipe_of(config), noise.sigma2, 1, noise.x)
+        return [one.words() for one in said if one.kind == "outcome"]  # whatever sets or learns p
     return _set_predictor(method, h) if method.predictor in SET_PREDICTORS else [_OTHER_PREDICTORS[method.predictor]]
 
 
