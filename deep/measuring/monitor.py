@@ -191,12 +191,10 @@ def balance_applies(config: Config) -> str | None:
     method, o = config.method, config.optimisation
     if method.projector_output_bn != "none":
         return "BatchNorm follows the projector's last layer (--projector-output-bn none would be needed)"
-    if method.predictor != "linear":
+    if not method.predictor.balanced:
         return f"the predictor is {method.predictor}, not a linear one learned by its own gradient (--predictor linear)"
-    if method.isoloss:
-        return "IsoLoss does not send its gradient through the predictor"
-    if method.stop_gradient != "target":
-        return "the embedding learns through the target too, or only through it (--stop-gradient target)"
+    if (reason := method.objective.unbalanced()) is not None:
+        return reason
     if o.predictor_schedule == "constant" and (o.schedule != "constant" or o.warmup_epochs > 0):
         return "α_p, the ratio of the two learning rates, changes along the schedule (--predictor-schedule same)"
     h, _ = to_theory(recipe_of(config))

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from stopgrad.deep.config import VECTOR_BACKBONES, Config, to_json
+from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.counter import fold
 from stopgrad.deep.measuring.diagnosis import Diagnosis, diagnose
 from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
 from stopgrad.deep.measuring.probe import linear_probe
 from stopgrad.deep.measuring.references import reference
-from stopgrad.deep.method.backbones import export_state_dict
+from stopgrad.deep.method.backbones.resnet_network import export_state_dict
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
@@ -124,9 +124,7 @@ def conclude(
             for name in config.monitor.references
         }
     if picture and state == "finished":
-        residual = config.method.backbone not in VECTOR_BACKBONES
-        backbone = siamese.online.backbone
-        export = export_state_dict(backbone) if residual else backbone.state_dict()
+        export = export_state_dict(siamese.online.backbone)
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
     if picture:
         from stopgrad.deep.words.picture import draw  # here, since a suite's runs have no picture

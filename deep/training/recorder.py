@@ -123,13 +123,15 @@ class Recorder:
 
     def measure(self, clock: Clock, outputs: Outputs) -> bool:
         """Write a row of the table; False if the loss is no longer a number."""
-        whole = Outputs(outputs.loss, *(gathered(v, dim=1) for v in outputs[1:]))
+        whole = outputs.map(gathered)
         full = whole.z.shape[-1] <= DECOMPOSED_UP_TO or self._evaluates(clock.step)
         found = measure(whole.z, whole.p, whole.target, self.siamese.predictor.matrix(), full=full)
         found.scalars["loss"] = gathered(outputs.loss.reshape(1), dim=0).mean()
         if self.balance:
             found.scalars["balance_residual"] = self.balance.at(clock.time, *self._last_layers())
-        if self.config.method.target == "ema":
+        for name, value in (outputs.scalars | outputs.terms).items():
+            found.scalars[name] = gathered(value.reshape(1), dim=0).mean()
+        if self.siamese.target.network is not None:
             mine, theirs = self.siamese.online.projector.last, self.siamese.target.network.projector.last
             found.scalars.update(follow_target(mine.weight, mine.bias, theirs.weight, theirs.bias))
         scalars, arrays = to_host(found)

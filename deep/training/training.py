@@ -77,8 +77,8 @@ def gradient(siamese: Siamese, parts: list) -> Outputs:
     outputs = []
     for views in parts:
         found = siamese(views)
-        if found.loss.requires_grad:
-            (found.loss / len(parts)).backward()
+        if found.total.requires_grad:
+            (found.total / len(parts)).backward()
         outputs.append(found.detached())
     average_gradients(siamese.parameters())
     return Outputs.joined(outputs)

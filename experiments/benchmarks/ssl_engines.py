@@ -74,7 +74,7 @@ class Chunk(NamedTuple):
 def config(task: Task) -> Config:
     """The task as a run of this project."""
     hidden, embedding, bottleneck = task.heads
-    method = Method(
+    method = Method.of(
         width=task.width,
         projector_hidden=hidden,
         embedding_dim=embedding,

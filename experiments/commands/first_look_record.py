@@ -11,7 +11,8 @@ import torch
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import data_order, datasets
 from stopgrad.deep.data.image_files import image_paths
-from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes
+from stopgrad.deep.presets import changes
+from stopgrad.deep.presets.simsiam import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import CONFIG, SUMMARY
 from stopgrad.deep.storage.table import Columns, read

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from stopgrad.deep.config import Config
+from stopgrad.deep.config import Config, flat_config
 from stopgrad.deep.presets import changes
 from stopgrad.deep.storage.table import read
 from stopgrad.experiments.store.store import ROOT, Entry, Store
@@ -58,7 +58,7 @@ class List(Command):
             self.state in (None, entry.state)
             and (entry.stale or not self.stale)
             and (self.dataset is None or (config is not None and config.data.dataset == self.dataset))
-            and (self.predictor is None or (config is not None and config.method.predictor == self.predictor))
+            and (self.predictor is None or (config is not None and str(config.method.predictor) == self.predictor))
         )
 
     def text(self, result: dict) -> str:
@@ -243,7 +243,7 @@ def row(entry: Entry) -> dict:
         "key": entry.key,
         "state": entry.state,
         "dataset": config.data.dataset if config else None,
-        "predictor": config.method.predictor if config else None,
+        "predictor": str(config.method.predictor) if config else None,
         "seed": config.seed if config else None,
         "changes": changes(config) if config else {},
         "diagnosis": summary.get("diagnosis"),
@@ -255,10 +255,7 @@ def row(entry: Entry) -> dict:
 
 def leaves(config: Config) -> dict:
     """Every field of a config, the groups' among them, by name."""
-    fields = {}
-    for name, value in asdict(config).items():
-        fields |= value if isinstance(value, dict) else {name: value}
-    return fields
+    return flat_config(config) | {"seed": config.seed}
 
 
 def in_words(fields: dict) -> str:

@@ -18,14 +18,12 @@ _POOLING = {"cifar": nn.Identity, "imagenet": lambda: nn.MaxPool2d(kernel_size=3
 
 
 def export_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """A residual network's parameters and buffers under torchvision's names, copied to the CPU.
+    """A network's parameters and buffers, copied to the CPU; those of a residual one have torchvision's names.
 
     At width 64 with the ImageNet stem torchvision's model of the same blocks loads it with `strict=False` and misses
-    `fc` only; at other widths or stems the names agree and shapes differ. ValueError for a network that is none.
+    `fc` only; at other widths or stems the names agree and shapes differ.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    if not isinstance(network, ResNetwork):
-        raise ValueError("only residual backbones export to torchvision; this one has no counterpart there")
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
 
 
