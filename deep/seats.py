@@ -34,6 +34,7 @@ OBJECTIVES = {
 }
 ORDERS = {
     "shuffled": "stopgrad.deep.data.orders.shuffled:Shuffled",
+    "hybrid": "stopgrad.deep.data.orders.hybrid:Hybrid",
 }
 
 

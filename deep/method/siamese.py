@@ -54,9 +54,7 @@ class Siamese(nn.Module):
         self.groups()
 
     def forward(self, batch: Batch) -> Outputs:
-        """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each. Views alone will do."""
-        if not isinstance(batch, Batch):
-            batch = Batch(tuple(batch), None, None)
+        """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each."""
         z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
         found = self.target(batch, Outputs(z, p, batch.index), self.online)

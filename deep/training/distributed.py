@@ -87,6 +87,29 @@ def gathered(tensor: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat(parts, dim=dim)
 
 
+def gathered_with_gradient(tensor: torch.Tensor, dim: int) -> torch.Tensor:
+    """As `gathered`, differentiable: for a loss of the whole batch, which every process then computes.
+
+    A process's share receives the sum of the gradients of all processes' losses. Averaged over the processes by
+    `average_gradients`, a parameter's gradient is then the one that a single process finds.
+    """
+    return tensor if _size() == 1 else _Gathered.apply(tensor, dim)
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor, dim):
+        ctx.dim, ctx.size = dim, tensor.shape[dim]
+        return gathered(tensor, dim)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.narrow(ctx.dim, dist.get_rank() * ctx.size, ctx.size), None
+
+
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace every gradient by its average over the processes, in one all-reduce per dtype and device.
 

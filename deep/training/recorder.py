@@ -18,7 +18,8 @@ from stopgrad.deep.measuring.monitor import (
     measure,
     to_host,
 )
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.provenance import fingerprint
 from stopgrad.deep.storage.table import Columns, Table, read

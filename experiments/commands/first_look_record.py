@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from stopgrad.deep.config import Config, to_json
-from stopgrad.deep.data import data_order, datasets
+from stopgrad.deep.data import datasets
 from stopgrad.deep.data.image_files import image_paths
+from stopgrad.deep.data.orders.setting import steps_per_epoch
 from stopgrad.deep.presets import changes
 from stopgrad.deep.presets.simsiam import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.provenance import provenance
@@ -68,7 +69,7 @@ def scale(folder: str, dataset: datasets.Dataset) -> str:
 def recorded(folder: Path, config: Config, images: int) -> dict:
     """What the run in `folder` has come to so far, in numbers of about five digits."""
     table, evaluations = read(folder), read(folder / "evaluations")
-    steps = data_order.steps_per_epoch(images, config.optimisation.batch_size)
+    steps = steps_per_epoch(images, config.optimisation.batch_size)
     summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).is_file() else {}
     begun = (folder / CONFIG).is_file()
     done = summary.get("steps", int(table.step[-1]) if len(table.step) else 0)

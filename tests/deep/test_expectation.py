@@ -11,6 +11,7 @@ import torch
 
 from stopgrad.deep.config import SET_PREDICTORS, Config, Data, Method, Optimisation, check
 from stopgrad.deep.data import datasets, views
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.presets import PRESETS
 from stopgrad.deep.training.training import Plan
 from stopgrad.deep.words.expectation import Noise, expectation, measure_noise, recipe_of, time_of_run, units
@@ -96,7 +97,8 @@ def test_noise_of_the_gaussian_set(decay, sigma2):
     """X = diag(j^-decay), X′ = σ² I: σ² d/tr X and tr X²/tr X, here for the 4,000 points that were drawn."""
     data = Data(dataset="gaussian", gaussian_dim=8, gaussian_decay=decay, gaussian_sigma2=sigma2, gaussian_samples=4000)
     dataset = datasets.load(data, seed=3)
-    found = measure_noise(*next(views.batches(dataset, data, 3, 0, [torch.arange(4000)], "cpu")))
+    (batch,) = views.batches(dataset, data, 3, [Batch((), torch.arange(4000), torch.zeros(4000).long())], "cpu")
+    found = measure_noise(*batch.views)
     x = np.arange(1, 9) ** -decay
     assert found.sigma2 == pytest.approx(sigma2 * 8 / x.sum(), rel=0.05)
     assert found.x == pytest.approx((x**2).sum() / x.sum(), rel=0.1)

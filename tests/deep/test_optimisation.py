@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stopgrad.deep.config import Method, Optimisation
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.siamese import Outputs, Siamese
 from stopgrad.deep.training.optimisation import Rates, base_rates, make_optimiser, rates, set_rates
 from stopgrad.deep.training.training import gradient
@@ -150,8 +151,8 @@ def test_a_step_moves_each_group_at_its_own_rate():
 def test_a_batch_in_parts_has_the_gradient_of_one(fields, parts):
     whole, parted = siamese(**fields), siamese(**fields)
     views = torch.randn(2, 12, 7, dtype=torch.float64)
-    out = gradient(whole, [views])
-    joined = gradient(parted, list(views.split(12 // parts, dim=1)))
+    out = gradient(whole, [Batch.of(*views)])
+    joined = gradient(parted, [Batch.of(*part) for part in views.split(12 // parts, dim=1)])
     pairs = [(a.grad, b.grad) for a, b in zip(whole.parameters(), parted.parameters()) if a.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) and a.any() for a, b in pairs)
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) and a.shape == b.shape for a, b in zip(out, joined))

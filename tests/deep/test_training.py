@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 import typing
+from itertools import islice
 
 import pytest
 import torch
 
 import stopgrad.deep.training.training
 from stopgrad.deep.config import Method, Optimisation
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.siamese import Outputs, Siamese
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import Clock, Plan, Run, gradient, train
@@ -49,19 +51,19 @@ class Observer:
         return self.asked == self.stop_at
 
 
-def views(epoch, first_step):
-    """The parts of an epoch's steps, a function of (epoch, step, part)."""
-    for step in range(first_step, PLAN.steps_per_epoch):
+def batches(first_step):
+    """The parts of the run's steps, a function of (step, part)."""
+    for step in range(first_step, PLAN.steps):
         for part in range(OPTIMISATION.accumulation):
-            draw = torch.Generator().manual_seed(1000 * epoch + 10 * step + part)
+            draw = torch.Generator().manual_seed(10 * step + part)
             centre = torch.randn(4, DIM, generator=draw, dtype=torch.float64)
-            yield [centre + 0.3 * torch.randn(4, DIM, generator=draw, dtype=torch.float64) for _ in range(2)]
+            yield Batch.of(*(centre + 0.3 * torch.randn(4, DIM, generator=draw, dtype=torch.float64) for _ in range(2)))
 
 
 def fresh(plan=PLAN):
     torch.manual_seed(0)
     siamese = Siamese(METHOD, DIM).double()
-    return Run(siamese, make_optimiser(siamese, plan.optimisation), views, plan)
+    return Run(siamese, make_optimiser(siamese, plan.optimisation), batches, plan)
 
 
 def weights(run):
@@ -89,7 +91,7 @@ def test_it_is_the_textbook_loop():
     train(run, Observer())
     siamese, optimiser = twin.siamese.train(), twin.optimiser
     for step in range(15):
-        parts = list(views(*divmod(step, 5)))[:2]
+        parts = list(islice(batches(step), 2))
         for group, rate in zip(optimiser.param_groups, PLAN.rates(step)):
             group["lr"] = rate
         optimiser.zero_grad()
@@ -117,7 +119,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(stop_at):
     second.siamese.load_state_dict(first.siamese.state_dict())
     second.optimiser.load_state_dict(first.optimiser.state_dict())
     again = Observer()
-    resumed = Run(second.siamese, second.optimiser, views, PLAN, Clock(first.clock.step, first.clock.time))
+    resumed = Run(second.siamese, second.optimiser, batches, PLAN, Clock(first.clock.step, first.clock.time))
     assert train(resumed, again) == "finished"
     assert ("epoch", 0, 0) not in again.told
     assert resumed.clock == whole.clock
@@ -148,7 +150,7 @@ def test_no_epochs():
 def test_parts_without_a_gradient_are_outputs_all_the_same():
     """A method that learns nothing (its loss has no graph) is no error."""
     siamese = Siamese(METHOD, DIM).double().requires_grad_(False)
-    outputs = gradient(siamese, list(views(0, 4)))
+    outputs = gradient(siamese, list(batches(14)))
     assert outputs.z.shape == (2, 8, 4)
     assert all(w.grad is None for w in siamese.parameters())
 
