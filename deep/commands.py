@@ -1,4 +1,4 @@
-"""The commands of the deep wing: train, evaluate, summary, presets."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities."""
 
 import re
 from dataclasses import dataclass, make_dataclass, replace
@@ -160,13 +160,46 @@ class Presets(Command):
         return "\n".join(f"{name}: {words(fields) or 'the defaults'}" for name, fields in result.items())
 
 
+@dataclass(frozen=True)
+class Quantities(Command):
+    """Everything that is measured: what it is, when, and where it is shown."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
+
+        told = ("words", "about", "source", "unit", "at", "needs", "shown")
+        return {one.name: {field: getattr(one, field) for field in told} for one in QUANTITIES.values()}
+
+    def text(self, result: dict) -> str:
+        return "\n\n".join(_described(name, one) for name, one in result.items())
+
+
+def _described(name: str, one: dict) -> str:
+    """A quantity in a few lines."""
+    unit = f", in {one['unit']}" if one["unit"] else ""
+    lines = [f"{name}: {one['words']}{unit}", one["about"], one["source"] and f"({one['source']})"]
+    when = {"step": "", "evaluation": "of the representations, at an evaluation"}[one["at"]]
+    needs = one["needs"] and f"where there is: {', '.join(one['needs'])}"
+    seen = one["shown"] and f"shown: {', '.join(one['shown'])}"
+    return "\n  ".join(filter(None, [*lines, "; ".join(filter(None, (when, needs, seen)))]))
+
+
 def commands(argv: list[str]) -> dict:
     """The commands, the training one with the defaults of the preset and the options of the parts that `argv` names.
 
     Raises ValueError for an unknown preset or part, and for an option of a part that is not chosen.
     """
     name = _given(argv, "preset") or "default"
-    return {"train": _train_from(name, argv), "evaluate": Evaluate, "summary": Summary, "presets": Presets}
+    return {
+        "train": _train_from(name, argv),
+        "evaluate": Evaluate,
+        "summary": Summary,
+        "presets": Presets,
+        "quantities": Quantities,
+    }
 
 
 def _given(argv: list[str], name: str) -> str | None:

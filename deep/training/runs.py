@@ -151,7 +151,7 @@ def _refuse_apart(folder: Path, world: World, step: int) -> None:
 
 def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
     unknown = dict.fromkeys(("diagnosis", "alignment", "spectrum", "knn"))
-    told = {"warnings": recorder.warnings, "seconds": recorder.seconds}
+    told = {"warnings": [sign.words() for sign in recorder.warnings], "seconds": recorder.seconds}
     return {"state": "stopped", "signal": int(signal), "step": step, **unknown, **told, "run": str(folder)}
 
 

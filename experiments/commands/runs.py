@@ -9,26 +9,13 @@ from typing import Annotated, Literal
 import tyro
 
 from stopgrad.deep.config import Config, flat_config
+from stopgrad.deep.measuring.quantities.quantities import shown
 from stopgrad.deep.presets import changes
 from stopgrad.deep.storage.table import read
 from stopgrad.experiments.store.store import ROOT, Entry, Store
 from stopgrad.linear_theory.tools.door import Command, Group
 
 SHORTEST = 4  # characters of a key that may stand for it
-NUMBERS = (
-    "loss",
-    "cosine_prediction",
-    "rank_z",
-    "rank_p",
-    "std_z",
-    "std_p",
-    "m_o_z",
-    "trace_z",
-    "misalignment",
-    "asymmetry",
-    "balance_residual",
-)
-"""Of the last row of a run, what runs are compared by, as far as they have it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +132,7 @@ class Compare(Command):
                 raise ValueError(f"the run {entry.key} is {entry.state}; only finished runs can be compared")
         settings = [leaves(entry.config) for entry in entries]
         differ = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
-        names = [name for name in NUMBERS if any(name in entry.summary["last"] for entry in entries)]
+        names = [one.name for one in shown("summary") if any(one.name in entry.summary["last"] for entry in entries)]
         return {
             "settings": {name: [s[name] for s in settings] for name in differ},
             "outcome": {
