@@ -140,12 +140,13 @@ def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:
 
 
 class TargetNetwork(nn.Module):
-    """A target with weights. Those that are to be trained are in the optimiser's group `role`."""
+    """A target with weights. Those that are to be trained are in the optimiser's group `role`.
+
+    One that is a moving average of the online network has it as `network`.
+    """
 
     role = "predictor"
     """Whose learning rate and weight decay its trained weights have: trunk or predictor."""
-    network = None
-    """The network whose last layer follows the online one's, if there is one."""
 
     def forward(self, batch, seen, online):
         """`seen` (`deep.method.outputs.Outputs`) with its target, (V, B, d), and perhaps terms: losses of its own."""

@@ -21,8 +21,6 @@ class Target(Part):
     """γ of a moving average of the online network; None where it is none."""
     learns = True
     """Whether gradients could pass through it to the online network."""
-    network = None
-    """The network whose last layer follows the online one's, if there is one."""
 
     def build(self, online, d: int):
         """What computes it: called as below, with `after_step`. `online` is the network, d its embeddings' dimension."""
