@@ -8,7 +8,6 @@ from stopgrad.deep.config import Config
 from stopgrad.deep.data import views
 from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.data.orders.setting import Setting, shares
-from stopgrad.deep.data.orders.shuffled import Shuffled
 from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
 from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference
 from stopgrad.deep.method.build import build
@@ -54,7 +53,7 @@ def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part
 
 def labelled_views(config: Config, labelled: Dataset, setting: Setting, world: World, dtype: torch.dtype):
     """Batches (first view in `dtype`, label) of the whole setting, in the order that the run itself would take."""
-    asked = shares(Shuffled(), setting)
+    asked = shares(config.data.order, setting)
     for batch in views.batches(labelled, config.data, config.seed, asked, world.device, 1):
         (view,) = batch.to(dtype).views
         yield view, setting.labels[batch.index].to(view.device)

@@ -12,11 +12,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from stopgrad.deep.config import Config, check, from_json, to_json
+from stopgrad.deep.config import Config, check, from_json, to_json, views_wanted
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.orders.setting import Setting, check_shares, shares
-from stopgrad.deep.data.orders.shuffled import Shuffled
 from stopgrad.deep.measuring.evaluation import pixel_knn
 from stopgrad.deep.measuring.references import reference
 from stopgrad.deep.method.build import build, fitting_threads
@@ -137,9 +136,9 @@ def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siame
     check_shares(o.batch_size, world.size, o.accumulation)
     dataset = datasets.load(config.data, config.seed, world.device)
     setting = Setting.of(config, dataset.train.labels)
-    Shuffled().at(setting, 0)
+    config.data.order.at(setting, 0)
     if "supervised" in config.monitor.references:
-        Shuffled().at(Setting.of(config, dataset.labelled.labels), 0)
+        config.data.order.at(Setting.of(config, dataset.labelled.labels), 0)
     plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale)
     return dataset, plan, build(config, dataset, world)
 
@@ -152,18 +151,19 @@ def _refuse_apart(folder: Path, world: World, step: int) -> None:
 
 def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
     unknown = dict.fromkeys(("diagnosis", "alignment", "spectrum", "knn"))
-    told = {"warnings": recorder.warnings, "seconds": recorder.seconds}
+    told = {"warnings": [sign.words() for sign in recorder.warnings], "seconds": recorder.seconds}
     return {"state": "stopped", "signal": int(signal), "step": step, **unknown, **told, "run": str(folder)}
 
 
 def training_batches(
-    config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype, count: int = 2
+    config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype
 ) -> Callable[[int], Iterator[Batch]]:
-    """First step → this process's batches, of `count` views, part after part, from that step to the run's end."""
+    """First step → this process's batches, part after part, from that step to the run's end."""
+    count = views_wanted(config)
     setting, parts = Setting.of(config, dataset.train.labels), config.optimisation.accumulation
 
     def batches(first_step: int) -> Iterator[Batch]:
-        asked = shares(Shuffled(), setting, world.rank, world.size, parts, first_step)
+        asked = shares(config.data.order, setting, world.rank, world.size, parts, first_step)
         for batch in views.batches(dataset, config.data, config.seed, asked, world.device, count):
             yield batch.to(dtype)
 

@@ -9,7 +9,8 @@ import torch
 
 from stopgrad.deep.config import Optimisation
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.distributed import average_gradients
 from stopgrad.deep.training.optimisation import Rates, rates, set_rates
 
@@ -79,8 +80,8 @@ def gradient(siamese: Siamese, parts: list[Batch]) -> Outputs:
     outputs = []
     for batch in parts:
         found = siamese(batch)
-        if found.loss.requires_grad:
-            (found.loss / len(parts)).backward()
+        if found.total.requires_grad:
+            (found.total / len(parts)).backward()
         outputs.append(found.detached())
     average_gradients(siamese.parameters())
     return Outputs.joined(outputs)

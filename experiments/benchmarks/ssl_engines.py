@@ -21,7 +21,8 @@ from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.method.build import build, half_precision
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.recorder import Recorder, Stop
@@ -75,7 +76,7 @@ class Chunk(NamedTuple):
 def config(task: Task) -> Config:
     """The task as a run of this project."""
     hidden, embedding, bottleneck = task.heads
-    method = Method(
+    method = Method.of(
         width=task.width,
         projector_hidden=hidden,
         embedding_dim=embedding,

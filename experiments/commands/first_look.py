@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from stopgrad.deep.config import Config, Monitor, check
-from stopgrad.deep.presets import SIMSIAM_CIFAR10
+from stopgrad.deep.config import Config, change, check
+from stopgrad.deep.parts import flat
+from stopgrad.deep.presets.simsiam import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.run_folder import default_folder
 from stopgrad.deep.training.stopping import Told, signals_raise
 from stopgrad.linear_theory.tools.door import Command
@@ -42,19 +43,16 @@ class Recipe(NamedTuple):
 
 # The spectra of 2048 dimensions are taken at evaluations only, and there only where a measurement is due: 5 divides the
 # 97 · 5 steps between two of them.
-_SIMSIAM = replace(SIMSIAM_CIFAR10, monitor=Monitor(monitor_every=5, evaluate_every=5))
+_SIMSIAM = change(SIMSIAM_CIFAR10, monitor_every=5, evaluate_every=5)
 RECIPES = {
     "linear-predictor": Recipe(
-        replace(
+        change(
             _SIMSIAM,
-            method=replace(
-                _SIMSIAM.method,
-                projector_output_bn="none",
-                embedding_dim=128,
-                predictor="linear",
-                predictor_bias=False,
-            ),
-            monitor=Monitor(monitor_every=20, evaluate_every=5),
+            projector_output_bn="none",
+            embedding_dim=128,
+            predictor="linear",
+            predictor_bias=False,
+            monitor_every=20,
         ),
         "SimSiam's recipe with the theory's heads: a linear predictor without bias, no output BatchNorm, which would "
         "fix the diagonal of F and hide its spectrum; d = 128 as in Tian et al. 2021, with full spectra throughout",
@@ -240,13 +238,9 @@ def first_last(values: list) -> str:
 
 def toy(config: Config) -> Config:
     """The recipe in toy size: what a CPU does in seconds."""
-    return replace(
-        config,
-        data=replace(config.data, workers=0),
-        method=replace(config.method, width=4, projector_hidden=32, embedding_dim=16, predictor_hidden=8),
-        optimisation=replace(config.optimisation, batch_size=32),
-        monitor=replace(config.monitor, monitor_every=2, evaluate_every=1),
-    )
+    small = {"workers": 0, "width": 4, "projector_hidden": 32, "embedding_dim": 16, "batch_size": 32}
+    heads = {"predictor_hidden": 8} if "predictor_hidden" in flat(config.method) else {}
+    return change(config, **small, **heads, monitor_every=2, evaluate_every=1)
 
 
 def toy_images(folder: Path) -> Path:

@@ -12,7 +12,8 @@ from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets
 from stopgrad.deep.data.image_files import image_paths
 from stopgrad.deep.data.orders.setting import steps_per_epoch
-from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes
+from stopgrad.deep.presets import changes
+from stopgrad.deep.presets.simsiam import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import CONFIG, SUMMARY
 from stopgrad.deep.storage.table import Columns, read

@@ -12,7 +12,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stopgrad.deep.config import VECTOR_BACKBONES
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import THEORY, Row, Rule
 from stopgrad.experiments.claims.multiplicity import in_words
@@ -124,7 +123,7 @@ def markdown(paper: str, scale: str, rows: list[Row]) -> str:
     claims, arms = {claim.id: claim for claim in ledger.claims_of(paper)}, suite(paper, scale).arms
     theory = [row for row in rows if row["scale"] == THEORY]
     measured = [claims[row["id"]] for row in rows if row["n_seeds"] and row["verdict"] != "not measured"]
-    linear = sum(all(arms[arm].config.method.backbone in VECTOR_BACKBONES for arm in claim.arms) for claim in measured)
+    linear = sum(all(arms[arm].config.method.backbone.vectors for arm in claim.arms) for claim in measured)
     wordings = sum(row["verdict"] == "fails" and row["id"].endswith(ledger.AS_STATED) for row in theory)
     said = (
         f"**The ledger**, `python -m experiments verify --scale {scale}`, has {summary(rows)}. Theory alone decides "

@@ -163,7 +163,7 @@ def test_a_run_answers_on_stdout_and_talks_on_stderr(capsys):
     assert status == 0
     assert out.startswith("4 steps, ")
     assert out.endswith("picture: run/run.png\n")
-    for words in ("effective rank of Z", "alignment of mode 2", "kNN accuracy (raw pixels"):
+    for words in ("effective rank of Z", "alignment of modes 2–5", "kNN accuracy (raw pixels"):
         assert words in out
     assert "preset default: the defaults" in err
     assert "learning rate 0.00625 = 0.05 · 32/256" in err

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.measuring.monitor import follow_target
+from stopgrad.deep.measuring.weights import follow_target
 from stopgrad.deep.storage import table
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute

@@ -17,7 +17,8 @@ import stopgrad.deep.training.recorder
 import stopgrad.deep.words.picture
 from stopgrad.deep.config import Config, Monitor, Optimisation
 from stopgrad.deep.data.datasets import Dataset, ImageSet
-from stopgrad.deep.presets import SIMSIAM_CIFAR10, changes
+from stopgrad.deep.presets import changes
+from stopgrad.deep.presets.simsiam import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.table import Table, read
 from stopgrad.deep.training.stopping import HINTS, Told
 from stopgrad.experiments.commands.first_look import RECIPES, FirstLook, stopping

@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from stopgrad.deep.config import from_json, to_json
-from stopgrad.deep.presets import BYOL_STL10_TIAN, changes
+from stopgrad.deep.presets import changes
+from stopgrad.deep.presets.tian2021 import BYOL_STL10_TIAN
 from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.experiments.claims.claim import acted
 from stopgrad.experiments.suites.grid import change, in_units

@@ -1,6 +1,8 @@
-"""Which images a run visits at which step: one order a file."""
+"""Which images a run visits at which step: one order a file, and a line in `deep.seats.ORDERS`."""
 
 from typing import TYPE_CHECKING
+
+from stopgrad.deep.parts import Part
 
 if TYPE_CHECKING:
     import torch
@@ -8,7 +10,7 @@ if TYPE_CHECKING:
     from stopgrad.deep.data.orders.setting import Setting
 
 
-class Order:
+class Order(Part):
     """In which order a run visits its images."""
 
     def at(self, setting: "Setting", step: int) -> tuple["torch.Tensor", "torch.Tensor"]:

@@ -1,9 +1,11 @@
 """Continual at first, then over all images (Li, Efros & Pathak 2022)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from stopgrad.deep.data.orders import Order
 from stopgrad.deep.data.orders.shuffled import Shuffled
+from stopgrad.deep.parts import PROBABILITY
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Hybrid(Order):
     whole batch of a chunk, here a batch may reach into the next pass, so that a chunk may be smaller than a batch.
     """
 
-    single_pass: float = 0.4
+    single_pass: Annotated[float, PROBABILITY] = 0.4
     """Share of the epochs that are spent on chunks, 0 to 1; 1 is the paper's single pass."""
 
     def at(self, setting, step):
