@@ -1,8 +1,8 @@
 """What a run is: one frozen record of everything that decides its numbers, and what makes such a record impossible.
 
-Nothing here computes; `deep.presets` holds the papers' recipes as instances. What varies in kind is a part, a value with
-options of its own (`deep.parts`), and no code asks for a method by name (Chen & He 2021; Tian, Chen & Ganguli 2021; Li,
-Efros & Pathak 2022 differ in values).
+Nothing here computes; `deep.presets` holds the papers' recipes as instances. What varies in kind is a part, a value
+with options of its own (`deep.parts`), and no code asks for a method by name (Chen & He 2021; Tian, Chen & Ganguli
+2021; Li, Efros & Pathak 2022 differ in values).
 """
 
 import json
@@ -111,7 +111,8 @@ class Data(Record):
                 limit = " and at most 1" if name == "crop_scale" else ""
                 yield f"{flag(name)} is {low:g} {high:g}; it must be a rising range above 0{limit}"
         if not all(0 <= v < math.inf for v in self.jitter) or self.jitter[3] > 0.5:
-            yield f"--jitter is {' '.join(map(str, self.jitter))}; strengths are at least 0, and that of hue at most 0.5"
+            given = " ".join(map(str, self.jitter))
+            yield f"--jitter is {given}; strengths are at least 0, and that of hue at most 0.5"
         if self.dataset == "imagefolder" and self.data_folder is None:
             yield "--dataset imagefolder needs --data-folder, a folder with train/CLASS/… and val/CLASS/…"
         if self.dataset == "gaussian" and self.storage == "stream":

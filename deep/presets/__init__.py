@@ -1,4 +1,4 @@
-"""The papers' recipes and the theory's own setting, to start from, a file each: `--preset NAME`, any option overridden."""
+"""The papers' recipes and the theory's own setting, a file each: `--preset NAME`, and any option overridden."""
 
 from typing import Any
 

@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from methods import predictor
 
 from stopgrad.deep import config as records
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check, from_json, override, to_json
-from stopgrad.deep.method.heads import predictor
 from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle
+from stopgrad.linear_theory.predictors.rules import SET_RULES
 
 GROUPS = {"data": Data, "method": Method, "optimisation": Optimisation, "monitor": Monitor}
 
@@ -123,7 +124,7 @@ def test_values_of_a_wrong_type(field, value):
 
 # ---------------------------------------------------------------- contradictions
 
-FREE_OF_PREDICTOR = ("identity", "fixed", *records.SET_PREDICTORS)
+FREE_OF_PREDICTOR = ("identity", "fixed", *SET_RULES)
 GAUSSIAN = {"dataset": "gaussian", "backbone": "identity"}
 
 

@@ -21,7 +21,7 @@ from stopgrad.deep.training.runs import Place, evaluate_again, execute, joined
 
 TINY = Config(
     Data(fraction=0.1, image_size=8),
-    Method(backbone="linear", projector_hidden=16, embedding_dim=8),
+    Method.of(backbone="linear", projector_hidden=16, embedding_dim=8),
     Optimisation(epochs=2, batch_size=32),
     Monitor(monitor_every=3, probe="none"),
 )

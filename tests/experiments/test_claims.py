@@ -31,7 +31,7 @@ from stopgrad.linear_theory.tools.door import dumps
 LINEAR = check(
     Config(
         data=Data(dataset="gaussian"),
-        method=Method(backbone="identity", loss="squared"),
+        method=Method.of(backbone="identity", loss="squared"),
         optimisation=Optimisation(lr=0.02, lr_scaling="none", momentum=0.5, weight_decay=0.05),
     )
 )

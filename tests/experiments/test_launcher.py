@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.storage import checkpoint, table
 from stopgrad.deep.training import runs
 from stopgrad.deep.training.stopping import REQUEST
@@ -30,7 +30,7 @@ from stopgrad.experiments.store.store import Store
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Method.of(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
     Optimisation(epochs=1, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )
@@ -146,11 +146,7 @@ def test_launchers_compute_the_same_bits(tmp_path):
 
 
 def test_a_run_that_diverges_is_an_outcome(tmp_path):
-    wild = replace(
-        TINY,
-        method=replace(TINY.method, loss="squared"),
-        optimisation=replace(TINY.optimisation, lr=1e12, lr_scaling="none", epochs=20),
-    )
+    wild = change(TINY, loss="squared", lr=1e12, lr_scaling="none", epochs=20)
     store = Store(tmp_path)
     assert [carried_out([wild], store, InProcess("cpu"))[0][1:3] for _ in range(2)] == [("diverged", None)] * 2
     assert len(written(store)) == 1

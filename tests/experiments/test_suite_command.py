@@ -8,7 +8,7 @@ import pytest
 import tyro
 
 from stopgrad.deep.commands import commands
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.commands import suite_command
@@ -22,7 +22,7 @@ from stopgrad.linear_theory.tools.door import CONFIG, main
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Method.of(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
     Optimisation(epochs=1, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )
@@ -31,7 +31,7 @@ TINY = Config(
 GOOD = {
     "baseline": TINY,
     "baseline again": TINY,
-    "directpred": replace(TINY, method=replace(TINY.method, predictor="directpred")),
+    "directpred": change(TINY, predictor="directpred"),
 }
 BAD = {"too few": replace(TINY, data=replace(TINY.data, gaussian_samples=8))}
 NO_DATA = {

@@ -189,7 +189,7 @@ def test_gather_asks_the_store_for_every_seed_of_the_arms_that_the_suite_has(mon
     asked = []
 
     def find(self, config):
-        asked.append((self.root, config.method.target, config.seed))
+        asked.append((self.root, str(config.method.target), config.seed))
         return made_up_run(config) if config.seed else None
 
     monkeypatch.setattr(Store, "find", find)

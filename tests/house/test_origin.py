@@ -180,7 +180,7 @@ def test_the_code_of_a_run_is_all_that_computes_it():
         ("deep/config.py", '"""Probability of a horizontal flip."""', '"""How often a view is mirrored."""'),
         ("deep/training/training.py", "\n\n\n", "\n\n\n# a remark\n"),
         ("deep/commands.py", "import re", "import os, re"),
-        ("deep/presets.py", "epochs=40", "epochs=41"),
+        ("deep/presets/default.py", "epochs=40", "epochs=41"),
         ("deep/words/live.py", "import time", "import os, time"),
     ],
 )

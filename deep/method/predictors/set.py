@@ -1,4 +1,4 @@
-"""Predictors that are set from the correlation of the embeddings: one for each rule of `linear_theory.predictors.rules`.
+"""Predictors that are set from the embeddings' correlation: one for each rule of `linear_theory.predictors.rules`.
 
 Each has the options that its rule reads, and those of training: moving averages and how often.
 """
@@ -128,4 +128,5 @@ def _weak_modes(rule: Rule, h, eps: float) -> str:
     from stopgrad.linear_theory.exact.fixed_points import fixed_points
 
     points = fixed_points(h.replace(eta_p=None))
-    return f"A weak mode grows just if {rule.weak_mode_grows(float(points.p_minus), float(points.p_plus))}; ε is {eps:.3g}."
+    condition = rule.weak_mode_grows(float(points.p_minus), float(points.p_plus))
+    return f"A weak mode grows just if {condition}; ε is {eps:.3g}."
