@@ -95,9 +95,9 @@ class Seat:
         return _loaded(choices[name])
 
     def name_of(self, part: Part) -> str:
-        """The name of a part's class. Raises ValueError for one that is not in the table."""
+        """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
         if not isinstance(part, Part):
-            return self.kind(part) and part
+            raise ValueError(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
         for name, kind in self.choices.items():
             if _loaded(kind) is type(part):
                 return name
