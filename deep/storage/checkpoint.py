@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stopgrad.linear_theory.tools.arrays import is_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 FORMAT = 1
 KEPT = 2
 
 
-class Busy(ValueError):
+class Busy(BadInput):
     """Another, living process is writing the folder."""
 
 
@@ -75,7 +76,7 @@ def load_latest(
             continue
         difference = None if config_json is None else first_difference(found.config_json, config_json)
         if difference:
-            raise ValueError(f"{path} belongs to another run: {difference}; repeat its settings or name another folder")
+            raise BadInput(f"{path} belongs to another run: {difference}; repeat its settings or name another folder")
         return found
     return None
 
@@ -142,7 +143,7 @@ def _locked(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise ValueError(f"cannot write into {path.parent}: {error.strerror}") from None
+        raise BadInput(f"cannot write into {path.parent}: {error.strerror}") from None
     try:
         _seize(file)
     except BlockingIOError:
@@ -151,9 +152,7 @@ def _locked(path: Path) -> int:
         raise Busy(f"{path.parent} is being written by {holder}; let it finish or name another folder") from None
     except OSError as error:
         os.close(file)
-        raise ValueError(
-            f"cannot lock {path.parent}: {error.strerror}; put the run on a disk with file locks"
-        ) from None
+        raise BadInput(f"cannot lock {path.parent}: {error.strerror}; put the run on a disk with file locks") from None
     return file
 
 
@@ -225,7 +224,7 @@ def _read(path: Path) -> Checkpoint | None:
         return None
     record = torch.load(io.BytesIO(whole), weights_only=True, map_location="cpu")
     if record["format"] != FORMAT:
-        raise ValueError(
+        raise BadInput(
             f"{path} has format {record['format']} and this program reads {FORMAT}; use the one that wrote it"
         )
     return Checkpoint(record["step"], record["payload"], record["config"])

@@ -18,6 +18,7 @@ from stopgrad.experiments.suites.suites import suite
 from stopgrad.experiments.tian2021 import claims as tian2021_networks
 from stopgrad.experiments.tian2021 import theory_claims as tian2021_theory
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.origin import code
 
@@ -56,7 +57,7 @@ LEDGER: dict[str, tuple[Claim, ...]] = {
 def claims_of(paper: str) -> tuple[Claim, ...]:
     """The paper's claims. Raises ValueError for a paper that has none."""
     if paper not in LEDGER:
-        raise ValueError(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
+        raise BadInput(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
     return LEDGER[paper]
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from stopgrad.deep.config import Config, from_json, to_json
 from stopgrad.deep.storage import checkpoint, run_folder, table
 from stopgrad.deep.storage.provenance import code, fingerprint
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
 from stopgrad.linear_theory.tools.origin import difference
 
@@ -166,7 +167,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ValueError(f"{self.root} cannot be read as a store of runs: {error.strerror}") from None
+            raise BadInput(f"{self.root} cannot be read as a store of runs: {error.strerror}") from None
         for name in names:
             if not name.startswith(".") and (entry := self._entry(Path(self.root) / name)):
                 yield entry
@@ -175,7 +176,7 @@ class Store:
         """Delete a run. Raises ValueError where there is none of this key or another process is writing it."""
         folder = Path(self.root) / key
         if folder.parent != Path(self.root) or key.startswith(".") or self._entry(folder) is None:
-            raise ValueError(f"there is no run {key} in {self.root}")
+            raise BadInput(f"there is no run {key} in {self.root}")
         gone = folder.with_name(f"{_REMOVED}{key}-{os.getpid()}")
         with checkpoint.lock(folder):
             folder.rename(gone)  # at once, so that half a folder is never taken for a run
@@ -197,7 +198,7 @@ class Store:
     def _entry(self, folder: Path) -> Entry | None:
         """What `folder` holds; None where that is no run."""
         if Path(self.root).exists() and not Path(self.root).is_dir():
-            raise ValueError(f"{self.root} is a file; a store of runs is a folder")
+            raise BadInput(f"{self.root} is a file; a store of runs is a folder")
         try:
             refuse_broken_link(folder)
             summary = run_folder.whole_summary(folder)
@@ -207,7 +208,7 @@ class Store:
             text = json.dumps(summary["config"]) if summary else text
             return Entry(folder.name, folder, _config(text), summary, None if summary else checkpoint.writer(folder))
         except OSError as error:
-            raise ValueError(f"{folder} cannot be read: {error.strerror}") from None
+            raise BadInput(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _text(path: Path) -> str | None:

@@ -20,6 +20,7 @@ from rich.table import Table
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Make(Command):
         from stopgrad.figures.machinery import made
 
         if self.name not in FIGURES:
-            raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+            raise BadInput(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
         self.places.check()
         path = made.bring(self.name, FIGURES[self.name], self.places, self.pdf, _say)
         if path is None:
-            raise ValueError(made.how(self.name, FIGURES[self.name], self.places))
+            raise BadInput(made.how(self.name, FIGURES[self.name], self.places))
         return {self.name: str(path)}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.tools import origin as of_code
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import ENGINE, write_netcdf
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def read(path: Path) -> "xr.Dataset":
     try:
         return xr.load_dataset(path, engine=ENGINE)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as a NetCDF file") from error
+        raise BadInput(f"{path} cannot be read as a NetCDF file") from error
 
 
 def write(dataset: "xr.Dataset", path: Path) -> None:

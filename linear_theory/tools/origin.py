@@ -19,10 +19,11 @@ PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
     "stopgrad.linear_theory.tools.door",
+    "stopgrad.linear_theory.tools.errors",
     "stopgrad.linear_theory.tools.files",
     "stopgrad.linear_theory.tools.origin",
 )
-"""Arguments, files and this module: they change no number, and never count."""
+"""Arguments, refusals, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
 
 

@@ -165,8 +165,26 @@ def test_an_unforeseen_error_is_one_line_with_its_place():
         json.loads(3)
     except TypeError as error:
         assert sentence(error).startswith("TypeError: the JSON object must be") and "line" in sentence(error)
-    assert sentence(ValueError("two\n lines")) == "two lines"
+    assert sentence(ValueError("two\n lines")) == "ValueError: two lines"
     assert sentence(ValueError()) == "ValueError"
+
+
+def test_the_traceback_of_a_mistake_in_the_program_is_kept_until_the_run_is_begun_again(tmp_path, monkeypatch, capsys):
+    def edited(*_):
+        return torch.zeros(2) + torch.zeros(3)
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "build", edited)
+        outcomes = carried_out([TINY, BAD], store, InProcess("cpu"))
+    assert [outcome.state for outcome in outcomes] == ["failed", "failed"]
+    kept = store.folder(TINY) / "error.txt"
+    assert f"{kept}" in outcomes[0].reason and "failed: run 0" in capsys.readouterr().err
+    assert "Traceback" in kept.read_text() and "in edited" in kept.read_text()
+    assert not store.folder(BAD).exists()  # bad input: a sentence says it all
+
+    assert carried_out([TINY], store, InProcess("cpu"))[0].state == "finished"
+    assert not kept.exists()
 
 
 # ---------------------------------------------------------------- killed
