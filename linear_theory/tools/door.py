@@ -138,7 +138,7 @@ def _parse(program: str, description: str, commands: Commands, argv: list[str]) 
     if name in ("-h", "--help"):
         every = Union[tuple(_listed(name, command) for name, command in commands.items())]  # noqa: UP007
         return tyro.cli(every, prog=f"python -m {program}", description=description, args=argv, config=CONFIG)
-    unknown = f"there is no command {name}{_near(name, commands)}" if name else "a command is missing"
+    unknown = f"there is no command {name}" if name else "a command is missing"
     raise BadInput(f"{unknown}; there are {', '.join(commands)}")
 
 
