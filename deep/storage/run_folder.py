@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stopgrad.deep.config import Config, to_json
-from stopgrad.deep.storage import checkpoint, table
+from stopgrad.deep.storage import checkpoint, lock, table
 from stopgrad.deep.storage.provenance import fingerprint
 from stopgrad.deep.storage.table import RAW, ROWS
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -105,13 +105,13 @@ def _start_over(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; a folder in which no run was begun after all is left as it was."""
     was_there = folder.exists()
-    with checkpoint.lock(folder):
+    with lock.hold(folder):
         try:
             yield
         finally:
             if not (folder / CONFIG).exists():
                 with contextlib.suppress(OSError):
-                    (folder / ".lock").unlink()
+                    (folder / lock.FILE).unlink()
                     if not was_there:
                         folder.rmdir()
 

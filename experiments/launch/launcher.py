@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.storage.checkpoint import writer
+from stopgrad.deep.storage.lock import writer
 from stopgrad.deep.training.stopping import REQUEST, Stop, Told, signals_raise
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, found, stopped
 from stopgrad.experiments.launch.progress import Board

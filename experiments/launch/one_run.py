@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from stopgrad.deep.config import Config, Data
-from stopgrad.deep.storage.checkpoint import Busy
+from stopgrad.deep.storage.lock import Busy
 from stopgrad.deep.storage.run_folder import CONFIG, ERROR
 from stopgrad.linear_theory.tools.errors import sentence_of
 from stopgrad.linear_theory.tools.files import replace_file

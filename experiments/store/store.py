@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from stopgrad.deep.config import Config, from_json, to_json
-from stopgrad.deep.storage import checkpoint, run_folder, table
+from stopgrad.deep.storage import lock, run_folder, table
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
@@ -178,7 +178,7 @@ class Store:
         if folder.parent != Path(self.root) or key.startswith(".") or self._entry(folder) is None:
             raise BadInput(f"there is no run {key} in {self.root}")
         gone = folder.with_name(f"{_REMOVED}{key}-{os.getpid()}")
-        with checkpoint.lock(folder):
+        with lock.hold(folder):
             folder.rename(gone)  # at once, so that half a folder is never taken for a run
             shutil.rmtree(gone, ignore_errors=True)
         for left in Path(self.root).glob(f"{_REMOVED}*"):  # by a process that was killed here
@@ -206,7 +206,7 @@ class Store:
             if summary is None and text is None:
                 return None
             text = json.dumps(summary["config"]) if summary else text
-            return Entry(folder.name, folder, _config(text), summary, None if summary else checkpoint.writer(folder))
+            return Entry(folder.name, folder, _config(text), summary, None if summary else lock.writer(folder))
         except OSError as error:
             raise BadInput(f"{folder} cannot be read: {error.strerror}") from None
 

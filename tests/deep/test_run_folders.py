@@ -102,7 +102,7 @@ def test_a_run_that_another_process_has_just_finished_is_read(tmp_path, finished
         shutil.copytree(finished[0], folder)
         yield
 
-    monkeypatch.setattr("stopgrad.deep.storage.checkpoint.lock", waited_for)
+    monkeypatch.setattr("stopgrad.deep.storage.lock.hold", waited_for)
     assert run(tmp_path / "run") == finished[1]
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.storage import checkpoint, table
+from stopgrad.deep.storage import checkpoint, lock, table
 from stopgrad.deep.training import runs
 from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.launch import launcher as launchers
@@ -110,7 +110,7 @@ def answered(process, answer):
 
 def writer_of(folder):
     """The process that writes the run in `folder`; 0 where there is none."""
-    words = checkpoint.writer(folder)
+    words = lock.writer(folder)
     return int(words.split()[1]) if words and words.split()[0] == "process" else 0
 
 
@@ -345,7 +345,7 @@ def test_a_run_held_by_another_is_looked_at_again(finishes, tmp_path, monkeypatc
     held = threading.Event()
 
     def hold():
-        with checkpoint.lock(store.folder(config)):
+        with lock.hold(store.folder(config)):
             held.set()
             assert waited.wait(PATIENCE)
             if finishes:
