@@ -7,7 +7,6 @@ of an old folder.
 """
 
 import contextlib
-import hashlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from pathlib import Path
 
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.storage import checkpoint, lock, table
-from stopgrad.deep.storage.provenance import fingerprint
+from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.table import RAW, ROWS
+from stopgrad.linear_theory.tools import kept
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link
 
@@ -26,8 +26,8 @@ ERROR = "error.txt"
 
 
 def key(config: Config) -> str:
-    """What names a run: 16 hexadecimal digits of a hash of config, code and versions."""
-    return hashlib.sha256((to_json(config) + fingerprint()).encode()).hexdigest()[:16]
+    """What names a run: 16 hexadecimal digits that follow from its config, the code of its own parts, and versions."""
+    return kept.key(to_json(config), code(config))[:16]
 
 
 def default_folder(config: Config) -> Path:
@@ -129,6 +129,6 @@ def refuse_another(folder: Path, config: Config, words: str) -> None:
 def _finished(folder: Path, config: Config) -> dict:
     summary = read_summary(folder)
     refuse_another(folder, config, "finished")
-    if summary["provenance"]["fingerprint"] != fingerprint():
+    if summary["provenance"]["fingerprint"] != fingerprint(config):
         raise BadInput(f"{folder} was computed by other code or versions; name another --out, or remove it")
     return summary

@@ -116,7 +116,7 @@ def conclude(
         "tables": tables(folder),
         "config": json.loads(to_json(config)),
         "data": {"key": dataset.key, "source": dataset.source},
-        "provenance": provenance(world),
+        "provenance": provenance(world, config),
     }
     if state == "finished":
         summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)

@@ -78,7 +78,7 @@ class Recorder:
         found = checkpoint.load_latest(self.folder, to_json(self.config), warn=self.view.say)
         clock = Clock()
         if found is not None:
-            if found.payload["fingerprint"] != fingerprint():
+            if found.payload["fingerprint"] != fingerprint(self.config):
                 raise BadInput(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
             self.siamese.load_state_dict(found.payload["siamese"])
             self.optimiser.load_state_dict(found.payload["optimiser"])
@@ -107,7 +107,7 @@ class Recorder:
             "warnings": self.warnings,
             "seconds": self.seconds,
             "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
-            "fingerprint": fingerprint(),
+            "fingerprint": fingerprint(self.config),
         }
         began = time.monotonic()
         self.table.sync()

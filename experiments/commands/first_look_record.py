@@ -44,7 +44,8 @@ def opening(configs: dict[str, Config], why: dict[str, str], dataset: datasets.D
         "scale": scale(next(iter(configs.values())).data.data_folder, dataset),
         "training_images": len(dataset.train.labels),
         "test_images": len(dataset.test.labels),
-        "provenance": provenance(world) | {"cuda": torch.version.cuda if world.device.type == "cuda" else None},
+        "provenance": provenance(world, *configs.values())
+        | {"cuda": torch.version.cuda if world.device.type == "cuda" else None},
         "recipes": {
             name: {
                 "why": why[name],

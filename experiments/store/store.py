@@ -81,13 +81,13 @@ class Record:
     @property
     def current(self) -> bool:
         """Whether the code of this process, and the versions of its numerics, would compute the same."""
-        return self.summary["provenance"]["fingerprint"] == fingerprint()
+        return self.summary["provenance"]["fingerprint"] == fingerprint(self.config)
 
     def why(self) -> str | None:
         """What has changed since it was computed: 'a, b changed'; None where nothing has."""
         if self.current:
             return None
-        return difference(self.summary["provenance"].get("code") or {}, code()) or "the code changed"
+        return difference(self.summary["provenance"].get("code") or {}, code(self.config)) or "the code changed"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Entry:
     @property
     def stale(self) -> bool | None:
         """Whether other code computed it; None where it is not finished."""
-        return None if self.summary is None else self.summary["provenance"]["fingerprint"] != fingerprint()
+        return None if self.summary is None else not (self.record and self.record.current)
 
 
 @dataclass(frozen=True)

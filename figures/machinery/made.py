@@ -4,7 +4,6 @@ Beside NAME.png stand its caption, NAME.txt, and NAME.json, which says what the 
 data file and of the code that drew it. It is current while all of these are what they would be now.
 """
 
-import ast
 import hashlib
 import io
 import json
@@ -135,14 +134,9 @@ def record_of(one: Picture, source: Path, places: Places) -> dict:
 
 def drawing(draw: Callable, root: Path = origin.ROOT) -> dict[str, str]:
     """{module of figures: digest} of all that `draw` can reach there, drawing functions included, and its own name."""
-    bare, arguments = draw, []
-    while isinstance(bare, partial):
-        arguments += [bare.args, sorted(bare.keywords.items())]
-        bare = bare.func
-    names = [name for name in origin.modules(bare.__module__, root=root) if name.startswith("figures.")]
-    texts = {name: (root / Path(*name.split("."))).with_suffix(".py").read_text(encoding="utf-8") for name in names}
-    code = {name: origin.digest(ast.dump(ast.parse(text))) for name, text in texts.items()}
-    return {"function": origin.digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}"), **code}
+    module, called = origin.call(draw)
+    code = origin.modules(module, root=root, pictures=True)
+    return {"function": called, **{name: found for name, found in code.items() if name.startswith(origin.PICTURES)}}
 
 
 def _digest(path: Path) -> str:
