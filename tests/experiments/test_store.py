@@ -42,7 +42,7 @@ def by_other_code(store, **parts):
     """Make the run one that other code has computed, in a folder of another name; returns the folder."""
     folder = store.folder(TINY).rename(store.root / "fedcba9876543210")
     summary = json.loads((folder / "summary.json").read_text())
-    summary["provenance"] |= {"fingerprint": "other", "code": code() | parts}
+    summary["provenance"] |= {"fingerprint": "other", "code": code(TINY) | parts}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -209,8 +209,8 @@ def test_a_result_that_other_code_left_under_this_name_is_not_found(store):
 
 def test_edited_code_makes_a_new_key_and_the_old_run_stale(store, monkeypatch):
     before = key(TINY)
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "edited")
-    monkeypatch.setattr("stopgrad.experiments.store.store.fingerprint", lambda: "edited")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda *_: {"a": "edited"})
+    monkeypatch.setattr("stopgrad.experiments.store.store.fingerprint", lambda *_: "edited")
     assert key(TINY) != before
     assert store.state(TINY) == "stale"
 
