@@ -38,6 +38,7 @@ from stopgrad.deep.parts import (
     without,
 )
 from stopgrad.deep.seats import BACKBONE, OBJECTIVE, ORDER, PREDICTOR, TARGET
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _GAUSSIAN = Needs("--dataset gaussian", lambda c: c.data.dataset == "gaussian")
 _DEEP = Needs("--projector-layers 2 or 3", lambda c: c.method.projector_layers > 1)
@@ -256,7 +257,7 @@ def change(config: Config, **values) -> Config:
         if names:
             changed[group] = override(getattr(config, group), {name: values.pop(name) for name in sorted(names)})
     if values:
-        raise ValueError(f"there is no option {next(iter(values))!r} in a config")
+        raise BadInput(f"there is no option {next(iter(values))!r} in a config")
     return replace(config, **changed)
 
 
@@ -269,14 +270,14 @@ def check(config: Config) -> Config:
     for record in groups:
         for option in options(record):
             if said := complaint(option):
-                raise ValueError(said)
+                raise BadInput(said)
         flat(record)
     for option in options(config):
         if option.name not in GROUPS and (said := complaint(option)):
-            raise ValueError(said)
+            raise BadInput(said)
     for owner in (*groups, *parts(config)):
         for said in owner.complaints(config):
-            raise ValueError(said)
+            raise BadInput(said)
     return config
 
 
@@ -309,13 +310,13 @@ def from_json(text: str) -> Config:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"a config is a JSON object, and this is no JSON: {error}") from None
+        raise BadInput(f"a config is a JSON object, and this is no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError("a config is a JSON object")
+        raise BadInput("a config is a JSON object")
     for name in found:
         if name not in (*GROUPS, "seed"):
-            raise ValueError(f"there is no field {name!r}; there are {', '.join((*GROUPS, 'seed'))}")
+            raise BadInput(f"there is no field {name!r}; there are {', '.join((*GROUPS, 'seed'))}")
         if name in GROUPS and not isinstance(found[name], dict):
-            raise ValueError(f"{name} is {found[name]!r}; it must be a JSON object of fields")
+            raise BadInput(f"{name} is {found[name]!r}; it must be a JSON object of fields")
     groups = {name: override(default, found[name], others=True) for name, default in GROUPS.items() if name in found}
     return check(Config(**found | groups))

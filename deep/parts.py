@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 # ---------------------------------------------------------------- what stands beside a field: Annotated[int, COUNT]
 
 
@@ -91,17 +93,17 @@ class Seat:
         """The class of this name. Raises ValueError, naming the others, where there is none."""
         choices = self.choices
         if name not in (choices if isinstance(name, str) else ()):
-            raise ValueError(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
+            raise BadInput(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
         return _loaded(choices[name])
 
     def name_of(self, part: Part) -> str:
         """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
         if not isinstance(part, Part):
-            raise ValueError(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
+            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
         for name, kind in self.choices.items():
             if _loaded(kind) is type(part):
                 return name
-        raise ValueError(f"{type(part).__name__} is in no table as {flag(self.name)}; enter it in {self.name.upper()}S")
+        raise BadInput(f"{type(part).__name__} is in no table as {flag(self.name)}; enter it in {self.name.upper()}S")
 
     def with_option(self, option: str) -> list[str]:
         """Names of the choices that have the option `option`, named flatly."""
@@ -159,7 +161,7 @@ def flat(record) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option in options(record):
         if option.name in found:
-            raise ValueError(f"two parts have an option {flag(option.name)}; give one of them another name")
+            raise BadInput(f"two parts have an option {flag(option.name)}; give one of them another name")
         found[option.name] = option.value
     return found
 
@@ -181,7 +183,7 @@ def override(record, values: dict[str, Any], others: bool = False):
         changed[f.name] = value
     for name in left:
         if not (others and name in known(type(record))):
-            raise ValueError(_unknown(dataclasses.replace(record, **changed), name))
+            raise BadInput(_unknown(dataclasses.replace(record, **changed), name))
     return dataclasses.replace(record, **changed)
 
 

@@ -19,6 +19,7 @@ from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import CONFIG, main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
@@ -48,7 +49,7 @@ def arms(configs):
 def suites(monkeypatch):
     def suite(name, scale):
         if name not in ("good", "bad", "no data"):
-            raise ValueError(f"there is no suite {name!r}")
+            raise BadInput(f"there is no suite {name!r}")
         return Suite(name, scale, arms({"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]))
 
     monkeypatch.setattr(suite_command, "named", suite)

@@ -75,7 +75,7 @@ OPTIONS = {"eps": _Eps, "cutoff": _Cutoff, "alpha": _Alpha, "normalisation": _No
 
 @functools.cache
 def _kind(name: str, rule: Rule) -> type[SetByRule]:
-    about = {"__doc__": f"{rule.help}.", "name": name, "rule": rule}
+    about = {"__doc__": f"{rule.help}.", "__module__": __name__, "name": name, "rule": rule}
     return make_dataclass(
         name.title(), [], bases=(SetByRule, *(OPTIONS[o] for o in rule.options)), frozen=True, namespace=about
     )
