@@ -11,6 +11,7 @@ from stopgrad.deep.config import GROUPS, Config, change, check
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def read_seeds(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not found or int(found[2] or found[1]) < int(found[1]):
-            raise ValueError(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
+            raise BadInput(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
         seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
     return list(dict.fromkeys(seeds))
 

@@ -1,8 +1,8 @@
 """What a run is: one frozen record of everything that decides its numbers, and what makes such a record impossible.
 
-Nothing here computes; `deep.presets` holds the papers' recipes as instances. What varies in kind is a part, a value with
-options of its own (`deep.parts`), and no code asks for a method by name (Chen & He 2021; Tian, Chen & Ganguli 2021; Li,
-Efros & Pathak 2022 differ in values).
+Nothing here computes; `deep.presets` holds the papers' recipes as instances. What varies in kind is a part, a value
+with options of its own (`deep.parts`), and no code asks for a method by name (Chen & He 2021; Tian, Chen & Ganguli
+2021; Li, Efros & Pathak 2022 differ in values).
 """
 
 import json
@@ -38,6 +38,7 @@ from stopgrad.deep.parts import (
     without,
 )
 from stopgrad.deep.seats import BACKBONE, OBJECTIVE, ORDER, PREDICTOR, TARGET
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _GAUSSIAN = Needs("--dataset gaussian", lambda c: c.data.dataset == "gaussian")
 _DEEP = Needs("--projector-layers 2 or 3", lambda c: c.method.projector_layers > 1)
@@ -111,7 +112,8 @@ class Data(Record):
                 limit = " and at most 1" if name == "crop_scale" else ""
                 yield f"{flag(name)} is {low:g} {high:g}; it must be a rising range above 0{limit}"
         if not all(0 <= v < math.inf for v in self.jitter) or self.jitter[3] > 0.5:
-            yield f"--jitter is {' '.join(map(str, self.jitter))}; strengths are at least 0, and that of hue at most 0.5"
+            given = " ".join(map(str, self.jitter))
+            yield f"--jitter is {given}; strengths are at least 0, and that of hue at most 0.5"
         if self.dataset == "imagefolder" and self.data_folder is None:
             yield "--dataset imagefolder needs --data-folder, a folder with train/CLASS/… and val/CLASS/…"
         if self.dataset == "gaussian" and self.storage == "stream":
@@ -255,7 +257,7 @@ def change(config: Config, **values) -> Config:
         if names:
             changed[group] = override(getattr(config, group), {name: values.pop(name) for name in sorted(names)})
     if values:
-        raise ValueError(f"there is no option {next(iter(values))!r} in a config")
+        raise BadInput(f"there is no option {next(iter(values))!r} in a config")
     return replace(config, **changed)
 
 
@@ -268,14 +270,14 @@ def check(config: Config) -> Config:
     for record in groups:
         for option in options(record):
             if said := complaint(option):
-                raise ValueError(said)
+                raise BadInput(said)
         flat(record)
     for option in options(config):
         if option.name not in GROUPS and (said := complaint(option)):
-            raise ValueError(said)
+            raise BadInput(said)
     for owner in (*groups, *parts(config)):
         for said in owner.complaints(config):
-            raise ValueError(said)
+            raise BadInput(said)
     return config
 
 
@@ -308,13 +310,13 @@ def from_json(text: str) -> Config:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"a config is a JSON object, and this is no JSON: {error}") from None
+        raise BadInput(f"a config is a JSON object, and this is no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError("a config is a JSON object")
+        raise BadInput("a config is a JSON object")
     for name in found:
         if name not in (*GROUPS, "seed"):
-            raise ValueError(f"there is no field {name!r}; there are {', '.join((*GROUPS, 'seed'))}")
+            raise BadInput(f"there is no field {name!r}; there are {', '.join((*GROUPS, 'seed'))}")
         if name in GROUPS and not isinstance(found[name], dict):
-            raise ValueError(f"{name} is {found[name]!r}; it must be a JSON object of fields")
+            raise BadInput(f"{name} is {found[name]!r}; it must be a JSON object of fields")
     groups = {name: override(default, found[name], others=True) for name, default in GROUPS.items() if name in found}
     return check(Config(**found | groups))

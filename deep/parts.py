@@ -1,4 +1,4 @@
-"""Parts: what varies in a run is a frozen record that owns its options, their ranges, its refusals and what it computes.
+"""Parts: what varies in a run is a frozen record that owns its options, their ranges, refusals and what it computes.
 
 A record of a config has a seat for each kind of part: `Method(predictor=MLP(hidden=64))`. Flags, presets and files name
 options flatly (`predictor="mlp", predictor_hidden=64`): `flat` and `override` go between the two. A part is one file,
@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import itertools
 import math
 import textwrap
 import types
@@ -17,6 +18,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+from stopgrad.linear_theory.tools.errors import BadInput
 
 # ---------------------------------------------------------------- what stands beside a field: Annotated[int, COUNT]
 
@@ -58,7 +61,11 @@ class Part:
         return iter(())
 
     def __str__(self) -> str:
-        return name_of(self)
+        """The name by which a table has it, else that of its class."""
+        from stopgrad.deep.seats import SEATS
+
+        names = (name for seat in SEATS for name, kind in seat.choices.items() if _loaded(kind) is type(self))
+        return next(names, type(self).__name__)
 
 
 @dataclass(frozen=True)
@@ -86,17 +93,17 @@ class Seat:
         """The class of this name. Raises ValueError, naming the others, where there is none."""
         choices = self.choices
         if name not in (choices if isinstance(name, str) else ()):
-            raise ValueError(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
+            raise BadInput(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
         return _loaded(choices[name])
 
     def name_of(self, part: Part) -> str:
-        """The name of a part's class. Raises ValueError for one that is not in the table."""
+        """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
         if not isinstance(part, Part):
-            return self.kind(part) and part
+            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
         for name, kind in self.choices.items():
             if _loaded(kind) is type(part):
                 return name
-        raise ValueError(f"{type(part).__name__} is no {self.name} that has a name; enter it in its table")
+        raise BadInput(f"{type(part).__name__} is in no table as {flag(self.name)}; enter it in {self.name.upper()}S")
 
     def with_option(self, option: str) -> list[str]:
         """Names of the choices that have the option `option`, named flatly."""
@@ -109,16 +116,6 @@ class Seat:
     def field(self):
         """The dataclass field that is this seat."""
         return dataclasses.field(default_factory=lambda: self.kind(self.default)(), metadata={"seat": self})
-
-
-def name_of(part: Part) -> str:
-    """The name by which its table has the part. Raises ValueError for one in no table."""
-    from stopgrad.deep.seats import SEATS
-
-    for seat in SEATS:
-        if any(_loaded(kind) is type(part) for kind in seat.choices.values()):
-            return seat.name_of(part)
-    raise ValueError(f"{type(part).__name__} stands in no table of deep.seats")
 
 
 @functools.cache
@@ -164,7 +161,7 @@ def flat(record) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option in options(record):
         if option.name in found:
-            raise ValueError(f"two parts have an option {flag(option.name)}; give one of them another name")
+            raise BadInput(f"two parts have an option {flag(option.name)}; give one of them another name")
         found[option.name] = option.value
     return found
 
@@ -186,7 +183,7 @@ def override(record, values: dict[str, Any], others: bool = False):
         changed[f.name] = value
     for name in left:
         if not (others and name in known(type(record))):
-            raise ValueError(_unknown(dataclasses.replace(record, **changed), name))
+            raise BadInput(_unknown(dataclasses.replace(record, **changed), name))
     return dataclasses.replace(record, **changed)
 
 
@@ -263,9 +260,10 @@ def helps(kind: type) -> dict[str, str]:
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
         except (OSError, TypeError):  # typed into a prompt, or made by code
             continue
-        for line, after in zip(body, body[1:]):
-            if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                found[line.target.id] = " ".join(str(after.value.value).split())
+        for line, under in itertools.pairwise(body):
+            match line, under:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return {f.name: found.get(f.name, "") for f in dataclasses.fields(kind)}
 
 

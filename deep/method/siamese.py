@@ -73,8 +73,8 @@ class Siamese(nn.Module):
                 groups[role or part.role] += [w for w in part.parameters() if w.requires_grad]
         times = Counter(id(w) for weights in groups.values() for w in weights)
         for name, weight in self.named_parameters(remove_duplicate=False):
-            if weight.requires_grad and times[id(weight)] != 1:
-                raise ValueError(f"{name} would be trained {times[id(weight)]} times a step; a part must own its weights")
+            if weight.requires_grad and (count := times[id(weight)]) != 1:
+                raise ValueError(f"{name} would be trained {count} times a step; a part must own its weights, once")
         return groups
 
     @torch.no_grad()

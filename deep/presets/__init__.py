@@ -1,4 +1,4 @@
-"""The papers' recipes and the theory's own setting, to start from, a file each: `--preset NAME`, any option overridden."""
+"""The papers' recipes and the theory's own setting, a file each: `--preset NAME`, and any option overridden."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from stopgrad.deep.config import GROUPS, Config, flat_config
 from stopgrad.deep.parts import Needs, flag, options
 from stopgrad.deep.presets import default, li2022, simsiam, theory, tian2021
 from stopgrad.deep.presets.default import DEFAULT
+from stopgrad.linear_theory.tools.errors import BadInput
 
 PRESETS: dict[str, Config] = {
     name: config for file in (default, simsiam, tian2021, li2022, theory) for name, config in file.PRESETS.items()
@@ -15,7 +16,7 @@ PRESETS: dict[str, Config] = {
 def preset(name: str) -> Config:
     """The recipe of this name. Raises ValueError, naming the others, where there is none."""
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise BadInput(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -35,7 +36,7 @@ def refuse_idle(config: Config, base: Config) -> Config:
     for option in (option for group in GROUPS for option in options(getattr(config, group))):
         for need in option.marks:
             if isinstance(need, Needs) and option.name in changed and not need.holds(config):
-                raise ValueError(f"{flag(option.name)} {option.value} would have no effect; it goes with {need.words}")
+                raise BadInput(f"{flag(option.name)} {option.value} would have no effect; it goes with {need.words}")
     return config
 
 

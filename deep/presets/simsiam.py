@@ -14,7 +14,7 @@ SIMSIAM_HEADS = Method.of(
 
 # Here and in other files the cosine falls at every step, the released scripts' at every epoch, and a partial last batch
 # is left out. Output BatchNorm has no affine parameters, as in the released code; the paper's baseline has them (68.1 %
-# with, 68.2 % without). Appendix D: base lr 0.03, batch 512, 800 epochs, weight decay 5e-4, no blur, a 2-layer projector.
+# with, 68.2 % without). Appendix D: lr 0.03, batch 512, 800 epochs, weight decay 5e-4, no blur, a 2-layer projector.
 SIMSIAM_CIFAR10 = Config(
     data=Data(dataset="cifar10"),
     method=SIMSIAM_HEADS,

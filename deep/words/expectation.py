@@ -119,7 +119,7 @@ class Setting:
         )
 
     def of_a_learned_matrix(self, *more: str) -> list[str]:
-        """Fixed points, basin, alignment, target, for squared error the speed, for a cosine that it is no such error."""
+        """Fixed points, basin, alignment, target; for squared error the speed, else that the loss is none."""
         recipe, target = recipe_of(self.config), self.config.method.target
         steps = max(1, round(self.t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
         left_out = {*_LEFT_OUT, *(["target"] * (target.ema_momentum is None)), *(["speed"] * (not self.squared))}
@@ -163,7 +163,8 @@ def _caveat(config: Config, said: bool) -> list[str]:
     method = config.method
     one_layer = method.backbone.identity and method.projector_layers == 1 and method.projector_output_bn == "none"
     misses = ["squared error"] * (method.objective.theory != "squared" and not said)
-    misses += ["one linear layer and a linear predictor on fixed inputs"] * (not (one_layer and method.predictor.linear))
+    linear = one_layer and method.predictor.linear
+    misses += ["one linear layer and a linear predictor on fixed inputs"] * (not linear)
     if not misses:
         return []
     return [f"The theory is of {' and of '.join(misses)}; here it is indicative: the way to look, not the numbers."]

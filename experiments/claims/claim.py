@@ -16,6 +16,7 @@ from stopgrad.deep.words.expectation import Noise, recipe_of, units
 from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.suites import SCALES
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
+from stopgrad.linear_theory.tools.errors import BadInput
 
 THEORY = "theory"
 """The scale of a claim that needs no run."""
@@ -195,8 +196,8 @@ def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: D
 def _theory(claim: Claim) -> str:
     try:
         return claim.theory()
-    except ValueError as error:
-        raise ValueError(f"the theory of {claim.id} cannot be computed: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"the theory of {claim.id} cannot be computed: {error}") from error
 
 
 def rule_in_words(claim: Claim) -> str:

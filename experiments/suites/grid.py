@@ -50,7 +50,7 @@ class Suite:
 
 
 def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> Config:
-    """`config` with an EMA target, and weight decay and learning rate of the predictor that are η, β and α_p at its own rate."""
+    """`config` with an EMA target whose momentum is β, and weight decay and predictor's rate that are η and α_p."""
     recipe, o = recipe_of(config), config.optimisation
     found = to_recipe(
         Hyperparameters(eta=eta, beta=beta, alpha_p=alpha_p),
@@ -64,5 +64,6 @@ def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> C
         "predictor_weight_decay": found.predictor_weight_decay,
         "predictor_lr": None if found.predictor_lr is None else o.lr * found.predictor_lr / recipe.lr,
         "ema_momentum": found.ema_momentum,
-    }  # plain numbers, as a config's are, and not NumPy's
-    return change(config, target="ema", **{name: None if value is None else float(value) for name, value in values.items()})
+    }
+    plain = {name: None if value is None else float(value) for name, value in values.items()}  # not NumPy's
+    return change(config, target="ema", **plain)

@@ -284,5 +284,7 @@ SCALE = {
     "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
     "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR, hidden=256),
     "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, hidden=512),
-    "paper": Scale(in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4), hidden=512),
+    "paper": Scale(
+        in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4), hidden=512
+    ),
 }

@@ -6,13 +6,15 @@ import math
 
 import pytest
 import torch
+from methods import objective
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.method.heads import BiasLayer
-from stopgrad.deep.method.siamese import Siamese, cosine_loss, objective, squared_loss
+from stopgrad.deep.method.networks import BiasLayer
+from stopgrad.deep.method.objectives.predictive import cosine_loss, squared_loss
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
@@ -26,7 +28,7 @@ FLOW = Hyperparameters(eta=0.0, beta=0.0)
 def linear_method(**fields):
     """One linear layer and a linear predictor, squared error: the theory's setting."""
     fields = {"backbone": "identity", "projector_layers": 1, "embedding_dim": D, "loss": "squared"} | fields
-    return check(Config(data=Data(dataset="gaussian"), method=Method(**fields))).method
+    return check(Config(data=Data(dataset="gaussian"), method=Method.of(**fields))).method
 
 
 def linear(seed=0, n=D, **fields):
@@ -395,6 +397,6 @@ def test_half_precision_stays_in_the_backbone(predictor, loss):
     siamese.online.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     out = siamese(Batch.of(*pair()).to(torch.float32))
     out.loss.backward()
-    assert seen == [torch.bfloat16] * 2 and all(v.dtype == torch.float32 for v in out)
+    assert seen == [torch.bfloat16] * 2 and {v.dtype for v in (out.z, out.p, out.target, out.loss)} == {torch.float32}
     assert all(w.grad.dtype == torch.float32 for w in siamese.online.parameters())
     assert torch.allclose(objective(method)(out.z.double(), out.p.double(), out.target.double()).float(), out.loss)

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import typing
 from itertools import islice
 
 import pytest
@@ -15,12 +14,14 @@ import torch
 import stopgrad.deep.training.training
 from stopgrad.deep.config import Method, Optimisation
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.parts import known, seats_of
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import Clock, Plan, Run, gradient, train
 
 DIM = 6
-METHOD = Method(
+METHOD = Method.of(
     backbone="linear", projector_layers=1, embedding_dim=4, predictor="directpred", predictor_freq=2, target="ema"
 )
 OPTIMISATION = Optimisation(epochs=3, batch_size=8, lr=0.5, accumulation=2, warmup_epochs=1)
@@ -170,13 +171,10 @@ def test_the_loop_names_no_method():
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value.value = ""
     code = ast.unparse(tree)
-    switches = typing.get_type_hints(Method)
-    values = {
-        v for hint in switches.values() if typing.get_origin(hint) is typing.Literal for v in typing.get_args(hint)
-    }
-    names = set(switches) | {v for v in values if isinstance(v, str)} | {"simsiam", "byol", "ema", "directpred"}
-    names -= {"target", "none", "loss_scale", "loss"}  # plain words; a target and a loss there are in any method
-    assert {"stop_gradient", "mirrored", "isoloss", "symmetric_loss", "mlp"} <= names
+    names = known(Method) | {name for seat in seats_of(Method) for name in seat.choices} | {"simsiam", "byol"}
+    names |= {"mirrored", "cosine", "squared"}
+    names -= {"loss_scale", "loss"}  # a loss there is in any method
+    assert {"stop_gradient", "isoloss", "symmetric_loss", "mlp", "ema", "directpred"} <= names
     found = {word.lower() for word in re.findall(r"\w+", code)}
     assert not names & found - {"linear", "predictor"}
     assert not re.search(r"\bif\b.*\b(method|predictor|target)\b", code)

@@ -6,6 +6,7 @@ from typing import Annotated
 from stopgrad.deep.data.orders import Order
 from stopgrad.deep.data.orders.shuffled import Shuffled
 from stopgrad.deep.parts import PROBABILITY
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Hybrid(Order):
         """Visit k is the chunk's pass k; later, epoch k after all passes begun. ValueError where a chunk is empty."""
         n, epochs, size = setting.images, setting.epochs, setting.batch_size
         if epochs > n:
-            raise ValueError(f"--epochs {epochs} exceeds the {n} training images; each epoch needs a chunk of its own")
+            raise BadInput(f"--epochs {epochs} exceeds the {n} training images; each epoch needs a chunk of its own")
         epoch, place = divmod(step, setting.steps_per_epoch)
         chunk, chunks = setting.shuffled() * epochs // n, round(self.single_pass * epochs)
         if epoch < chunks:

@@ -15,6 +15,7 @@ import torch
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.orders import Order
+from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:
     from stopgrad.deep.config import Config
@@ -74,7 +75,7 @@ class Setting:
 def steps_per_epoch(n: int, batch_size: int) -> int:
     """Whole batches in n images. Raises ValueError where there is none."""
     if batch_size > n:
-        raise ValueError(f"--batch-size {batch_size} exceeds the {n} training images; it must be at most {n}")
+        raise BadInput(f"--batch-size {batch_size} exceeds the {n} training images; it must be at most {n}")
     return n // batch_size
 
 
@@ -82,7 +83,7 @@ def check_shares(batch_size: int, world: int, accumulation: int = 1) -> None:
     """Raise ValueError for a batch that so many processes cannot share evenly in so many parts."""
     if batch_size % (accumulation * world):
         parts = f" in {accumulation} parts (--accumulation)" if accumulation > 1 else ""
-        raise ValueError(
+        raise BadInput(
             f"{world} processes cannot share --batch-size {batch_size}{parts} evenly; "
             f"it must be a multiple of {accumulation * world}"
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Objective(Part):
-    """From what a batch gave to a loss; calling it must compute the same wherever it is asked, from its fields alone."""
+    """From what a batch gave to a loss: a function of it and of the fields, without weights or memory."""
 
     views = 2
     """Views that the online network sees; a target may ask for more."""

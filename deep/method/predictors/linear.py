@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from stopgrad.deep.method.predictors import Predictor
 
 _FAILED = (
-    "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger α_p, or decay "
-    "of the predictor alone, rescued it (Fig. 6, Table 5)."
+    "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger "
+    "α_p, or decay of the predictor alone, rescued it (Fig. 6, Table 5)."
 )
 
 

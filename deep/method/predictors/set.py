@@ -1,4 +1,4 @@
-"""Predictors that are set from the correlation of the embeddings: one for each rule of `linear_theory.predictors.rules`.
+"""Predictors that are set from the embeddings' correlation: one for each rule of `linear_theory.predictors.rules`.
 
 Each has the options that its rule reads, and those of training: moving averages and how often.
 """
@@ -75,7 +75,7 @@ OPTIONS = {"eps": _Eps, "cutoff": _Cutoff, "alpha": _Alpha, "normalisation": _No
 
 @functools.cache
 def _kind(name: str, rule: Rule) -> type[SetByRule]:
-    about = {"__doc__": f"{rule.help}.", "name": name, "rule": rule}
+    about = {"__doc__": f"{rule.help}.", "__module__": __name__, "name": name, "rule": rule}
     return make_dataclass(
         name.title(), [], bases=(SetByRule, *(OPTIONS[o] for o in rule.options)), frozen=True, namespace=about
     )
@@ -128,4 +128,5 @@ def _weak_modes(rule: Rule, h, eps: float) -> str:
     from stopgrad.linear_theory.exact.fixed_points import fixed_points
 
     points = fixed_points(h.replace(eta_p=None))
-    return f"A weak mode grows just if {rule.weak_mode_grows(float(points.p_minus), float(points.p_plus))}; ε is {eps:.3g}."
+    condition = rule.weak_mode_grows(float(points.p_minus), float(points.p_plus))
+    return f"A weak mode grows just if {condition}; ε is {eps:.3g}."

@@ -48,7 +48,8 @@ class SetPredictor(nn.Module):
 
     def __init__(self, rule: Rule, options: dict, d: int, rho: float, freq: int):
         super().__init__()
-        self.measure, self.rule, self.options, self.rho, self.freq = _MOMENTS[rule.moments], rule.matrix, options, rho, freq
+        self.measure, self.rule, self.options = _MOMENTS[rule.moments], rule.matrix, options
+        self.rho, self.freq = rho, freq
         self.steps = 0
         weight = nn.Linear(d, d, bias=False).weight
         if freq == 1:

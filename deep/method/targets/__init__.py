@@ -23,7 +23,7 @@ class Target(Part):
     """Whether gradients could pass through it to the online network."""
 
     def build(self, online, d: int):
-        """What computes it: called as below, with `after_step`. `online` is the network, d its embeddings' dimension."""
+        """What computes it: called as below, with `after_step`. `online` is the network, d its embeddings' size."""
         return self
 
     def __call__(self, batch: "Batch", seen: "Outputs", online) -> "Outputs":
