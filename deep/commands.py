@@ -1,15 +1,17 @@
-"""The commands of the deep wing: train, evaluate, summary, presets."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check
-from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
+from stopgrad.deep.config import GROUPS, Config, change, check
+from stopgrad.deep.parts import flag, flat, known, options, override, seats_of
+from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,21 @@ class RunOptions:
 class Train(Command):
     """Train a network, watch its spectra and alignment, evaluate it, and say in words what became of it."""
 
-    data: Data = DEFAULT.data
-    method: Method = DEFAULT.method
-    optimisation: Optimisation = DEFAULT.optimisation
-    monitor: Monitor = DEFAULT.monitor
-    run_options: Annotated[RunOptions, tyro.conf.arg(name="run")] = field(default_factory=RunOptions)
+    data: Any
+    method: Any
+    optimisation: Any
+    monitor: Any
+    run_options: Annotated[RunOptions, tyro.conf.arg(name="run")]
     json: bool = False
     """Print one JSON object."""
 
     def configs(self) -> list[Config]:
         """One record a seed. Raises ValueError for seeds that cannot be read and for impossible records."""
-        options = self.run_options
-        seeds = [options.seed] if options.seeds is None else read_seeds(options.seeds)
-        config = Config(self.data, self.method, self.optimisation, self.monitor)
-        return [refuse_idle(check(replace(config, seed=seed)), preset(options.preset)) for seed in seeds]
+        chosen = self.run_options
+        seeds = [chosen.seed] if chosen.seeds is None else read_seeds(chosen.seeds)
+        base = preset(chosen.preset)
+        config = change(base, **{name: value for group in GROUPS for name, value in vars(getattr(self, group)).items()})
+        return [refuse_idle(check(replace(config, seed=seed)), base) for seed in seeds]
 
     def run(self) -> dict:
         configs, options = self.configs(), self.run_options
@@ -93,7 +96,7 @@ def read_seeds(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not found or int(found[2] or found[1]) < int(found[1]):
-            raise ValueError(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
+            raise BadInput(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
         seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
     return list(dict.fromkeys(seeds))
 
@@ -158,25 +161,83 @@ class Presets(Command):
         return "\n".join(f"{name}: {words(fields) or 'the defaults'}" for name, fields in result.items())
 
 
+@dataclass(frozen=True)
+class Quantities(Command):
+    """Everything that is measured: what it is, when, and where it is shown."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+    def run(self) -> dict:
+        from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
+
+        told = ("words", "about", "source", "unit", "at", "needs", "shown")
+        return {one.name: {field: getattr(one, field) for field in told} for one in QUANTITIES.values()}
+
+    def text(self, result: dict) -> str:
+        return "\n\n".join(_described(name, one) for name, one in result.items())
+
+
+def _described(name: str, one: dict) -> str:
+    """A quantity in a few lines."""
+    unit = f", in {one['unit']}" if one["unit"] else ""
+    lines = [f"{name}: {one['words']}{unit}", one["about"], one["source"] and f"({one['source']})"]
+    when = {"step": "", "evaluation": "of the representations, at an evaluation"}[one["at"]]
+    needs = one["needs"] and f"where there is: {', '.join(one['needs'])}"
+    seen = one["shown"] and f"shown: {', '.join(one['shown'])}"
+    return "\n  ".join(filter(None, [*lines, "; ".join(filter(None, (when, needs, seen)))]))
+
+
 def commands(argv: list[str]) -> dict:
-    """The commands, the training one with the defaults of the preset that `argv` names.
+    """The commands, the training one with the defaults of the preset and the options of the parts that `argv` names.
 
-    Raises ValueError for an unknown preset.
+    Raises ValueError for an unknown preset or part, and for an option of a part that is not chosen.
     """
-    return {"train": _train_from(_named_preset(argv)), "evaluate": Evaluate, "summary": Summary, "presets": Presets}
+    name = _given(argv, "preset") or "default"
+    return {
+        "train": _train_from(name, argv),
+        "evaluate": Evaluate,
+        "summary": Summary,
+        "presets": Presets,
+        "quantities": Quantities,
+    }
 
 
-def _named_preset(argv: list[str]) -> str:
-    for this, following in zip(argv, [*argv[1:], "default"]):
-        if this == "--preset":
-            return following
-        if this.startswith("--preset="):
-            return this.split("=", 1)[1]
-    return "default"
+def _given(argv: list[str], name: str) -> str | None:
+    """What --name is given, the last time; None where it is not."""
+    found = None
+    for this, following in zip(argv, [*argv[1:], None]):
+        stem, equals, value = this.partition("=")
+        if stem in (f"--{name}", flag(name)):
+            found = value if equals else following
+    return found
 
 
-def _train_from(name: str) -> Train:
-    config = preset(name)
-    return Train(
-        config.data, config.method, config.optimisation, config.monitor, RunOptions(preset=name, seed=config.seed)
-    )
+def _train_from(name: str, argv: list[str]) -> Train:
+    """`Train` with a field for every option that a run from the preset `name` with the parts in `argv` has."""
+    base = preset(name)
+    kinds, defaults = [], {}
+    for group in GROUPS:
+        record = getattr(base, group)
+        chosen = {seat.name: _given(argv, seat.name) for seat in seats_of(record)}
+        record = override(record, {seat: part for seat, part in chosen.items() if part is not None})
+        _refuse_others(record, argv)
+        defaults[group] = _flags(record)
+        kinds.append((group, type(defaults[group])))
+    kind = make_dataclass("Train", kinds, bases=(Train,), frozen=True, namespace={"__doc__": Train.__doc__})
+    return kind(**defaults, run_options=RunOptions(preset=name, seed=base.seed))
+
+
+def _flags(record):
+    """A record of the options of `record` and of its parts, named flatly, for the parser of arguments."""
+    fields = [(o.name, Annotated[o.hint, tyro.conf.arg(help=o.help())], o.value) for o in options(record)]
+    return make_dataclass(type(record).__name__, fields, frozen=True)()
+
+
+def _refuse_others(record, argv: list[str]) -> None:
+    """Raise ValueError for an option of a part that could sit in `record` and does not."""
+    others = known(type(record)) - flat(record).keys()
+    for argument in argv:
+        name = argument.partition("=")[0].replace("-", "_").removeprefix("__")
+        if argument.startswith("--") and (name in others or (name := name.removeprefix("no_")) in others):
+            override(record, {name: None})

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
+from stopgrad.linear_theory.tools.errors import BadInput
 
 RATIO = (3 / 4, 4 / 3)
 """Range of the crop's width over its height."""
@@ -74,16 +75,17 @@ def to_device(fields: NamedTuple, device: torch.device | str) -> NamedTuple:
 # ---------------------------------------------------------------- drawing
 
 
-def draw(data: Data, key: int, index: torch.Tensor, height: int, width: int) -> Parameters:
+def draw(data: Data, key: int | torch.Tensor, index: torch.Tensor, height: int, width: int) -> Parameters:
     """Parameters of views of images of height × width pixels. index: int64 (B,), global sample indices.
 
-    Row i depends on (data, key, index[i], height, width) only. Every parameter has its own column of random numbers, so
-    that to change one probability or strength changes nothing else. The result is on the device of `index`.
+    key: one for all, or int64 (B,). Row i depends on (data, its key, index[i], height, width) only. Every parameter has
+    its own column of random numbers, so that to change one probability or strength changes nothing else. The result is
+    on the device of `index`.
     """
     return Parameters(draw_crops(data, key, index, height, width), draw_colours(data, key, index))
 
 
-def draw_crops(data: Data, key: int, index: torch.Tensor, height, width) -> Crops:
+def draw_crops(data: Data, key: int | torch.Tensor, index: torch.Tensor, height, width) -> Crops:
     """Boxes as RandomResizedCrop draws them, up to 10 tries, then a central one. height, width: int or int64 (B,)."""
     u = counter.uniform(key, index, _CROP_DRAWS)
     height, width = (torch.as_tensor(v, device=index.device).expand(len(index)) for v in (height, width))
@@ -101,7 +103,7 @@ def draw_crops(data: Data, key: int, index: torch.Tensor, height, width) -> Crop
     return Crops(top, left, h, w, u[:, -1] < data.flip)
 
 
-def draw_colours(data: Data, key: int, index: torch.Tensor) -> Colours:
+def draw_colours(data: Data, key: int | torch.Tensor, index: torch.Tensor) -> Colours:
     """Jitter as ColorJitter draws it, in any of 24 orders, then the choice of grayscale and blur. index: int64 (B,)."""
     u = counter.uniform(key, index, _CROP_DRAWS + _COLOUR_DRAWS)[:, _CROP_DRAWS:]
     jittered, values, order, gray, blurred, width = u.split((1, 4, 1, 1, 1, 1), dim=1)
@@ -154,7 +156,7 @@ def crop(images: torch.Tensor, crops: Crops, size: int) -> torch.Tensor:
     """
     height, width = images.shape[-2:]
     if max(height, width) > size:
-        raise ValueError(f"images are {height} × {width} and views {size} pixels wide; images must not be larger")
+        raise BadInput(f"images are {height} × {width} and views {size} pixels wide; images must not be larger")
     rows = 2 * _places(crops.top, crops.height, size) / (height - 1) - 1
     columns = 2 * _places(crops.left, crops.width, size) / (width - 1) - 1
     columns = torch.where(crops.flip[:, None], columns.flip(1), columns)

@@ -17,14 +17,17 @@ def fold(*key: int) -> int:
     return int(state) & (2**63 - 1)
 
 
-def uniform(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:
-    """Float64 numbers in [0, 1), (len(index), draws): row i depends on (key, index[i]) only. index: int64 (n,)."""
+def uniform(key: int | torch.Tensor, index: torch.Tensor, draws: int) -> torch.Tensor:
+    """Float64 numbers in [0, 1), (n, draws): row i depends on (key, index[i]) only, or on (key[i], index[i]).
+
+    index: int64 (n,); key: one for all rows, or int64 (n,).
+    """
     rows = _mix(_mix(index + key)[:, None] + _GOLDEN * torch.arange(1, draws + 1, device=index.device))
     return _shift(rows, 11).to(torch.float64) * 2.0**-53
 
 
-def normal(key: int, index: torch.Tensor, draws: int) -> torch.Tensor:
-    """Standard normal float64 numbers, (len(index), draws), by Box and Muller from two uniform ones each."""
+def normal(key: int | torch.Tensor, index: torch.Tensor, draws: int) -> torch.Tensor:
+    """Standard normal float64 numbers, (n, draws), by Box and Muller from two uniform ones each."""
     u = uniform(key, index, 2 * draws)
     return torch.sqrt(-2 * torch.log1p(-u[:, :draws])) * torch.cos(2 * torch.pi * u[:, draws:])
 

@@ -1,12 +1,15 @@
-"""Pairs of views to train on, and plain images to evaluate on, from whatever holds the images.
+"""Views to train on, and plain images to evaluate on, from whatever holds the images.
 
-View v of sample i in epoch e under seed s is a function of (s, e, v, i): neither the batch nor the process nor the
-worker that makes it, nor a resumption, changes it. Images in memory are augmented as a batch where they lie. Images in
-files are decoded and cut by a loader's workers, with the same numbers; their colours are then changed as a batch.
+View v of image i at visit k under seed s is a function of (s, k, v, i): neither the batch nor the process nor the
+worker that makes it, nor a resumption, nor the number of views changes it. Images in memory are augmented as a batch
+where they lie. Images in files are decoded and cut by a loader's workers, with the same numbers; their colours are then
+changed as a batch.
 """
 
+import functools
 import signal
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader
@@ -14,9 +17,11 @@ from torchvision.transforms.v2 import functional
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation, counter
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles, read_image
 from stopgrad.deep.training.stopping import HINTS
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
@@ -24,25 +29,28 @@ _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of imag
 _WORTH_CALLING = 2**16  # pixels of a view's channel in a batch, above which its kernels take longer than calling them
 _LAST_SECONDS = 10  # of a worker that is told to end while training may still need it for its last step
 
-Pair = tuple[torch.Tensor, torch.Tensor]
-
 
 def batches(
-    dataset: Dataset, data: Data, seed: int, epoch: int, indices: Iterable[torch.Tensor], device: torch.device | str
-) -> Iterator[Pair]:
-    """For each int64 (B,) tensor of training indices the two views of those images, float32 on `device`.
+    dataset: Dataset, data: Data, seed: int, asked: Iterable[Batch], device: torch.device | str, views: int = 2
+) -> Iterator[Batch]:
+    """The batches that are asked for, with so many views of their images, float32 on `device`.
 
     Images: (B, 3, size, size), normalised, channels_last; gaussian: (B, dim). Raises ValueError, naming it, for an
     image that cannot be read.
     """
-    keys = view_keys(seed, epoch)
-    pairs = {"points": _drawn, "resident": _augmented, "files": _streamed}[_kind(dataset.train)]
-    return pairs(dataset, data, keys, indices, torch.device(device))
+    make = {"points": _drawn, "resident": _augmented, "files": _streamed}[_kind(dataset.train)]
+    return make(dataset, data, functools.partial(view_keys, seed, views), asked, torch.device(device))
 
 
-def view_keys(seed: int, epoch: int) -> tuple[int, int]:
-    """The keys of `deep.data.counter` under which the two views of an epoch are drawn."""
-    return counter.fold(_VIEWS, seed, epoch, 0), counter.fold(_VIEWS, seed, epoch, 1)
+def view_keys(seed: int, views: int, visit: torch.Tensor) -> list[torch.Tensor]:
+    """For each view the keys of `deep.data.counter` under which it is drawn at these visits, int64 (B,)."""
+    visits, place = visit.unique(return_inverse=True)
+    return [torch.tensor([_key(seed, k, v) for k in visits.tolist()], dtype=torch.int64)[place] for v in range(views)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(seed: int, visit: int, view: int) -> int:
+    return counter.fold(_VIEWS, seed, visit, view)
 
 
 def plain(
@@ -68,7 +76,7 @@ def plain(
         yield normalise(augmentation.scale(part.to(device, non_blocking=True)))
 
 
-# ---------------------------------------------------------------- pairs, by where the images are
+# ---------------------------------------------------------------- views, by where the images are
 
 
 def _kind(images: ImageSet | ImageFiles) -> str:
@@ -77,34 +85,34 @@ def _kind(images: ImageSet | ImageFiles) -> str:
     return "points" if images.images.ndim == 2 else "resident"
 
 
-def _drawn(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+def _drawn(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Batch]:
     """x̄ + √σ² · noise: X′ = σ² I."""
     points, spread = dataset.train.images, data.gaussian_sigma2**0.5
-    for index in indices:
-        centre = points[index.to(points.device)].to(device)
-        yield tuple(
-            centre + spread * counter.normal(key, index.to(device), points.shape[1]).to(centre.dtype) for key in keys
-        )
+    for batch in asked:
+        centre, index = points[batch.index.to(points.device)].to(device), batch.index.to(device)
+        noise = (counter.normal(key.to(device), index, points.shape[1]) for key in keys(batch.visit))
+        yield replace(batch, views=tuple(centre + spread * drawn.to(centre.dtype) for drawn in noise))
 
 
-def _augmented(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+def _augmented(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Batch]:
     images, normalise = dataset.train.images, _normaliser(dataset, device)
-    for group in _together(indices, dataset.size**2):
-        index = torch.cat(group)
+    for group in _together(asked, dataset.size**2):
+        index, visit = (torch.cat(parts) for parts in zip(*((batch.index, batch.visit) for batch in group)))
         chosen = images[index.to(images.device)].to(device)
-        drawn = (augmentation.draw(data, key, index.cpu(), *images.shape[-2:]) for key in keys)
+        drawn = (augmentation.draw(data, key, index, *images.shape[-2:]) for key in keys(visit))
         made = (
             normalise(augmentation.apply(chosen, augmentation.to_device(parameters, device), dataset.size))
             for parameters in drawn
         )
-        yield from zip(*(views.split([len(part) for part in group]) for views in made), strict=True)
+        for batch, *views in zip(group, *(x.split([len(batch) for batch in group]) for x in made), strict=True):
+            yield replace(batch, views=tuple(views))
 
 
-def _together(indices: Iterable[torch.Tensor], pixels: int) -> Iterator[list[torch.Tensor]]:
+def _together(asked: Iterable[Batch], pixels: int) -> Iterator[list[Batch]]:
     """Batches of small views in groups that are made at once: most of their time goes into calling small kernels."""
     group = []
-    for index in indices:
-        group.append(index)
+    for batch in asked:
+        group.append(batch)
         if sum(map(len, group)) * pixels >= _WORTH_CALLING:
             yield group
             group = []
@@ -112,15 +120,16 @@ def _together(indices: Iterable[torch.Tensor], pixels: int) -> Iterator[list[tor
         yield group
 
 
-def _streamed(dataset: Dataset, data: Data, keys, indices, device) -> Iterator[Pair]:
+def _streamed(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Batch]:
     normalise = _normaliser(dataset, device)
     cuts = _Cuts(dataset.train, data, keys, dataset.size)
-    for index, *cut in _load(cuts, data, indices, device):
-        drawn = (augmentation.draw_colours(data, key, index) for key in keys)
-        yield tuple(
+    for batch, *cut in _load(cuts, data, asked, device):
+        drawn = (augmentation.draw_colours(data, key, batch.index) for key in keys(batch.visit))
+        views = (
             normalise(augmentation.recolour(augmentation.scale(x), augmentation.to_device(colours, device)))
-            for x, colours in zip((x.to(device, non_blocking=True) for x in cut), drawn)
+            for x, colours in zip((x.to(device, non_blocking=True) for x in cut), drawn, strict=True)
         )
+        yield replace(batch, views=tuple(views))
 
 
 def _normaliser(dataset: Dataset, device):
@@ -132,16 +141,16 @@ def _normaliser(dataset: Dataset, device):
 
 
 class _Cuts:
-    """index, int64 (B,) → (index, first views, second views): uint8 (B, 3, size, size), cut and flipped."""
+    """A batch that is asked for → (batch, first views, …): uint8 (B, 3, size, size) each, cut and flipped."""
 
-    def __init__(self, files: ImageFiles, data: Data, keys: tuple[int, int], size: int):
+    def __init__(self, files: ImageFiles, data: Data, keys, size: int):
         self.files, self.data, self.keys, self.size = files, data, keys, size
 
-    def __getitem__(self, index: torch.Tensor):
-        images = [read_image(self.files.paths[k]) for k in index.tolist()]
+    def __getitem__(self, batch: Batch):
+        images = [read_image(self.files.paths[k]) for k in batch.index.tolist()]
         height, width = torch.tensor([image.shape[-2:] for image in images]).unbind(1)
-        drawn = (augmentation.draw_crops(self.data, key, index, height, width) for key in self.keys)
-        return index, *(self._cut(images, crops) for crops in drawn)
+        drawn = (augmentation.draw_crops(self.data, key, batch.index, height, width) for key in self.keys(batch.visit))
+        return batch, *(self._cut(images, crops) for crops in drawn)
 
     def _cut(self, images: list[torch.Tensor], crops: augmentation.Crops) -> torch.Tensor:
         size, boxes, flip = [self.size, self.size], torch.stack(crops[:4], dim=1).tolist(), crops.flip
@@ -172,11 +181,11 @@ class _Spoken:
     def __getitem__(self, index):
         try:
             return self.dataset[index]
-        except ValueError as error:
+        except BadInput as error:
             return str(error)
 
 
-def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.device) -> Iterator:
+def _load(dataset, data: Data, indices: Iterable, device: torch.device) -> Iterator:
     """`dataset[index]` for each of `indices`, in order, made ahead of time by `data.workers` processes."""
     loader = DataLoader(
         _Spoken(dataset),
@@ -189,7 +198,7 @@ def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.de
     )
     for item in loader:
         if isinstance(item, str):
-            raise ValueError(item)
+            raise BadInput(item)
         yield item
 
 

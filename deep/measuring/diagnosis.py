@@ -1,4 +1,4 @@
-"""Is it collapsed? A run's statistics in one word, and the first signs of trouble in sentences.
+"""Is it collapsed? A run's statistics in one word, and the first signs of trouble: values first, sentences last.
 
 Everything here reads rows of numbers by name, as `monitor.measure` takes them. No verdict rests on m_o, on the
 loss or on an accuracy: a healthy run with a linear predictor may hold m_o = 0.98, a collapsing one with squared error
@@ -8,6 +8,8 @@ m_o = 0.05, and the loss is near its minimum in the best run and in the worst (Z
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from stopgrad.linear_theory.tools.errors import BadInput
 
 Row = Mapping[str, float]
 
@@ -48,11 +50,34 @@ WORDS = (
 
 
 class Diagnosis(NamedTuple):
-    """One of `WORDS`, why in a sentence, and the numbers that decided."""
+    """What has become of a run: values first, from which `sentence` says why."""
 
     word: str
-    sentence: str
+    """One of `WORDS`; empty where nothing was trained."""
     evidence: dict[str, float]
+    """The numbers that decided."""
+    case: str = ""
+    """Why, where the word alone does not tell."""
+
+    @property
+    def sentence(self) -> str:
+        """Why, in a sentence."""
+        few = self.word in ("healthy", "not converged") and _rank_floor(self.evidence) <= 1
+        return (_SENTENCES[self.case or self.word] + _TOO_FEW * few).format(**self.evidence)
+
+
+class Sign(NamedTuple):
+    """A sign that a run is going wrong: which, and the numbers behind it."""
+
+    kind: str
+    values: dict
+    step: int | None = None
+    """When it was seen; None for what came after training."""
+
+    def words(self) -> str:
+        """The sign in a sentence."""
+        when = "" if self.step is None else f"step {self.step}: "
+        return when + _SIGN_WORDS[self.kind].format(**self.values)
 
 
 def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
@@ -65,25 +90,23 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
     """
     needed = ("trace_z", "std_z", "trace_p", "std_p", "cosine_views", "cosine_prediction")
     if not _finite(start, needed):
-        raise ValueError(f"the first row must have finite {', '.join(needed)}")
+        raise BadInput(f"the first row must have finite {', '.join(needed)}")
     if not _finite(now, needed):
-        return Diagnosis("diverged", "Embeddings or predictions are no longer finite numbers.", {})
+        return Diagnosis("diverged", {})
     evidence = {name: float(v) for name, v in _evidence(start, now, [start, *history, now]).items()}
-    word = next((word for word, holds in _RULES if holds(evidence)), "healthy")
-    untold = _TOO_FEW if _rank_floor(evidence) <= 1 and word in ("healthy", "not converged") else ""
-    return Diagnosis(word, (_SENTENCES[word] + untold).format(**evidence), evidence)
+    return Diagnosis(next((word for word, holds in _RULES if holds(evidence)), "healthy"), evidence)
 
 
-def warnings(row: Row, previous: Sequence[Row]) -> list[str]:
+def warnings(row: Row, previous: Sequence[Row]) -> list[Sign]:
     """What is first seen in `row`, of signs that a run is going wrong; each once, so none that a previous row showed.
 
     `previous`: the rows before, from the start.
     """
     start = {name: float(v) for name, v in (previous[0] if previous else row).items()}
     return [
-        words.format(start=start, floor=_rank_floor(row), **row)
-        for sign, words in _SIGNS
-        if sign(row, start) and not any(sign(other, start) for other in reversed(previous))
+        Sign(kind, _behind(names, row, start))
+        for kind, (names, shows) in _SIGNS.items()
+        if shows(row, start) and not any(shows(other, start) for other in reversed(previous))
     ]
 
 
@@ -135,6 +158,9 @@ _RULES = (  # the first that holds: what is worse hides what follows
 )
 
 _SENTENCES = {
+    "untrained": "Nothing was trained; the network is evaluated as initialised.",
+    "diverged": "Embeddings or predictions are no longer finite numbers.",
+    "weights diverged": "The loss, the weights or the representations are no longer finite numbers.",
     "healthy": "Embeddings keep their size (trace of F at {trace_ratio:.3g} of its start) and spread over directions "
     "(std × √d {std_z:.2g}), and their predictions agree with the target (cosine {cosine_prediction:.2g}).",
     "complete collapse (norm)": "Embeddings shrink to nothing: the trace of F is {trace_ratio:.2g} of its start, while "
@@ -163,32 +189,38 @@ def _below(name: str, threshold: float):
     return lambda row, start: _finite(row, (name,)) and row[name] < threshold
 
 
-_SIGNS = (
-    (lambda row, _: not all(map(math.isfinite, row.values())), "a statistic is no longer a finite number"),
-    (_fell("trace_z", NORM_WARNED), "the trace of F has shrunk to a tenth of its start: embeddings die out in norm"),
-    (_fell("trace_z", NORM_COLLAPSED), f"the trace of F has shrunk to {NORM_COLLAPSED:.0%} of its start"),
-    (
-        _below("std_z", DIRECTION_WARNED),
-        f"channel std × √d of Z fell below {DIRECTION_WARNED:g}: embeddings gather in one direction "
-        "(a linear predictor may pass through this and recover)",
-    ),
-    (
-        _below("std_z", DIRECTION_COLLAPSED),
-        f"channel std × √d of Z fell below {DIRECTION_COLLAPSED:g}: complete collapse in direction",
-    ),
-    (
-        _fell("rank_z", 2 * RANK_LOST),
-        f"effective rank of Z fell below {2 * RANK_LOST:.0%} of its start, {{start[rank_z]:.3g}}",
-    ),
-    (
-        lambda row, _: _finite(row, ("rank_z",)) and row["rank_z"] < _rank_floor(row),
-        "effective rank of Z fell below {floor:g}",
-    ),
-    (
+_SIGNS = {  # by kind: the statistics behind it, and whether a row shows it
+    "not finite": ((), lambda row, _: not all(map(math.isfinite, row.values()))),
+    "norm falls": (("trace_z",), _fell("trace_z", NORM_WARNED)),
+    "norm collapsed": (("trace_z",), _fell("trace_z", NORM_COLLAPSED)),
+    "direction narrows": (("std_z",), _below("std_z", DIRECTION_WARNED)),
+    "direction collapsed": (("std_z",), _below("std_z", DIRECTION_COLLAPSED)),
+    "rank falls": (("rank_z",), _fell("rank_z", 2 * RANK_LOST)),
+    "rank low": (("rank_z",), lambda row, _: _finite(row, ("rank_z",)) and row["rank_z"] < _rank_floor(row)),
+    "predictions narrow": (
+        ("std_z", "std_p"),
         lambda row, _: _finite(row, ("std_z", "std_p")) and row["std_p"] < PREDICTOR_SHARE * row["std_z"],
-        f"channel std × √d of P fell below {PREDICTOR_SHARE:.0%} of that of Z: predictions gather in one direction",
     ),
-)
+}
+_SIGN_WORDS = {
+    "not finite": "a statistic is no longer a finite number",
+    "norm falls": "the trace of F has shrunk to a tenth of its start: embeddings die out in norm",
+    "norm collapsed": f"the trace of F has shrunk to {NORM_COLLAPSED:.0%} of its start",
+    "direction narrows": f"channel std × √d of Z fell below {DIRECTION_WARNED:g}: embeddings gather in one direction "
+    "(a linear predictor may pass through this and recover)",
+    "direction collapsed": f"channel std × √d of Z fell below {DIRECTION_COLLAPSED:g}: complete collapse in direction",
+    "rank falls": f"effective rank of Z fell below {2 * RANK_LOST:.0%} of its start, {{rank_z_start:.3g}}",
+    "rank low": "effective rank of Z fell below {floor:g}",
+    "predictions narrow": f"channel std × √d of P fell below {PREDICTOR_SHARE:.0%} of that of Z: predictions gather in "
+    "one direction",
+    "not computed": "{what}: {why}",
+}
+
+
+def _behind(names, row: Row, start: Row) -> dict[str, float]:
+    """The numbers behind a sign: statistics now and at the start, and the floor of the rank."""
+    first = {f"{name}_start": start[name] for name in names if name in start}
+    return {name: float(row[name]) for name in names} | first | {"floor": _rank_floor(row)}
 
 
 def _finite(row: Row, names) -> bool:

@@ -6,7 +6,8 @@ spectrum's metrics those of white noise with the same number of samples and dime
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
+from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from stopgrad.deep.measuring.probe import check_features
+from stopgrad.deep.measuring.quantities.quantities import measured
 from stopgrad.linear_theory.predictors.matrices import full_precision
-from stopgrad.linear_theory.spectra.spectrum import LI2022, merge, moments, report, singular_values
-from stopgrad.linear_theory.tools.arrays import as_tensor
+from stopgrad.linear_theory.spectra.spectrum import LI2022, SpectrumReport, merge, moments, report, singular_values
+from stopgrad.linear_theory.tools.arrays import as_tensor, is_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import directions
 
 PIXELS = 32
@@ -99,21 +102,50 @@ def evaluate_features(
     their report (`spectra.spectrum`): each metric beside that of white noise of the same N and d, with space,
     centring, N and d. The metrics of features that do not vary at all are None: complete collapse is a result.
     """
-    train = as_tensor(train, "train features")
-    total = reduce(merge, map(moments, train.split(_MOMENT_ROWS)))
-    sigma = singular_values(total, LI2022.centred)
-    spectrum = report(sigma, total.count, train.shape[1], LI2022, "representation")
-    knn = k = None
-    if train_labels is not None:
-        k = default_k(len(train))
-        knn = knn_accuracy(train, train_labels, test, test_labels, k)
-    return {"knn": knn, "knn_k": k, **spectrum.row(), "sigma": sigma.tolist()}
+    seen = Represented(as_tensor(train, "train features"), train_labels, test, test_labels)
+    found = {name: v.tolist() if is_tensor(v) else v for name, v in measured(seen, "evaluation").items()}
+    return {"knn": None, "knn_k": None} | seen.spectrum.row() | found | {"sigma": seen.sigma.tolist()}
+
+
+@dataclass(frozen=True, eq=False)
+class Represented:
+    """What an evaluation's quantities look at: representations (N, d), and labels (N,) where there are any."""
+
+    train: torch.Tensor
+    labels: torch.Tensor | None = None
+    test: torch.Tensor | None = None
+    test_labels: torch.Tensor | None = None
+
+    @property
+    def k(self) -> int:
+        """Neighbours that vote."""
+        return default_k(len(self.train))
+
+    @cached_property
+    def knn(self) -> float:
+        """kNN accuracy of `test`."""
+        return knn_accuracy(self.train, self.labels, self.test, self.test_labels, self.k)
+
+    @cached_property
+    def sigma(self):
+        """Singular values of the centred features of `train`."""
+        return singular_values(self._moments, LI2022.centred)
+
+    @cached_property
+    def _moments(self):
+        return reduce(merge, map(moments, self.train.split(_MOMENT_ROWS)))
+
+    @cached_property
+    def spectrum(self) -> SpectrumReport:
+        """Their metrics, beside those of white noise."""
+        return report(self.sigma, self._moments.count, self.train.shape[1], LI2022, "representation")
 
 
 def for_table(found: dict) -> tuple[dict, dict]:
-    """An evaluation as a run's table keeps it: its numbers, and σ as the array `sigma`. Words and None stay out."""
+    """An evaluation as a run's table keeps it: its numbers, and as arrays σ, `sigma`, and other rows of numbers. Words
+    and None stay out."""
     scalars = {name: value for name, value in found.items() if isinstance(value, int | float)}
-    return scalars, {"sigma": np.asarray(found["sigma"])}
+    return scalars, {name: np.asarray(value) for name, value in found.items() if isinstance(value, list)}
 
 
 def pixel_knn(train: Part, test: Part | None) -> float | None:
@@ -152,9 +184,9 @@ def knn_accuracy(
     n = len(train)
     k = default_k(n) if k is None else k
     if not 1 <= k <= n:
-        raise ValueError(f"k is {k}; it must be between 1 and the {n} training samples")
+        raise BadInput(f"k is {k}; it must be between 1 and the {n} training samples")
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature:g}; it must be above 0")
+        raise BadInput(f"temperature is {temperature:g}; it must be above 0")
     chunk = max(1, _CHUNK_ENTRIES // n) if chunk is None else chunk
 
     train, test = (directions(f).float() for f in (train, test.to(train.device)))

@@ -5,8 +5,9 @@ from dataclasses import replace
 import torch
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.data import data_order, views
+from stopgrad.deep.data import views
 from stopgrad.deep.data.datasets import Dataset
+from stopgrad.deep.data.orders.setting import Setting, shares
 from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
 from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference
 from stopgrad.deep.method.build import build
@@ -32,11 +33,11 @@ def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part
     """The same initial weights and a linear classifier, trained with labels on as many views of as many epochs."""
     online, o = build(config, dataset, world).online, config.optimisation
     labelled = dataset.labelled
-    steps = data_order.steps_per_epoch(len(labelled.labels), o.batch_size)
+    setting = Setting.of(config, labelled.labels)
     classifier = supervised_reference(
         online.backbone,
-        labelled_views(config, dataset, labelled, world, next(online.parameters()).dtype),
-        steps=steps * o.epochs,
+        labelled_views(config, replace(dataset, train=labelled), setting, world, next(online.parameters()).dtype),
+        steps=setting.steps,
         feature_dim=online.backbone.out_features,
         classes=len(dataset.classes),
         lr=base_rates(o).trunk,
@@ -50,15 +51,12 @@ def supervised(config: Config, dataset: Dataset, world: World, parts: tuple[Part
     return _scores(online.backbone, online.half, config, parts) | {"accuracy": accuracy}
 
 
-def labelled_views(config: Config, dataset: Dataset, labelled, world: World, dtype: torch.dtype):
-    """Batches (first view in `dtype`, label) of all epochs, in the order that the run itself would take."""
-    o, known = config.optimisation, replace(dataset, train=labelled)
-    for epoch in range(o.epochs):
-        order = data_order.batches(config.seed, epoch, len(labelled.labels), o.batch_size)
-        indices = [step.flatten() for step in order]
-        pairs = views.batches(known, config.data, config.seed, epoch, iter(indices), world.device)
-        for index, (first, _) in zip(indices, pairs):
-            yield first.to(dtype), labelled.labels[index.to(labelled.labels.device)].to(first.device)
+def labelled_views(config: Config, labelled: Dataset, setting: Setting, world: World, dtype: torch.dtype):
+    """Batches (first view in `dtype`, label) of the whole setting, in the order that the run itself would take."""
+    asked = shares(config.data.order, setting)
+    for batch in views.batches(labelled, config.data, config.seed, asked, world.device, 1):
+        (view,) = batch.to(dtype).views
+        yield view, setting.labels[batch.index].to(view.device)
 
 
 def _scores(backbone: torch.nn.Module, half, config: Config, parts: tuple[Part, Part]) -> dict:

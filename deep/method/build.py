@@ -5,15 +5,13 @@ from collections.abc import Iterator
 
 import torch
 
-from stopgrad.deep.config import VECTOR_BACKBONES, Config
+from stopgrad.deep.config import Config
 from stopgrad.deep.data.counter import fold
 from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage.provenance import cpu_has_bfloat16
 from stopgrad.deep.training.distributed import World, synchronise
 
-SMALL = 8**2 * 32**2
-"""Channels² × pixels up to which a residual network trains on one thread; the papers' has 64² × 32²."""
 _INITIALISATION = int.from_bytes(b"start")
 
 
@@ -22,7 +20,7 @@ def half_precision(config: Config, device: torch.device) -> torch.dtype | None:
     precision = config.optimisation.precision
     if precision == "bfloat16":
         return torch.bfloat16
-    if precision != "auto" or config.method.backbone in VECTOR_BACKBONES:
+    if precision != "auto" or config.method.backbone.vectors:
         return None
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
     return torch.bfloat16 if fast else None
@@ -36,8 +34,7 @@ def fitting_threads(config: Config, device: torch.device) -> Iterator[None]:
     core, every kernel waits for it: training was seen to take six times as long.
     """
     before = torch.get_num_threads()
-    small = config.method.backbone in VECTOR_BACKBONES or config.method.width**2 * views_pixels(config) <= SMALL
-    if device.type == "cpu" and small:
+    if device.type == "cpu" and config.method.backbone.small(views_pixels(config)):
         torch.set_num_threads(1)
     try:
         yield

@@ -1,104 +1,20 @@
-"""The Siamese method: an online network, a predictor, a target, and a loss, each chosen once from the config.
+"""The Siamese method: an online network, a predictor, a target, and an objective, each chosen once from the config.
 
-Two views x₁, x₂ of an image become embeddings z₁, z₂ = projector(backbone(x)); each view's prediction p = predictor(z)
-is compared with the other view's target t. `Siamese` composes functions and knows no method by name.
+Views x₁, x₂ of an image become embeddings z₁, z₂ = projector(backbone(x)); each view's prediction p = predictor(z) is
+compared with the other view's target t. `Siamese` composes parts and knows no method by name.
 """
 
-import copy
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from stopgrad.deep.config import Method
-from stopgrad.deep.method.backbones import backbone
-from stopgrad.deep.method.heads import predictor, projector
-from stopgrad.linear_theory.tools.lengths import directions
-
-
-class Outputs(NamedTuple):
-    """What one batch gave: the loss, and for both views (2, B, d) embeddings, predictions and target embeddings."""
-
-    loss: torch.Tensor
-    z: torch.Tensor
-    p: torch.Tensor
-    target: torch.Tensor
-
-    def detached(self) -> "Outputs":
-        """The same numbers without their graph."""
-        return Outputs(*(v.detach() for v in self))
-
-    @staticmethod
-    def joined(parts: list["Outputs"]) -> "Outputs":
-        """The outputs of a batch that was computed in equal parts."""
-        if len(parts) == 1:
-            return parts[0]
-        fields = list(zip(*parts))
-        return Outputs(torch.stack(fields[0]).mean(), *(torch.cat(f, dim=1) for f in fields[1:]))
-
-
-# ---------------------------------------------------------------- losses: (prediction, target), each (…, B, d)
-
-
-def cosine_loss(prediction, target):
-    """−cos(prediction, target), averaged over the batch (Chen & He 2021, Eq. 1).
-
-    Of true directions, as the monitor's, however short the vectors: the gradient is exact and grows as 1/‖prediction‖,
-    where torch's cosine_similarity takes any length below 1e-8 for 1e-8. A vector that is 0 has no direction: it adds
-    0 to the loss and receives no gradient.
-    """
-    return -(directions(prediction) * directions(target)).sum(dim=-1).mean()
-
-
-def squared_loss(prediction, target):
-    """½‖prediction − target‖², averaged over the batch (Tian, Chen & Ganguli 2021, Eq. 1)."""
-    return (prediction - target).square().sum(dim=-1).mean() / 2
-
-
-# ---------------------------------------------------------------- stop-gradient: (z, p, t) → (prediction, target)
-
-
-def stop_target(z, p, t):
-    """The target passes no gradient: SimSiam and BYOL."""
-    return p, t.detach()
-
-
-def stop_nothing(z, p, t):
-    """Both sides pass gradients; with a learned predictor the loss collapses all the same (Theorem 2)."""
-    return p, t
-
-
-def stop_prediction(z, p, t):
-    """Mirror SimSiam: the predicting side passes no gradient (Zhang et al. 2022, Fig. 1c)."""
-    return p.detach(), t
-
-
-def predict_oneself(z, p, t):
-    """IsoLoss (Halvagal et al. 2023): the loss of p, its gradient acting on z as if the predictor were the identity.
-
-    For squared error this is ½‖z − sg(t + z − p)‖². The predictor receives no gradient.
-    """
-    return z + (p - z).detach(), t.detach()
-
-
-STOP = {"target": stop_target, "none": stop_nothing, "mirrored": stop_prediction}
-LOSS = {"cosine": cosine_loss, "squared": squared_loss}
-
-
-def objective(method: Method) -> Callable:
-    """The loss of (z, p, target), each (2, B, d): every view predicts the other, or the first alone the second."""
-    sides = predict_oneself if method.isoloss else STOP[method.stop_gradient]
-    distance, scale, views = LOSS[method.loss], method.loss_scale, slice(2 if method.symmetric_loss else 1)
-
-    def loss(z, p, target):
-        prediction, goal = sides(z, p, target.flip(0))
-        return scale * distance(prediction[views], goal[views])
-
-    return loss
-
-
-# ---------------------------------------------------------------- networks
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.networks import projector
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.training.distributed import gathered_with_gradient
 
 
 class Online(nn.Module):
@@ -106,7 +22,7 @@ class Online(nn.Module):
 
     def __init__(self, method: Method, in_features: int | None = None, half: torch.dtype | None = None):
         super().__init__()
-        self.backbone = backbone(method, in_features)
+        self.backbone = method.backbone.build(in_features)
         self.projector = projector(method, self.backbone.out_features)
         self.half = half
 
@@ -122,57 +38,44 @@ class Online(nn.Module):
         return self.projector(self.represent(x))
 
 
-class SharedTarget(nn.Module):
-    """The online network is its own target (SimSiam)."""
-
-    def forward(self, views, z):
-        """The target embeddings of both views: (2, B, d)."""
-        return z
-
-    def after_step(self, online: Online) -> None:
-        """Nothing to follow."""
-
-
-class EmaTarget(nn.Module):
-    """A moving average of the online network's parameters, starting as its copy (BYOL).
-
-    Parameters are averaged. BatchNorm's buffers are not: the target normalises with the statistics of its own batch, as
-    the online network does, and its running statistics follow from its own forward passes.
-    """
-
-    def __init__(self, online: Online, momentum: float):
-        super().__init__()
-        self.network = copy.deepcopy(online).requires_grad_(False)
-        self.momentum = momentum
-
-    @torch.no_grad()
-    def forward(self, views, z):
-        """The target embeddings of both views: (2, B, d), without gradient."""
-        return torch.stack([self.network(x) for x in views])
-
-    @torch.no_grad()
-    def after_step(self, online: Online) -> None:
-        """W_a ← γW_a + (1 − γ)W."""
-        mine, theirs = list(self.network.parameters()), list(online.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - self.momentum)
-
-
 class Siamese(nn.Module):
-    """The whole method. `in_features`: dimension of the views where they are vectors, not images."""
+    """The whole method. `in_features`: how many numbers a view has, for backbones that must know.
+
+    Raises ValueError where some weights that are to be trained would not be.
+    """
 
     def __init__(self, method: Method, in_features: int | None = None, half: torch.dtype | None = None):
         super().__init__()
+        d = method.embedding_dim
         self.online = Online(method, in_features, half)
-        self.predictor = predictor(method)
-        self.target = EmaTarget(self.online, method.ema_momentum) if method.target == "ema" else SharedTarget()
-        self.objective = objective(method)
+        self.predictor = method.predictor.build(d)
+        self.target = method.target.build(self.online, d)
+        self.objective, self.loss_scale = method.objective, method.loss_scale
+        self.groups()
 
-    def forward(self, views) -> Outputs:
-        """Loss and embeddings of a pair of batches of views. The views go through one by one: BatchNorm sees each."""
-        z = torch.stack([self.online(x) for x in views])
+    def forward(self, batch: Batch) -> Outputs:
+        """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each."""
+        z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
-        target = self.target(views, z)
-        return Outputs(self.objective(z, p, target), z, p, target)
+        found = self.target(batch, Outputs(z, p, batch.index), self.online)
+        compared = found.map(gathered_with_gradient) if self.objective.whole_batch else found
+        loss = self.loss_scale * self.objective(compared)
+        return replace(found, loss=loss, scalars=found.scalars | self.objective.scalars(compared))
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """{role: what is trained at its learning rate and weight decay}: trunk and predictor, each parameter once.
+
+        Raises ValueError where a parameter that is to be trained is in no group, or in two.
+        """
+        groups: dict[str, list[nn.Parameter]] = {"trunk": [], "predictor": []}
+        for role, part in (("trunk", self.online), ("predictor", self.predictor), (None, self.target)):
+            if isinstance(part, nn.Module):
+                groups[role or part.role] += [w for w in part.parameters() if w.requires_grad]
+        times = Counter(id(w) for weights in groups.values() for w in weights)
+        for name, weight in self.named_parameters(remove_duplicate=False):
+            if weight.requires_grad and (count := times[id(weight)]) != 1:
+                raise ValueError(f"{name} would be trained {count} times a step; a part must own its weights, once")
+        return groups
 
     @torch.no_grad()
     def after_step(self, outputs: Outputs, optimiser) -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from stopgrad.deep.config import VECTOR_BACKBONES, Config, to_json
+from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.counter import fold
-from stopgrad.deep.measuring.diagnosis import Diagnosis, diagnose
+from stopgrad.deep.measuring.diagnosis import Diagnosis, Sign, diagnose
 from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
 from stopgrad.deep.measuring.probe import linear_probe
+from stopgrad.deep.measuring.quantities.quantities import shown
 from stopgrad.deep.measuring.references import reference
-from stopgrad.deep.method.backbones import export_state_dict
+from stopgrad.deep.method.backbones.resnet_network import export_state_dict
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
@@ -20,6 +21,7 @@ from stopgrad.deep.storage.table import export_npz, read
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.recorder import rows_of
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 _EVALUATED = int.from_bytes(b"knn")
@@ -60,9 +62,9 @@ def both_representations(siamese: Siamese, parts: tuple[Part, Part]) -> list[tor
 def verdict(state: str, rows: list[dict]) -> Diagnosis:
     """The diagnosis; its word is empty where nothing was trained."""
     if state == "diverged":
-        return Diagnosis("diverged", "The loss, the weights or the representations are no longer finite numbers.", {})
+        return Diagnosis("diverged", {}, "weights diverged")
     if not rows:
-        return Diagnosis("", "Nothing was trained; the network is evaluated as initialised.", {})
+        return Diagnosis("", {}, "untrained")
     return diagnose(rows[0], rows[-1], rows)
 
 
@@ -75,7 +77,7 @@ def conclude(
     parts: tuple[Part, Part],
     state: str,
     steps: int,
-    warnings: list[str],
+    warnings: list[Sign],
     seconds: float,
     picture: bool = True,
 ) -> dict:
@@ -88,13 +90,14 @@ def conclude(
     diagnosis = verdict(state, rows)
     state = "diverged" if diagnosis.word == "diverged" else state
     after = evaluations[-1] if evaluations and state == "finished" else None
-    last = {name: series.values[-1] for name, series in table.arrays.items() if len(series.values)}
-    first = {name: series.values[0] for name, series in table.arrays.items() if len(series.values)}
+    first, last = (
+        {name: series.values[row] for name, series in table.arrays.items() if len(series.values)} for row in (0, -1)
+    )
     summary = {
         "state": state,
         "diagnosis": diagnosis.word or None,
+        "evidence": diagnosis.evidence,
         "explanation": diagnosis.sentence,
-        "warnings": warnings,
         "seconds": seconds,
         "steps": steps,
         "first": rows[0] if rows else {},
@@ -103,6 +106,9 @@ def conclude(
         "alignment_at_start": first.get("alignment"),
         "spectrum": last.get("eigenvalues"),
         "spectrum_at_start": first.get("eigenvalues"),
+        "arrays": {
+            one.name: {"first": first[one.name], "last": last[one.name]} for one in shown("summary") if one.name in last
+        },
         "knn": {
             "before": evaluations[0].get("knn") if evaluations else None,
             "after": after.get("knn") if after else None,
@@ -115,7 +121,7 @@ def conclude(
         "tables": tables(folder),
         "config": json.loads(to_json(config)),
         "data": {"key": dataset.key, "source": dataset.source},
-        "provenance": provenance(world),
+        "provenance": provenance(world, config),
     }
     if state == "finished":
         summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)
@@ -124,9 +130,7 @@ def conclude(
             for name in config.monitor.references
         }
     if picture and state == "finished":
-        residual = config.method.backbone not in VECTOR_BACKBONES
-        backbone = siamese.online.backbone
-        export = export_state_dict(backbone) if residual else backbone.state_dict()
+        export = export_state_dict(siamese.online.backbone)
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
     if picture:
         from stopgrad.deep.words.picture import draw  # here, since a suite's runs have no picture
@@ -134,17 +138,18 @@ def conclude(
         title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
         draw(table, title, folder / "run.png")
         export_npz(folder, folder / "measurements.npz")
+    summary |= {"signs": [sign._asdict() for sign in warnings], "warnings": [sign.words() for sign in warnings]}
     summary = json.loads(dumps(summary))
     replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
     return summary
 
 
-def attempt(warnings: list[str], name: str, compute, *arguments):
+def attempt(warnings: list[Sign], name: str, compute, *arguments):
     """What `compute` finds; where it cannot, None and a warning: training is done and shall not be lost for it."""
     try:
         return compute(*arguments)
-    except ValueError as error:
-        warnings.append(f"{name}: {error}")
+    except BadInput as error:
+        warnings.append(Sign("not computed", {"what": name, "why": f"{error}"}))
         return None
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Rates(NamedTuple):
-    """Learning rates of one step."""
+    """Learning rates of one step, or whatever else each role of weights has of its own; see `Siamese.groups`."""
 
     trunk: float
     predictor: float
@@ -40,16 +40,14 @@ def make_optimiser(siamese: "Siamese", o: Optimisation) -> "torch.optim.SGD":
     """SGD over all parameters that learn, BatchNorm's and biases included, as the papers have it."""
     import torch
 
-    decay = o.weight_decay if o.predictor_weight_decay is None else o.predictor_weight_decay
-    groups = [
-        {"params": [w for w in siamese.online.parameters() if w.requires_grad], "weight_decay": o.weight_decay},
-        {"params": [w for w in siamese.predictor.parameters() if w.requires_grad], "weight_decay": decay},
-    ]
+    own = o.weight_decay if o.predictor_weight_decay is None else o.predictor_weight_decay
+    decay, weights = Rates(trunk=o.weight_decay, predictor=own), siamese.groups()
+    groups = [{"params": weights[role], "weight_decay": getattr(decay, role)} for role in Rates._fields]
     # Fused: one kernel for all parameters, where a small network would launch several for each.
     return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
 
 
 def set_rates(optimiser: "torch.optim.SGD", now: Rates) -> None:
     """Let the optimiser's two groups learn at these rates."""
-    for group, rate in zip(optimiser.param_groups, now):
+    for group, rate in zip(optimiser.param_groups, now, strict=True):
         group["lr"] = rate

@@ -8,17 +8,12 @@ from pathlib import Path
 import torch
 
 from stopgrad.deep.config import Config, to_json
-from stopgrad.deep.measuring.diagnosis import warnings
+from stopgrad.deep.measuring.diagnosis import Sign, warnings
 from stopgrad.deep.measuring.evaluation import for_table
-from stopgrad.deep.measuring.monitor import (
-    DECOMPOSED_UP_TO,
-    BalanceResidual,
-    balance_applies,
-    follow_target,
-    measure,
-    to_host,
-)
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.measuring.monitor import measure, to_host
+from stopgrad.deep.measuring.weights import BalanceResidual, balance_applies
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.provenance import fingerprint
 from stopgrad.deep.storage.table import Columns, Table, read
@@ -27,6 +22,7 @@ from stopgrad.deep.training.stopping import Stop
 from stopgrad.deep.training.training import Clock, Plan
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.flows.matrices import Network
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 def rows_of(columns: Columns) -> list[dict]:
@@ -63,7 +59,7 @@ class Recorder:
         self.evaluations = Table(folder / "evaluations") if world.writes else None
         self.balance: BalanceResidual | None = None
         self.rows: list[dict] = []
-        self.warnings: list[str] = []
+        self.warnings: list[Sign] = []
         self.began, self.seconds_before = time.monotonic(), 0.0
         self.kept, self.keeping = self.began, 0.0  # when a checkpoint was last written, and how long that took
 
@@ -77,12 +73,13 @@ class Recorder:
         found = checkpoint.load_latest(self.folder, to_json(self.config), warn=self.view.say)
         clock = Clock()
         if found is not None:
-            if found.payload["fingerprint"] != fingerprint():
-                raise ValueError(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
+            if found.payload["fingerprint"] != fingerprint(self.config):
+                raise BadInput(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
             self.siamese.load_state_dict(found.payload["siamese"])
             self.optimiser.load_state_dict(found.payload["optimiser"])
             clock = Clock(found.step, found.payload["time"])
-            self.warnings, self.seconds_before = found.payload["warnings"], found.payload["seconds"]
+            self.warnings = [Sign(*sign) for sign in found.payload["warnings"]]
+            self.seconds_before = found.payload["seconds"]
         if balance_applies(self.config) is None:
             self.balance = BalanceResidual.start(self.config, *self._last_layers())
             if found is not None and found.payload["balance"]:
@@ -103,10 +100,10 @@ class Recorder:
             "siamese": self.siamese.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "time": clock.time,
-            "warnings": self.warnings,
+            "warnings": [tuple(sign) for sign in self.warnings],
             "seconds": self.seconds,
             "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
-            "fingerprint": fingerprint(),
+            "fingerprint": fingerprint(self.config),
         }
         began = time.monotonic()
         self.table.sync()
@@ -123,19 +120,27 @@ class Recorder:
 
     def measure(self, clock: Clock, outputs: Outputs) -> bool:
         """Write a row of the table; False if the loss is no longer a number."""
-        whole = Outputs(outputs.loss, *(gathered(v, dim=1) for v in outputs[1:]))
-        full = whole.z.shape[-1] <= DECOMPOSED_UP_TO or self._evaluates(clock.step)
-        found = measure(whole.z, whole.p, whole.target, self.siamese.predictor.matrix(), full=full)
-        found.scalars["loss"] = gathered(outputs.loss.reshape(1), dim=0).mean()
-        if self.balance:
-            found.scalars["balance_residual"] = self.balance.at(clock.time, *self._last_layers())
-        if self.config.method.target == "ema":
-            mine, theirs = self.siamese.online.projector.last, self.siamese.target.network.projector.last
-            found.scalars.update(follow_target(mine.weight, mine.bias, theirs.weight, theirs.bias))
-        scalars, arrays = to_host(found)
+        whole, parts = outputs.map(gathered), outputs.scalars | outputs.terms
+        row, arrays = to_host(
+            measure(
+                *(v[:2] for v in (whole.z, whole.p, whole.target)),
+                self.siamese.predictor.matrix(),
+                full=self._evaluates(clock.step),
+                siamese=self.siamese,
+                config=self.config,
+                step=clock.step,
+                epoch=clock.step // self.plan.steps_per_epoch,
+                time=clock.time,
+                rates=self.plan.rates(clock.step),
+                loss=gathered(outputs.loss.reshape(1), dim=0).mean(),
+                seconds=self.seconds,
+                balance=self.balance,
+            )
+        )
+        row |= {name: float(gathered(value.reshape(1), dim=0).mean()) for name, value in parts.items()}
         if self.world.writes:
-            self._write(clock, scalars, arrays)
-        return math.isfinite(scalars["loss"])
+            self._write(clock.step, row, arrays)
+        return math.isfinite(row["loss"])
 
     def after_epoch(self, epoch: int, clock: Clock) -> bool:
         """Evaluate where it is due, and keep a checkpoint; False if weights or representations are no numbers."""
@@ -184,20 +189,12 @@ class Recorder:
         last = self.siamese.online.projector.last
         return last.weight, last.bias, self.siamese.predictor.matrix()
 
-    def _write(self, clock, scalars, arrays) -> None:
-        lr = self.plan.rates(clock.step)
-        row = {
-            "epoch": clock.step // self.plan.steps_per_epoch,
-            "time": clock.time,
-            "lr": lr.trunk,
-            "lr_predictor": lr.predictor,
-            **scalars,
-        }
-        self.table.append(clock.step, row | {"seconds": self.seconds}, arrays)
-        for sentence in warnings(row, self.rows):
-            if any(said.endswith(f": {sentence}") for said in self.warnings):
-                continue  # a table read again does not say which of its numbers were infinite
-            self.warnings.append(f"step {clock.step}: {sentence}")
-            self.view.say(f"warning, step {clock.step}: {sentence}")
+    def _write(self, step: int, row: dict, arrays: dict) -> None:
+        self.table.append(step, row, arrays)
+        said = {sign.kind for sign in self.warnings}  # a table read again does not say which numbers were infinite
+        for sign in warnings(row, self.rows):
+            if sign.kind not in said:
+                self.warnings.append(sign._replace(step=step))
+                self.view.say(f"warning, {self.warnings[-1].words()}")
         self.rows.append(row)
-        self.view.step(clock.step, row | {"alignment": arrays.get("alignment")})
+        self.view.step(step, row | arrays)

@@ -12,8 +12,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from stopgrad.deep.config import Config, check, from_json, to_json
-from stopgrad.deep.data import data_order, datasets, views
+from stopgrad.deep.config import Config, check, from_json, to_json, views_wanted
+from stopgrad.deep.data import datasets, views
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.data.orders.setting import Setting, check_shares, shares
 from stopgrad.deep.measuring.evaluation import pixel_knn
 from stopgrad.deep.measuring.references import reference
 from stopgrad.deep.method.build import build, fitting_threads
@@ -32,6 +34,7 @@ from stopgrad.deep.words.expectation import expectation, measure_noise
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.tools.door import BAD_INPUT
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 T = TypeVar("T")
@@ -80,14 +83,14 @@ def execute(config: Config, place: Place, world: World, preset_name: str = "defa
 def together(world: World, act: Callable[[], T]) -> T:
     """act(), in every process; where one fails all leave, so that none waits for it for hours.
 
-    Raises ValueError in the first process that failed; the others leave with the same exit status, silently.
+    Raises its error in the first process that failed; the others leave with the same exit status, silently.
     """
     if world.size == 1:
         return act()
     result, error = None, None
     try:
         result = act()
-    except (ValueError, OSError) as failure:
+    except Exception as failure:
         error = failure
     failed = [False] * world.size
     dist.all_gather_object(failed, error is not None)
@@ -103,18 +106,18 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
     dataset, plan, siamese = together(world, lambda: prepare(config, world))
     dtype = next(siamese.parameters()).dtype
     optimiser = make_optimiser(siamese, config.optimisation)
-    pairs = training_views(config, dataset, world, dtype)
+    batches = training_batches(config, dataset, world, dtype)
     parts = evaluation_parts(config, dataset, world.device, dtype)
     title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}"
     events = folder / "tensorboard" if place.tensorboard and world.writes else None
     with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes, events) as view:
-        for sentence in introduction(config, preset_name, siamese, pairs, plan):
+        for sentence in introduction(config, preset_name, siamese, batches, plan):
             view.say(sentence)
         if world.writes:
             replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
         evaluation = functools.partial(evaluate_now, siamese, *parts)
         recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop)
-        run = Run(siamese, optimiser, pairs, plan, together(world, recorder.resume))
+        run = Run(siamese, optimiser, batches, plan, together(world, recorder.resume))
         together(world, lambda: _refuse_apart(folder, world, run.clock.step))
         state = train(run, recorder)
         if state == "stopped":
@@ -131,42 +134,44 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
 def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siamese]:
     """Data, plan and network as initialised. Raises ValueError for whatever would make the run impossible later."""
     o = config.optimisation
-    data_order.split(torch.arange(o.batch_size), o.batch_size, world.rank, world.size, o.accumulation)  # can be shared?
+    check_shares(o.batch_size, world.size, o.accumulation)
     dataset = datasets.load(config.data, config.seed, world.device)
-    plan = Plan(o, data_order.steps_per_epoch(len(dataset.train.labels), o.batch_size), config.method.loss_scale)
+    setting = Setting.of(config, dataset.train.labels)
+    config.data.order.at(setting, 0)
     if "supervised" in config.monitor.references:
-        data_order.steps_per_epoch(len(dataset.labelled.labels), o.batch_size)
+        config.data.order.at(Setting.of(config, dataset.labelled.labels), 0)
+    plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale)
     return dataset, plan, build(config, dataset, world)
 
 
 def _refuse_apart(folder: Path, world: World, step: int) -> None:
     """All processes must have resumed from the same checkpoint, which takes a folder that all can read."""
     if bool((gathered(torch.tensor([step], device=world.device), dim=0) != step).any()):
-        raise ValueError(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
+        raise BadInput(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
 
 
 def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
     unknown = dict.fromkeys(("diagnosis", "alignment", "spectrum", "knn"))
-    told = {"warnings": recorder.warnings, "seconds": recorder.seconds}
+    told = {"warnings": [sign.words() for sign in recorder.warnings], "seconds": recorder.seconds}
     return {"state": "stopped", "signal": int(signal), "step": step, **unknown, **told, "run": str(folder)}
 
 
-def training_views(config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype):
-    """(epoch, first step) → this process's pairs of batches of views, part after part, from that step on."""
-    o, count = config.optimisation, len(dataset.train.labels)
+def training_batches(
+    config: Config, dataset: datasets.Dataset, world: World, dtype: torch.dtype
+) -> Callable[[int], Iterator[Batch]]:
+    """First step → this process's batches, part after part, from that step to the run's end."""
+    count = views_wanted(config)
+    setting, parts = Setting.of(config, dataset.train.labels), config.optimisation.accumulation
 
-    def pairs(epoch, first_step):
-        steps = data_order.batches(
-            config.seed, epoch, count, o.batch_size, world.rank, world.size, o.accumulation, first_step
-        )
-        indices = (part for step in steps for part in step)
-        for first, second in views.batches(dataset, config.data, config.seed, epoch, indices, world.device):
-            yield first.to(dtype), second.to(dtype)
+    def batches(first_step: int) -> Iterator[Batch]:
+        asked = shares(config.data.order, setting, world.rank, world.size, parts, first_step)
+        for batch in views.batches(dataset, config.data, config.seed, asked, world.device, count):
+            yield batch.to(dtype)
 
-    return pairs
+    return batches
 
 
-def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan: Plan) -> list[str]:
+def introduction(config: Config, preset_name: str, siamese: Siamese, batches, plan: Plan) -> list[str]:
     """What is said before the first step: the preset, the learning rate as scaled, and the theory's expectation.
 
     Every process must ask: the features it rests on are normalised over all.
@@ -180,7 +185,7 @@ def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan
         f"{plan.steps} steps of {o.batch_size} images; learning rate {peak.trunk:.4g}{scaled}, of the predictor "
         f"{peak.predictor:.4g}{fixed}",
     ]
-    first = next(pairs(0, 0), None) if plan.steps else None
+    first = next(batches(0), None)
     if first is not None:
         features = (gathered(f, dim=0) for f in features_before_last(siamese, first))
         said += expectation(config, measure_noise(*features), plan.steps_per_epoch)
@@ -188,11 +193,11 @@ def introduction(config: Config, preset_name: str, siamese: Siamese, pairs, plan
 
 
 @torch.no_grad()
-def features_before_last(siamese: Siamese, pair) -> list[torch.Tensor]:
-    """What the projector's last layer sees of a pair of batches of views: the x₁, x₂ of the linear theory."""
+def features_before_last(siamese: Siamese, batch: Batch) -> list[torch.Tensor]:
+    """What the projector's last layer sees of a batch's first two views: the x₁, x₂ of the linear theory."""
     online, seen = copy.deepcopy(siamese.online).train(), []  # a copy: BatchNorm's statistics must not notice
     online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    for x in pair:
+    for x in batch.views[:2]:
         online(x)
     return seen
 
@@ -203,14 +208,14 @@ def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
     Raises ValueError where there is no finished run, or one that diverged, or no whole checkpoint.
     """
     if read_summary(folder)["state"] == "diverged":
-        raise ValueError(f"the run in {folder} diverged; there are no final weights to evaluate")
+        raise BadInput(f"the run in {folder} diverged; there are no final weights to evaluate")
     config = from_json((Path(folder) / CONFIG).read_text(encoding="utf-8"))
     with joined(device) as world:
         dataset = datasets.load(config.data, config.seed, world.device)
         siamese = build(config, dataset, world)
         found = checkpoint.load_latest(folder, to_json(config))
         if found is None:
-            raise ValueError(f"{folder} holds no checkpoint that can be read")
+            raise BadInput(f"{folder} holds no checkpoint that can be read")
         siamese.load_state_dict(found.payload["siamese"])
         parts = evaluation_parts(config, dataset, world.device, next(siamese.parameters()).dtype)
         return {

@@ -8,7 +8,9 @@ from typing import Protocol
 import torch
 
 from stopgrad.deep.config import Optimisation
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.distributed import average_gradients
 from stopgrad.deep.training.optimisation import Rates, rates, set_rates
 
@@ -63,22 +65,23 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """What `train` moves: the method, its optimiser, the views of an epoch from a step on, the plan and the clock."""
+    """What `train` moves: the method, its optimiser, the batches from a step on, the plan and the clock."""
 
     siamese: Siamese
     optimiser: torch.optim.Optimizer
-    views: Callable[[int, int], Iterator]
+    batches: Callable[[int], Iterator[Batch]]
+    """First step → this process's batches up to the run's end, part after part."""
     plan: Plan
     clock: Clock = field(default_factory=Clock)
 
 
-def gradient(siamese: Siamese, parts: list) -> Outputs:
+def gradient(siamese: Siamese, parts: list[Batch]) -> Outputs:
     """Add the gradient of a batch's loss to the parameters, part by part; the outputs of all parts, detached."""
     outputs = []
-    for views in parts:
-        found = siamese(views)
-        if found.loss.requires_grad:
-            (found.loss / len(parts)).backward()
+    for batch in parts:
+        found = siamese(batch)
+        if found.total.requires_grad:
+            (found.total / len(parts)).backward()
         outputs.append(found.detached())
     average_gradients(siamese.parameters())
     return Outputs.joined(outputs)
@@ -90,22 +93,19 @@ def train(run: Run, observer: Observer) -> str:
     siamese.train()
     if clock.step == 0 and not observer.after_epoch(0, clock):
         return "diverged"
+    batches = run.batches(clock.step)
     while clock.step < plan.steps:
-        epoch, first = divmod(clock.step, plan.steps_per_epoch)
-        parts = run.views(epoch, first)
-        while batch := list(islice(parts, plan.optimisation.accumulation)):
-            set_rates(optimiser, plan.rates(clock.step))
-            outputs = gradient(siamese, batch)
-            if observer.wants(clock.step) and not observer.measure(clock, outputs):
-                return "diverged"
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            siamese.after_step(outputs, optimiser)
-            clock.time += plan.duration(clock.step)
-            clock.step += 1
-            if clock.step % plan.steps_per_epoch and observer.must_stop():
-                return "stopped"
-        if not observer.after_epoch(epoch + 1, clock):
+        set_rates(optimiser, plan.rates(clock.step))
+        outputs = gradient(siamese, list(islice(batches, plan.optimisation.accumulation)))
+        if observer.wants(clock.step) and not observer.measure(clock, outputs):
+            return "diverged"
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        siamese.after_step(outputs, optimiser)
+        clock.time += plan.duration(clock.step)
+        clock.step += 1
+        epoch, within = divmod(clock.step, plan.steps_per_epoch)
+        if not within and not observer.after_epoch(epoch, clock):
             return "diverged"
         if observer.must_stop():
             return "stopped"

@@ -1,14 +1,18 @@
-"""A run in the theory's units, and what the linear theory expects of it, said before the first step."""
+"""A run in the theory's units, and what the linear theory expects of it, said before the first step.
+
+What is to be expected of a method stands with its parts (`expects`); here are the units, and what several of them say.
+"""
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from stopgrad.deep.config import SET_PREDICTORS, Config, Method, predictor_learns
+from stopgrad.deep.config import Config
 from stopgrad.deep.training.optimisation import base_rates, rates
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.unit_map import TrainingRecipe, predict, to_theory
-from stopgrad.linear_theory.predictors.rules import SET_RULES
 from stopgrad.linear_theory.tools.arrays import as_tensor
 
 if TYPE_CHECKING:
@@ -42,18 +46,20 @@ def measure_noise(first: "torch.Tensor", second: "torch.Tensor") -> Noise:
 
 
 def recipe_of(config: Config) -> TrainingRecipe:
-    """The run as the theory's unit map reads it; learning rates are those after warm-up and scaling."""
+    """The run as the theory's unit map reads it; learning rates are those after warm-up and scaling.
+
+    A loss that the theory does not know has the units of the cosine, for which it is indicative too.
+    """
     o, method, peak = config.optimisation, config.method, base_rates(config.optimisation)
-    ema = method.target == "ema"
     return TrainingRecipe(
         lr=peak.trunk,
         momentum=o.momentum,
         weight_decay=o.weight_decay,
         predictor_lr=None if o.predictor_lr is None else peak.predictor,
         predictor_weight_decay=o.predictor_weight_decay,
-        ema_momentum=method.ema_momentum if ema else None,
+        ema_momentum=method.target.ema_momentum,
         loss_scale=method.loss_scale,
-        loss=method.loss,
+        loss=method.objective.theory or "cosine",
     )
 
 
@@ -70,21 +76,74 @@ def time_of_run(config: Config, steps_per_epoch: int) -> float:
 
 
 # What `predict` says of a step, of other recipes, and what the sentence on units says here.
-_LEFT_OUT = ("A step takes", "A larger predictor", "A slower EMA", "Over the run", "The target is the online")
+_LEFT_OUT = ("time", "predictor_lr", "slower_target", "memory")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run as the parts see it that say what is to be expected."""
+
+    config: Config
+    noise: Noise
+    h: Hyperparameters
+    """The run in the theory's units."""
+    t: float
+    """Its length in the theory's time."""
+
+    @property
+    def squared(self) -> bool:
+        """Whether the loss is the theory's squared error."""
+        return self.config.method.objective.theory == "squared"
+
+    @property
+    def bounded(self) -> list[str]:
+        """What an output BatchNorm does to a collapse, if there is one, in a sentence."""
+        said = "The output BatchNorm rules a complete collapse out; the rank may collapse all the same."
+        return [said] * (self.config.method.projector_output_bn == "affine_free")
+
+    @cached_property
+    def every_mode_dies(self) -> list[str]:
+        """That the weight decay is more than any mode survives, if it is, whatever sets or learns p."""
+        if not self.squared or self.config.method.objective.isoloss:
+            return []
+        if fixed_points(self.h).regime not in ("critical", "collapse_only"):
+            return []
+        said = predict(recipe_of(self.config), self.noise.sigma2, 1, self.noise.x)
+        return [one.words() for one in said if one.kind == "outcome"]
+
+    def in_direction(self, missing: str) -> str:
+        """The collapse of a cosine loss without something."""
+        return (
+            f"Without {missing} nothing holds embeddings apart, and a cosine loss is lowest where all point one way: a "
+            "collapse in direction is to be expected (in Theorem 2, of squared error, the norm dies)."
+        )
+
+    def of_a_learned_matrix(self, *more: str) -> list[str]:
+        """Fixed points, basin, alignment, target; for squared error the speed, else that the loss is none."""
+        recipe, target = recipe_of(self.config), self.config.method.target
+        steps = max(1, round(self.t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
+        left_out = {*_LEFT_OUT, *(["target"] * (target.ema_momentum is None)), *(["speed"] * (not self.squared))}
+        found = predict(recipe, self.noise.sigma2, steps, self.noise.x)
+        said = {one.kind: one.words() for one in found if one.kind not in left_out}
+        caveat = [said.pop("cosine")] if "cosine" in said else []
+        return [*said.values(), *more, *caveat]
 
 
 def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]:
     """What the run is in the theory's units and what the linear theory expects of it: sentences for a person."""
     if not (math.isfinite(noise.sigma2) and noise.x > 0):
         return ["The two views have no variance in common before the projector's last layer: no units of the theory."]
-    method, h, t = config.method, units(config, noise), time_of_run(config, steps_per_epoch)
-    if method.stop_gradient == "target" and method.predictor in ("linear", "symmetric"):
-        return [_in_units(config, noise, h, t), *_linear_predictor(config, noise, h, t), *_caveat(config, said=True)]
-    return [_in_units(config, noise, h, t), *_about_method(config, noise, h, t), *_caveat(config, said=False)]
+    setting = Setting(config, noise, units(config, noise), time_of_run(config, steps_per_epoch))
+    method = config.method
+    said = method.objective.expects(setting)
+    learned = said is None and method.predictor.linear and method.predictor.learns and not method.predictor.is_set
+    if said is None:
+        said = method.predictor.expects(setting)
+    return [_in_units(setting), *said, *_caveat(config, said=learned)]
 
 
-def _in_units(config: Config, noise: Noise, h: Hyperparameters, t: float) -> str:
-    o, learns = config.optimisation, predictor_learns(config.method)
+def _in_units(setting: Setting) -> str:
+    o, h, t, learns = setting.config.optimisation, setting.h, setting.t, setting.config.method.predictor.learns
     parts = [f"t = {t:.4g} over the run"]
     if learns:
         falls = o.predictor_schedule == "constant" and (o.schedule != "constant" or o.warmup_epochs > 0)
@@ -95,120 +154,16 @@ def _in_units(config: Config, noise: Noise, h: Hyperparameters, t: float) -> str
         parts.append(f"η_p = {h.eta_p:.3g}")
     if h.beta is not None:
         parts.append(f"β = {h.beta:.3g}, βt = {h.beta * t:.3g}")
-    seen = f"of what the projector's last layer sees, σ² = {noise.sigma2:.3g} and x = {noise.x:.3g}"
+    seen = f"of what the projector's last layer sees, σ² = {setting.noise.sigma2:.3g} and x = {setting.noise.x:.3g}"
     return f"In the theory's units: {'; '.join(parts)}; {seen}."
 
 
-def _linear_predictor(config: Config, noise: Noise, h: Hyperparameters, t: float) -> list[str]:
-    """Fixed points, basin, alignment, target, and for squared error the speed."""
-    recipe, method = recipe_of(config), config.method
-    steps = max(1, round(t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
-    left_out = _LEFT_OUT + (("Near p₊",) if method.loss == "cosine" else ())
-    said = [s for s in predict(recipe, noise.sigma2, steps, noise.x) if not s.startswith(left_out)]
-    if method.predictor == "symmetric" and h.beta is None and h.alpha_p == 1 and h.eta_p is None:
-        warning = (
-            "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger "
-            "α_p, or decay of the predictor alone, rescued it (Fig. 6, Table 5)."
-        )
-        said.insert(len(said) - (method.loss == "cosine"), warning)
-    return said
-
-
-# ---------------------------------------------------------------- other methods than a learned linear predictor
-
-_IN_DIRECTION = (
-    "Without {} nothing holds embeddings apart, and a cosine loss is lowest where all point one way: a collapse in "
-    "direction is to be expected (in Theorem 2, of squared error, the norm dies)."
-)
-_MIRRORED = (
-    "With the gradient stopped on the predicting side the predictor gets none, and the embedding is drawn to what is "
-    "predicted from itself: a collapse is to be expected (Mirror SimSiam)."
-)
-_BOUNDED = "The output BatchNorm rules a complete collapse out; the rank may collapse all the same."
-_OTHER_PREDICTORS = {
-    "mlp": "With stop-gradient and a predictor that learns, no collapse is to be expected; the theory's p and s belong "
-    "to a linear one.",
-    "fixed": "A predictor that never learns cannot follow the embedding: Chen & He saw no collapse and no convergence.",
-    "bias": "A bias alone acts on the mean direction only: no complete collapse, but nothing holds the rank.",
-}
-
-
-def _about_method(config: Config, noise: Noise, h: Hyperparameters, t: float) -> list[str]:
-    """What the theory says of the switches themselves."""
-    method, squared = config.method, config.method.loss == "squared"
-    bounded = [_BOUNDED] * (method.projector_output_bn == "affine_free")
-    if method.stop_gradient == "none":
-        return [_without_stop_gradient(h, t) if squared else _IN_DIRECTION.format("stop-gradient"), *bounded]
-    if method.predictor == "identity":
-        return [_without_predictor(h, t) if squared else _IN_DIRECTION.format("a predictor"), *bounded]
-    if method.stop_gradient == "mirrored":
-        return [_MIRRORED, *bounded]
-    if squared and not method.isoloss and fixed_points(h).regime in ("critical", "collapse_only"):
-        return predict(recipe_of(config), noise.sigma2, 1, noise.x)[1:2]  # whatever sets or learns p
-    return _set_predictor(method, h) if method.predictor in SET_PREDICTORS else [_OTHER_PREDICTORS[method.predictor]]
-
-
-def _without_stop_gradient(h: Hyperparameters, t: float) -> str:
-    # Eq. 6 with X = x I, X′ = σ² X: λ_min(H) = min over W_p of x(σ²(p² + 1) + (p − 1)²) + η, taken at p = 1/a.
-    rate = h.x * (h.a - 1 / h.a) + h.eta
-    if rate == 0:
-        return "Without stop-gradient a collapse needs augmentation or weight decay (Theorem 2), and here is neither."
-    return (
-        "Without stop-gradient the embedding dies in every direction, whatever the predictor (Theorem 2): over the run "
-        f"to e^(−λt) = {math.exp(-rate * t):.2g} or less, λ = x(a − 1/a) + η = {rate:.3g}."
-    )
-
-
-def _without_predictor(h: Hyperparameters, t: float) -> str:
-    rate = h.x * h.sigma2 + h.eta
-    if rate == 0:
-        return "Without a predictor a collapse needs augmentation or weight decay (Theorem 2), and here is neither."
-    slower = ", more slowly behind the EMA" if h.beta is not None else ""
-    return (
-        "Without a predictor the embedding dies wherever the views disagree, stop-gradient or not (Theorem 2): over "
-        f"the run to e^(−λt) = {math.exp(-rate * t):.2g}, λ = xσ² + η = {rate:.3g}{slower}."
-    )
-
-
-def _set_predictor(method: Method, h: Hyperparameters) -> list[str]:
-    rule, squared = SET_RULES[method.predictor], method.loss == "squared"
-    normalised = "normalisation" in rule.options and method.predictor_normalisation != "none"
-    said = [f"The predictor is set from the embeddings ({method.predictor}), so its alignment is no evidence."]
-    if rule.prospect:
-        return [f"{said[0][:-1]}; {rule.prospect}"]
-    if method.isoloss:
-        said.append("With IsoLoss a mode's own p does not slow it down: weak modes learn as fast as strong ones.")
-    elif rule.weak_mode_grows is None:
-        pass  # nothing is known of the rule's weak modes
-    elif squared and not normalised:
-        said += _weak_modes(method, h)
-    elif method.predictor_eps == 0 and method.predictor_cutoff >= 0:
-        said.append("With ε = 0 a weak mode learns as slowly as its p is small, and a dead one stays dead.")
-    else:
-        said.append("The p of weak modes stays above 0, so that they grow.")
-    if squared and normalised:
-        said.append(
-            "Dividing F by its size makes p blind to the norm, which under squared error then grows or, where p > 1/a, "
-            "dies; --predictor-normalisation none lets it settle."
-        )
-    return said
-
-
-def _weak_modes(method: Method, h: Hyperparameters) -> list[str]:
-    """Which ε lets a mode too weak to matter to p grow: p₋ < p(0) < p₊, at the uncut spectrum."""
-    if method.predictor_cutoff != 0:
-        return []
-    points = fixed_points(h.replace(eta_p=None))
-    condition = SET_RULES[method.predictor].weak_mode_grows(float(points.p_minus), float(points.p_plus))
-    return [f"A weak mode grows just if {condition}; ε is {method.predictor_eps:.3g}."]
-
-
 def _caveat(config: Config, said: bool) -> list[str]:
-    """What the theory leaves out; `said`: that the loss is a cosine has been said."""
+    """What the theory leaves out; `said`: that the loss is no squared error has been said."""
     method = config.method
-    one_layer = method.backbone == "identity" and method.projector_layers == 1 and method.projector_output_bn == "none"
-    linear = one_layer and method.predictor not in ("mlp", "fixed", "bias")
-    misses = ["squared error"] * (method.loss == "cosine" and not said)
+    one_layer = method.backbone.identity and method.projector_layers == 1 and method.projector_output_bn == "none"
+    misses = ["squared error"] * (method.objective.theory != "squared" and not said)
+    linear = one_layer and method.predictor.linear
     misses += ["one linear layer and a linear predictor on fixed inputs"] * (not linear)
     if not misses:
         return []

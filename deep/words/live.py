@@ -7,13 +7,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from stopgrad.deep.measuring.quantities.quantities import shown
+from stopgrad.linear_theory.tools.errors import BadInput
+
 
 def tensorboard_writer(folder: Path):
     """A writer of event files in `folder`. Raises ValueError, saying what to install, where TensorBoard is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
+        raise BadInput("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
     return SummaryWriter(str(folder))
 
 
@@ -48,7 +51,7 @@ class View:
         self.console.print(sentence, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def step(self, step: int, row: dict) -> None:
-        """A measurement of the training batch: scalars by name."""
+        """A measurement of the training batch: quantities by name."""
         self.first = (step, time.monotonic()) if self.first is None else self.first
         self.now |= row | {"step": step}
         self._record("train", step, row)
@@ -68,14 +71,11 @@ class View:
                 self.writer.add_scalar(f"{group}/{name}", value, step)
 
     def _cells(self):
-        now, names = self.now, {"epoch": "epoch", "loss": "loss", "knn": "kNN", "rank_z": "rank Z", "rank_p": "rank P"}
+        now = self.now
         yield "step", f"{now.get('step', 0)}/{self.steps}"
-        for name, words in names.items():
-            if now.get(name) is not None:
-                yield words, f"{now[name]:.4g}"
-        aligned = now.get("alignment")
-        if aligned is not None and len(aligned) > 3:
-            yield "alignment of modes 2–4", " ".join(f"{c:+.2f}" for c in aligned[1:4])
+        for one in shown("live"):
+            if text := one.text(now.get(one.name)):
+                yield one.short or one.name, text
         if self.first and now.get("step", 0) > self.first[0]:
             step, then = self.first
             left = (time.monotonic() - then) / (now["step"] - step) * (self.steps - now["step"])

@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
+from stopgrad.deep.measuring.quantities.quantity import Quantity
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
@@ -22,7 +24,8 @@ ALIGNED = 8
 THRESHOLD = 0.9
 """Alignment that counts as reached."""
 
-BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BDBDBD"
+COLOURS = {"blue": "#0072B2", "vermillion": "#D55E00", "green": "#009E73"}
+GREY = "#BDBDBD"
 _STYLE = SHIPPED | {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -60,8 +63,8 @@ def figure(table: Columns, title: str) -> Figure:
         whole.suptitle(title, x=0.01, ha="left", fontsize=12)
         axes = whole.subplots(2, 2, sharex=True)
         _loss(axes[0, 0], table)
-        _spectrum(axes[0, 1], table.arrays.get("eigenvalues"))
-        _alignment(axes[1, 0], table.arrays.get("alignment"))
+        _spectrum(axes[0, 1], _array(table, "b"))
+        _alignment(axes[1, 0], _array(table, "c"))
         _collapse(axes[1, 1], table)
         for axis in axes[1]:
             axis.set_xlabel("step")
@@ -73,8 +76,8 @@ def figure(table: Columns, title: str) -> Figure:
 
 def _loss(axis, table: Columns) -> None:
     axis.set_title("a  Loss, and cosine of the two views' embeddings")
-    for name, text, colour in (("loss", "loss", BLUE), ("cosine_views", r"$\cos(z_1, z_2)$", VERMILLION)):
-        _line(axis, table.step, table.scalars.get(name), label=text, color=colour)
+    for one in _drawn_in("a"):
+        _curve(axis, table, one)
     if axis.lines:
         axis.axhline(0, color=GREY, linewidth=0.8, zorder=0)
         axis.legend(loc="best")
@@ -112,17 +115,7 @@ def _alignment(axis, found: Series | None) -> None:
 
 def _collapse(axis, table: Columns) -> None:
     axis.set_title("d  Embeddings Z (solid) and predictions P (dashed)")
-    drawn = []
-    for side, dashes in (("z", "-"), ("p", (0, (4, 2)))):
-        for name, text, colour in (
-            ("rank", "effective rank", BLUE),
-            ("std", r"std $\times \sqrt{d}$", VERMILLION),
-            ("trace", "trace / its start", GREEN),
-        ):
-            values = table.scalars.get(f"{name}_{side}")
-            values = _relative(values) if name == "trace" else values
-            options = {"label": text} if side == "z" else {}
-            drawn += _line(axis, table.step, values, color=colour, linestyle=dashes, **options)
+    drawn = [values for one in _drawn_in("d") for values in _curve(axis, table, one)]
     finite = [v[np.isfinite(v) & (v > 0)] for v in drawn]
     if not any(map(len, finite)):
         return _say(axis, "No rank, std or trace was recorded.")
@@ -132,6 +125,29 @@ def _collapse(axis, table: Columns) -> None:
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _drawn_in(panel: str) -> list[Quantity]:
+    return [one for one in QUANTITIES.values() if one.drawn and one.drawn.panel == panel]
+
+
+def _array(table: Columns, panel: str) -> Series | None:
+    """The first row of numbers that is drawn in a panel and was measured."""
+    return next((table.arrays[one.name] for one in _drawn_in(panel) if one.name in table.arrays), None)
+
+
+def _curve(axis, table: Columns, one: Quantity) -> list[np.ndarray]:
+    """Draw a number over the steps; what was drawn."""
+    values, look = table.scalars.get(one.name), one.drawn
+    label = None if look.dashed else one.label + " / its start" * look.relative
+    return _line(
+        axis,
+        table.step,
+        _relative(values) if look.relative else values,
+        color=COLOURS.get(look.colour, look.colour),
+        linestyle=(0, (4, 2)) if look.dashed else "-",
+        label=label,
+    )
 
 
 def _positive(found: Series | None) -> Series | None:

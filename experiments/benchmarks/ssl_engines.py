@@ -18,13 +18,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.method.build import build, half_precision
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.recorder import Recorder, Stop
-from stopgrad.deep.training.runs import training_views
+from stopgrad.deep.training.runs import training_batches
 from stopgrad.deep.training.training import Clock, Plan, Run, train
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
@@ -74,7 +76,7 @@ class Chunk(NamedTuple):
 def config(task: Task) -> Config:
     """The task as a run of this project."""
     hidden, embedding, bottleneck = task.heads
-    method = Method(
+    method = Method.of(
         width=task.width,
         projector_hidden=hidden,
         embedding_dim=embedding,
@@ -110,7 +112,7 @@ def flops_a_sample(task: Task) -> int:
     """
     siamese, views = Siamese(config(task).method), torch.rand(2, 2, 3, 32, 32)  # two pairs: BatchNorm refuses one
     with FlopCounterMode(display=False) as counter:
-        siamese(views).loss.backward()
+        siamese(Batch.of(*views)).loss.backward()
     return counter.get_total_flops() // views.shape[1]
 
 
@@ -177,8 +179,8 @@ class Stopgrad:
         plan = Plan(self.config.optimisation, task.steps_per_epoch)
         siamese = build(self.config, dataset, world)
         optimiser = make_optimiser(siamese, self.config.optimisation)
-        self.views = training_views(self.config, dataset, world, torch.float32)
-        self.run = Run(siamese, optimiser, self.views, plan)
+        self.batches = training_batches(self.config, dataset, world, torch.float32)
+        self.run = Run(siamese, optimiser, self.batches, plan)
         self._folder = tempfile.TemporaryDirectory()
         self.recorder = Recorder(
             self.config,
@@ -208,13 +210,14 @@ class Stopgrad:
         """One epoch's beginning, up to the last timed step; then the parts."""
         task = self.task
         self.chunks += 1
-        self.run.clock.step = self.chunks * task.steps_per_epoch + MONITOR_EVERY - task.warm
+        begins = self.chunks * task.steps_per_epoch
+        self.run.clock.step = begins + MONITOR_EVERY - task.warm
         whole = self._train(self.run, Stopwatch(self.device, task.warm, task.timed, self.recorder))
 
-        pair = next(self.views(self.chunks, 0))
-        alone = replace(self.run, views=lambda epoch, first: repeat(pair), clock=Clock(self.run.clock.step))
+        batch = next(self.batches(begins))
+        alone = replace(self.run, batches=lambda first: repeat(batch), clock=Clock(self.run.clock.step))
         step = self._train(alone, Stopwatch(self.device, 0, task.step_timed))
-        augmentation = seconds_a_batch(self.views(self.chunks, 0), task)
+        augmentation = seconds_a_batch(self.batches(begins), task)
         (monitor,) = whole.measured
         end_to_end = whole.seconds + monitor * (1 / MONITOR_EVERY - 1 / task.timed)
         return Chunk(end_to_end, step.seconds, augmentation, monitor)

@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from stopgrad.deep.config import Config, predictor_learns
+from stopgrad.deep.config import Config
 from stopgrad.deep.words.expectation import Noise, recipe_of, units
 from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.suites import SCALES
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
+from stopgrad.linear_theory.tools.errors import BadInput
 
 THEORY = "theory"
 """The scale of a claim that needs no run."""
@@ -195,8 +196,8 @@ def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: D
 def _theory(claim: Claim) -> str:
     try:
         return claim.theory()
-    except ValueError as error:
-        raise ValueError(f"the theory of {claim.id} cannot be computed: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"the theory of {claim.id} cannot be computed: {error}") from error
 
 
 def rule_in_words(claim: Claim) -> str:
@@ -302,7 +303,7 @@ class Acted(NamedTuple):
 def acted(config: Config, t: float) -> Acted:
     """What a run of length t (in the theory's time) was long enough for."""
     h = units(config, Noise(0.0, 1.0))  # η, η_p and β do not depend on the data
-    decays = [h.eta, *([h.predictor_decay] if predictor_learns(config.method) else [])]
+    decays = [h.eta, *([h.predictor_decay] if config.method.predictor.learns else [])]
     return Acted(*([float(rate) * t for rate in rates if rate] for rates in (decays, [h.beta])))
 
 
@@ -335,10 +336,10 @@ def in_theory(config: Config, t: float | None) -> str:
     """α_p, η, β and, where the time t is known, ηt and βt; η/η_c where the data's σ² is set and not measured."""
     data, gaussian = config.data, config.data.dataset == "gaussian"
     h = units(config, Noise(data.gaussian_sigma2, 1.0) if gaussian else Noise(0.0, 1.0))
-    part = f" = {h.eta / critical_eta(h):.3g} η_c" if gaussian and config.method.loss == "squared" else ""
-    said = [f"α_p = {h.alpha_p:.3g}"] if predictor_learns(config.method) else []
+    part = f" = {h.eta / critical_eta(h):.3g} η_c" if gaussian and config.method.objective.theory == "squared" else ""
+    said = [f"α_p = {h.alpha_p:.3g}"] if config.method.predictor.learns else []
     said.append(f"η = {h.eta:.3g}{part}{_times('ηt', h.eta, t)}")
-    if predictor_learns(config.method) and h.eta_p is not None:
+    if config.method.predictor.learns and h.eta_p is not None:
         said.append(f"η_p = {h.eta_p:.3g}{_times('η_p t', h.eta_p, t)}")
     said.append("no EMA" if h.beta is None else f"β = {h.beta:.3g}{_times('βt', h.beta, t)}")
     return ", ".join(said)
@@ -357,5 +358,6 @@ def in_recipe(config: Config) -> str:
     if recipe.predictor_weight_decay is not None:
         said.append(f"predictor weight decay {recipe.predictor_weight_decay:.3g}")
     said.append("target shared" if recipe.ema_momentum is None else f"EMA momentum {recipe.ema_momentum:g}")
-    said.append(f"{config.method.predictor} predictor, {recipe.loss} loss, {o.epochs} epochs of {config.data.dataset}")
+    loss = config.method.objective.theory or config.method.objective
+    said.append(f"{config.method.predictor} predictor, {loss} loss, {o.epochs} epochs of {config.data.dataset}")
     return ", ".join(said)

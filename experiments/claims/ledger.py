@@ -18,7 +18,9 @@ from stopgrad.experiments.suites.suites import suite
 from stopgrad.experiments.tian2021 import claims as tian2021_networks
 from stopgrad.experiments.tian2021 import theory_claims as tian2021_theory
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
+from stopgrad.linear_theory.tools.kept import Origin, keep
 from stopgrad.linear_theory.tools.origin import code
 
 AS_STATED = "-as-stated"
@@ -56,7 +58,7 @@ LEDGER: dict[str, tuple[Claim, ...]] = {
 def claims_of(paper: str) -> tuple[Claim, ...]:
     """The paper's claims. Raises ValueError for a paper that has none."""
     if paper not in LEDGER:
-        raise ValueError(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
+        raise BadInput(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
     return LEDGER[paper]
 
 
@@ -79,18 +81,24 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
 
     Where the store's folder does not exist, or cannot be written, they are computed and not kept.
     """
-    path, origin = Path(store.root) / f".theory-{paper}.json", code(__name__)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["origin"] == origin:
-            return kept["rows"]
-    rows = {claim.id: evaluate(claim, None, None) for claim in claims_of(paper) if not claim.arms}
-    if path.parent.is_dir():
-        with contextlib.suppress(OSError):
-            replace_file(
-                path, lambda draft: draft.write_text(dumps({"origin": origin, "rows": rows}), encoding="utf-8")
-            )
+    path = Path(store.root) / f".theory-{paper}.json"
+    rows, _ = keep(path, code(__name__), lambda: _of_theory(paper), _read, _write)
     return rows
+
+
+def _of_theory(paper: str) -> dict[str, Row]:
+    return {claim.id: evaluate(claim, None, None) for claim in claims_of(paper) if not claim.arms}
+
+
+def _read(path: Path) -> tuple[dict[str, Row], Origin]:
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    return whole["rows"], whole["origin"]
+
+
+def _write(path: Path, rows: dict[str, Row], origin: Origin) -> None:
+    with contextlib.suppress(OSError):
+        text = dumps({"origin": origin, "rows": rows})
+        replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 class Remembered:

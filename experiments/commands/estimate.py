@@ -82,6 +82,6 @@ def by_kind(runs: Sequence[tuple[str, Config]]) -> list[list[tuple[str, Config]]
     """`runs`, (label, config) each, in groups that cost about the same: one network on one set of data, as long."""
     groups: dict[tuple, list] = {}
     for label, config in runs:
-        kind = (config.data, config.method.backbone, config.method.width, config.optimisation.epochs)
+        kind = (config.data, config.method.backbone, config.optimisation.epochs)
         groups.setdefault(kind, []).append((label, config))
     return list(groups.values())

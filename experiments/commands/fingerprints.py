@@ -19,11 +19,12 @@ from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import Command, dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 TINY = Config(
     Data(fraction=0.05, image_size=8),
-    Method(width=2, projector_hidden=16, embedding_dim=8, predictor_hidden=4),
+    Method.of(width=2, projector_hidden=16, embedding_dim=8),
     Optimisation(epochs=2, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, knn_images=32, probe="none"),
 )
@@ -31,10 +32,10 @@ CASES = {
     "linear": {"predictor_bias": True},
     "no stop-gradient": {"stop_gradient": "none", "loss": "squared", "loss_scale": 2.0, "predictor_lr": 0.1},
     "mirrored": {"stop_gradient": "mirrored", "symmetric_loss": False},
-    "mlp": {"predictor": "mlp", "predictor_schedule": "constant", "warmup_epochs": 0.5},
+    "mlp": {"predictor": "mlp", "predictor_hidden": 4, "predictor_schedule": "constant", "warmup_epochs": 0.5},
     "symmetric": {"predictor": "symmetric", "target": "ema", "ema_momentum": 0.9},
     "no predictor": {"predictor": "identity", "projector_layers": 3, "projector_output_bn": "affine"},
-    "fixed": {"predictor": "fixed", "projector_output_bn": "affine_free"},
+    "fixed": {"predictor": "fixed", "predictor_hidden": 4, "projector_output_bn": "affine_free"},
     "bias": {"predictor": "bias"},
     "directpred": {"predictor": "directpred", "predictor_freq": 2, "predictor_cutoff": 0.1},
     "directset": {"predictor": "directset", "predictor_alpha": 0.5, "predictor_normalisation": "frobenius"},
@@ -63,7 +64,7 @@ class Fingerprints(Command):
     def run(self) -> dict:
         """What differs. Raises ValueError unless one file is named, for one that is no record or cannot be written."""
         if (self.against is None) == (self.record is None):
-            raise ValueError("give --record FILE to make a record, or --against FILE to compare with one")
+            raise BadInput("give --record FILE to make a record, or --against FILE to compare with one")
         path, before = self.record and prepare_file(self.record, ".json"), self.against and _read(self.against)
         now = {"machine": machine()}
         if before and before["machine"] != now["machine"]:
@@ -154,4 +155,4 @@ def _read(path: Path) -> dict:
         record = {case: dict(found) for case, found in json.loads(path.read_text(encoding="utf-8")).items()}
         return {"machine": record.pop("machine"), **record}
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no record of fingerprints; make one with --record") from None
+        raise BadInput(f"{path} is no record of fingerprints; make one with --record") from None

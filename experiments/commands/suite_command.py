@@ -18,6 +18,7 @@ from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 SOME_FAILED = 3
 """Exit status where a run failed, all the rest being told: not 1, which is what Python leaves a traceback with."""
@@ -52,7 +53,7 @@ class RunSuite(Command):
     def run(self) -> dict:
         """Carry out what is not finished. Raises ValueError for an unknown suite, scale or arm."""
         if self.launcher != "slurm" and self.slurm != Slurm():
-            raise ValueError("flags of Slurm jobs need --launcher slurm")
+            raise BadInput("flags of Slurm jobs need --launcher slurm")
         began = time.monotonic()
         chosen = select(named(self.suite, self.scale), self.arms, self.seeds)
         entries = chosen.configs()
@@ -105,7 +106,7 @@ def select(suite: Suite, arms: Sequence[str], seeds: str | None) -> Suite:
     """
     for arm in arms:
         if arm not in suite.arms:
-            raise ValueError(f"{suite.name} has no arm {arm!r}; there are {', '.join(suite.arms)}")
+            raise BadInput(f"{suite.name} has no arm {arm!r}; there are {', '.join(suite.arms)}")
     chosen = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}
     if seeds is not None:
         chosen = {name: replace(arm, seeds=tuple(read_seeds(seeds))) for name, arm in chosen.items()}

@@ -12,7 +12,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stopgrad.deep.config import VECTOR_BACKBONES
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import THEORY, Row, Rule
 from stopgrad.experiments.claims.multiplicity import in_words
@@ -22,6 +21,7 @@ from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 VERDICTS = {
@@ -124,7 +124,7 @@ def markdown(paper: str, scale: str, rows: list[Row]) -> str:
     claims, arms = {claim.id: claim for claim in ledger.claims_of(paper)}, suite(paper, scale).arms
     theory = [row for row in rows if row["scale"] == THEORY]
     measured = [claims[row["id"]] for row in rows if row["n_seeds"] and row["verdict"] != "not measured"]
-    linear = sum(all(arms[arm].config.method.backbone in VECTOR_BACKBONES for arm in claim.arms) for claim in measured)
+    linear = sum(all(arms[arm].config.method.backbone.vectors for arm in claim.arms) for claim in measured)
     wordings = sum(row["verdict"] == "fails" and row["id"].endswith(ledger.AS_STATED) for row in theory)
     said = (
         f"**The ledger**, `python -m experiments verify --scale {scale}`, has {summary(rows)}. Theory alone decides "
@@ -148,7 +148,7 @@ def replaced(path: Path, text: str) -> str:
     whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
     new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
     if pairs != 1:
-        raise ValueError(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
+        raise BadInput(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
     return new
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Setting
 from stopgrad.experiments.store.run_store import RunStore
 from stopgrad.linear_theory.tools.door import Command, dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file, write_netcdf
 from stopgrad.linear_theory.tools.processes import number_of_workers
 
@@ -39,7 +40,7 @@ class LinearDigits(Setting, Command):
         began = time.perf_counter()
         setting = Setting(**{field.name: getattr(self, field.name) for field in fields(Setting)}).validate()
         if self.seeds < 1:
-            raise ValueError(f"seeds is {self.seeds}; it must be at least 1")
+            raise BadInput(f"seeds is {self.seeds}; it must be at least 1")
         workers = number_of_workers(self.workers)
         store = RunStore(self.out / "finished", MODULES, ("numpy", "scikit-learn", "scipy", "torch"))
         store.folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,10 @@
 """Finished work is kept: a folder of small .npz files, one for each unit of work, that a killed run finds again.
 
-A unit's key is its configuration, what computes in the modules that its code can reach, and the versions of the
-numerics (`tools.origin`): nothing rounded, nothing left out, no commit and no time. Every file appears whole or
-not at all.
+A unit's file is named by its configuration, and holds what computes in the modules that its code can reach and the
+versions of the numerics (`tools.kept`): nothing rounded, nothing left out, no commit and no time. Every file appears
+whole or not at all.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from stopgrad.linear_theory.tools import kept
 from stopgrad.linear_theory.tools.files import replace_file
-from stopgrad.linear_theory.tools.origin import code, difference
+from stopgrad.linear_theory.tools.origin import code
 from stopgrad.linear_theory.tools.processes import parallel
 
 Arrays = dict[str, np.ndarray]
@@ -43,55 +43,33 @@ class RunStore:
     modules: tuple[ModuleType | str, ...]
     packages: tuple[str, ...] = ("numpy", "torch")
 
-    def origin(self, config: dict) -> dict[str, str]:
-        """All that a unit's result depends on, one entry for each thing that may change."""
-        return {f"setting {name}": json.dumps(value, sort_keys=True) for name, value in config.items()} | self._code
-
     @cached_property
-    def _code(self) -> dict[str, str]:
-        found = {k: v for name in self._names for k, v in code(name, (__name__,), self.packages).items()}
-        return {f"{'version of' if k in self.packages else 'module'} {k}": v for k, v in found.items()}
+    def origin(self) -> kept.Origin:
+        """All that a unit's result depends on beside its config."""
+        return {k: v for name in self._names for k, v in code(name, (__name__,), self.packages).items()}
 
     @property
     def _names(self) -> list[str]:
         return [module if isinstance(module, str) else module.__name__ for module in self.modules]
 
-    def kept(self, unit: Unit) -> Arrays | None:
-        """The unit's arrays, or None where it was never finished under this very origin."""
-        path = self._path(unit)
-        if not path.exists():
-            return None
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files if name != "origin"}
-
-    def keep(self, unit: Unit, arrays: Arrays) -> None:
-        """Write the unit's arrays. Raises OSError where the folder cannot be written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        origin = json.dumps(self.origin(unit.config))
-        replace_file(self._path(unit), lambda draft: np.savez_compressed(draft, origin=origin, **arrays))
-
-    def why(self, unit: Unit) -> str | None:
-        """'a, b changed' since the nearest result kept under the same label; None where there is none, or this one."""
-        origin, differences = self.origin(unit.config), []
-        for path in self.folder.glob(f"{unit.label}-{'?' * 32}.npz"):
-            with np.load(path) as file:
-                differences.append(difference(json.loads(str(file["origin"])), origin) or "")
-        return min(differences, key=len, default=None) or None
+    def kept(self, unit: Unit) -> tuple[Arrays | None, str | None]:
+        """(the unit's arrays, why they are not what would be computed now), as `tools.kept` has it."""
+        return kept.kept(self._path(unit), self.origin, _read)
 
     def finish(self, units: Sequence[Unit], title: str, workers: int = 1) -> tuple[list[Arrays], int]:
         """(results of all units in order, how many had to be computed), with progress on standard error.
 
         What several workers compute goes through pickle, and its progress is told unit by unit.
         """
-        results = [self.kept(unit) for unit in units]
-        missing = [k for k, arrays in enumerate(results) if arrays is None]
+        results, reasons = map(list, zip(*map(self.kept, units)))
+        missing = [k for k, why in enumerate(reasons) if why]
         done = len(units) - len(missing)
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task(title, total=len(units), completed=done)
             for k in missing:
-                if changed := self.why(units[k]):
-                    progress.console.print(f"{units[k].label} is computed again; {changed}")
+                if results[k] is not None:
+                    progress.console.print(f"{units[k].label} is computed again; {reasons[k]}")
 
             def here(unit: Unit) -> Arrays:
                 progress.update(bar, description=f"{title}: {unit.label}")
@@ -99,20 +77,25 @@ class RunStore:
 
             compute, items = here if workers == 1 else _compute, [(units[k],) for k in missing]
             for place, arrays in parallel(compute, items, workers, self._names):
-                self.keep(units[missing[place]], arrays)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write(self._path(units[missing[place]]), arrays, self.origin)
                 results[missing[place]] = arrays
                 done += 1
                 progress.update(bar, completed=done, description=title)
         return results, len(missing)
 
     def _path(self, unit: Unit) -> Path:
-        key = _digest(json.dumps(self.origin(unit.config), sort_keys=True))[:32]
-        return self.folder / f"{unit.label}-{key}.npz"
+        return self.folder / f"{unit.label}-{kept.key(unit.config)[:32]}.npz"
 
 
 def _compute(unit: Unit) -> Arrays:
     return unit.compute(lambda part: None)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _read(path: Path) -> tuple[Arrays, kept.Origin]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != "origin"}, json.loads(str(file["origin"]))
+
+
+def _write(path: Path, arrays: Arrays, origin: kept.Origin) -> None:
+    replace_file(path, lambda draft: np.savez_compressed(draft, origin=json.dumps(origin), **arrays))

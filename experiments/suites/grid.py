@@ -1,8 +1,8 @@
 """What a suite is made of: arms, each a config to be trained with several seeds, and how one config becomes another."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
-from stopgrad.deep.config import Config
+from stopgrad.deep.config import Config, change
 from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.unit_map import to_recipe
@@ -49,21 +49,8 @@ class Suite:
         ]
 
 
-def change(config: Config, **values) -> Config:
-    """`config` with fields replaced, whichever of its groups they stand in. Raises TypeError for an unknown one."""
-    groups = {}
-    for group in fields(config):
-        record = getattr(config, group.name)
-        mine = {f.name: values.pop(f.name) for f in fields(record) if f.name in values} if group.name != "seed" else {}
-        groups |= {group.name: replace(record, **mine)} if mine else {}
-    return replace(config, **groups, **values)
-
-
 def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> Config:
-    """`config` with weight decay, EMA momentum and predictor learning rate that are η, β and α_p at its learning rate.
-
-    The EMA momentum is set whether or not the target is an EMA, so that a variation may switch it on.
-    """
+    """`config` with an EMA target whose momentum is β, and weight decay and predictor's rate that are η and α_p."""
     recipe, o = recipe_of(config), config.optimisation
     found = to_recipe(
         Hyperparameters(eta=eta, beta=beta, alpha_p=alpha_p),
@@ -77,5 +64,6 @@ def in_units(config: Config, eta: float, beta: float, alpha_p: float = 1.0) -> C
         "predictor_weight_decay": found.predictor_weight_decay,
         "predictor_lr": None if found.predictor_lr is None else o.lr * found.predictor_lr / recipe.lr,
         "ema_momentum": found.ema_momentum,
-    }  # plain numbers, as a config's are, and not NumPy's
-    return change(config, **{name: None if value is None else float(value) for name, value in values.items()})
+    }
+    plain = {name: None if value is None else float(value) for name, value in values.items()}  # not NumPy's
+    return change(config, target="ema", **plain)

@@ -8,14 +8,18 @@ An arm is its family's base with a few fields changed. Bases below `cifar` are s
 runs are long in ηt and βt; from `gpu` on the cosine family is the paper's recipe as it stands.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.presets import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN, DEFAULT, LINEAR_GAUSSIAN
+from stopgrad.deep.presets.default import DEFAULT
+from stopgrad.deep.presets.theory import LINEAR_GAUSSIAN
+from stopgrad.deep.presets.tian2021 import BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN
 from stopgrad.experiments.suites.grid import Arm, Suite, change, in_units
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
+SHARED = {"target": "shared"}
 EMA = {"target": "ema"}
+"""With the momentum that a scale's base has."""
 SYMMETRIC = {"predictor": "symmetric"}
 NO_DECAY = {"weight_decay": 0.0, "predictor_weight_decay": 0.0}
 
@@ -49,9 +53,9 @@ def directpred(**values) -> dict:
     return {**EMA, "predictor": "directpred", **TUNED["directpred"], **values}
 
 
-def network_arms(base: Config) -> dict[str, tuple[dict, str]]:
-    """What each arm changes in its base, which has a linear predictor and no EMA; and where it is in the paper."""
-    predictor_decay = predictor_decay_only(base)
+def network_arms(base: Config, hidden: int) -> dict[str, tuple[dict, str]]:
+    """What each arm changes in its base, with a linear predictor and a shared target; and where it is in the paper."""
+    predictor_decay, mlp = predictor_decay_only(base), {"predictor": "mlp", "predictor_hidden": hidden}
     grid = {
         "baseline": ({}, "linear predictor, shared target"),
         "ema": (EMA, "Table 3"),
@@ -59,8 +63,8 @@ def network_arms(base: Config) -> dict[str, tuple[dict, str]]:
         "symmetric-ema": (SYMMETRIC | EMA, "Table 3"),
         "bias": ({"predictor_bias": True}, "Table 3"),
         "bias-ema": ({"predictor_bias": True} | EMA, "Table 3"),
-        "mlp": ({"predictor": "mlp"}, "Table 3"),
-        "mlp-ema": ({"predictor": "mlp"} | EMA, "Table 3"),
+        "mlp": (mlp, "Table 3"),
+        "mlp-ema": (mlp | EMA, "Table 3"),
         "no-decay": (NO_DECAY, "Tables 2 and 5"),
         "no-decay-ema": (NO_DECAY | EMA, "Tables 2 and 5"),
         "symmetric-no-decay": (SYMMETRIC | NO_DECAY, "Table 5"),
@@ -108,14 +112,14 @@ def linear_arms(base: Config) -> dict[str, tuple[dict, str]]:
         "linear/alpha-8": (faster_predictor(base, 8.0), "Observation 1"),
         "linear/beyond-critical-decay": (stronger_decay(base, 4.0), "Observation 5"),
         "linear/ema": (EMA, "Observation 8"),
-        "linear/slow-ema": (EMA | {"ema_momentum": 1 - (1 - base.method.ema_momentum) / 10}, "Observation 9"),
+        "linear/slow-ema": (EMA | {"ema_momentum": 1 - (1 - base.method.target.ema_momentum) / 10}, "Observation 9"),
         "linear/no-stop-gradient": ({"stop_gradient": "none"}, "Theorem 2"),
     }
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Bases of the three families, their seeds, and which arms there are; None: all."""
+    """Bases of the three families, which have an EMA target, their seeds, and which arms there are; None: all."""
 
     squared: Config
     cosine: Config
@@ -124,6 +128,8 @@ class Scale:
     linear_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     squared_arms: tuple[str, ...] | None = None
     cosine_arms: tuple[str, ...] | None = None
+    hidden: int = 32
+    """Width of the two-layer predictor."""
 
 
 def ablation(scale: str) -> Suite:
@@ -137,14 +143,14 @@ def ablation(scale: str) -> Suite:
             raise KeyError(f"no such arms: {', '.join(sorted(missing))}")
         for name, (values, note) in grid.items():
             if chosen is None or name in chosen:
-                arms[prefix + name] = Arm(prefix + name, change(base, **values), seeds, note)
+                arms[prefix + name] = Arm(prefix + name, change(base, **SHARED | values), seeds, note)
 
-    add(at.squared, network_arms(at.squared), at.squared_arms, at.seeds)
-    add(at.cosine, network_arms(at.cosine), at.cosine_arms, at.seeds, "cosine/")
+    add(at.squared, network_arms(at.squared, at.hidden), at.squared_arms, at.seeds)
+    add(at.cosine, network_arms(at.cosine, at.hidden), at.cosine_arms, at.seeds, "cosine/")
     add(at.linear, linear_arms(at.linear), None, at.linear_seeds)
     arms |= {name: Arm(name, config, at.seeds, "Table 9") for name, config in IMAGENET.items() if scale == "paper"}
     if scale in WORTH_AT:
-        at_first = replace(at.cosine, monitor=replace(at.cosine.monitor, references=("random", "supervised")))
+        at_first = change(at.cosine, **SHARED, references=("random", "supervised"))
         arms[REFERENCES] = Arm(REFERENCES, at_first, at.seeds[:1], "what an accuracy is compared with")
     return Suite("tian2021", scale, arms, WORTH if scale in WORTH_AT else ())
 
@@ -221,10 +227,9 @@ def _tiny(config: Config) -> Config:
     return change(config, fraction=0.1, image_size=8, epochs=2, monitor_every=1, knn_images=100)
 
 
-_SHARED = {"target": "shared"}
 _THEORY = {"loss": "squared", "loss_scale": 1.0, "lr": 0.01}
 
-_GPU, _PAPER = (change(preset, **_SHARED) for preset in (BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN))
+_GPU, _PAPER = BYOL_CIFAR10_TIAN, BYOL_STL10_TIAN
 # The paper's recipe at a size that a core trains in minutes: 2,340 steps, in which the learning rate falls to 0.
 _CIFAR = change(
     _GPU,
@@ -233,7 +238,6 @@ _CIFAR = change(
     width=16,
     projector_hidden=256,
     embedding_dim=64,
-    predictor_hidden=256,
     loss_scale=1.0,  # with the paper's 4, first steps make the mean long, and a short run never gets over it
     epochs=6,
     lr=0.06,
@@ -278,7 +282,9 @@ SCALE = {
     # Of `cpu` the arms that its main claims rest on: the same runs, which `cpu` then finds.
     "quick": Scale(SQUARED, COSINE, LINEAR, linear_seeds=(0, 1, 2), squared_arms=_QUICK, cosine_arms=_QUICK_COSINE),
     "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
-    "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR),
-    "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, seeds=(0, 1, 2)),
-    "paper": Scale(in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4)),
+    "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR, hidden=256),
+    "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, hidden=512),
+    "paper": Scale(
+        in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4), hidden=512
+    ),
 }

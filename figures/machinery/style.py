@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stopgrad.linear_theory.tools.drawing import SHIPPED
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 OKABE_ITO = {
@@ -173,7 +174,7 @@ def save(figure: Figure, path: str | Path, text: str, *, pdf: bool = False) -> l
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise ValueError(f"a picture is written as NAME.png, not {path.name!r}")
+        raise BadInput(f"a picture is written as NAME.png, not {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = [path, path.with_suffix(".pdf")] if pdf else [path]
     for target in pictures:

@@ -7,7 +7,7 @@ target's approach β = (1−γ)/dt. Tian, Chen & Ganguli 2021 (section 3) set c 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stopgrad.linear_theory.flows.modes import EmaMode, Mode, ema_mode_flow, mod
 from stopgrad.linear_theory.simulation.discrete import stable_lr
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _SAME = 1e-14  # decay rates this close (relative) are equal but for rounding
 
@@ -52,10 +53,10 @@ class TrainingRecipe:
         for name, (test, rule) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not np.all(np.isfinite(value) & test(np.asarray(value))):
-                raise ValueError(f"{name} is {value}; it must be {rule}")
+                raise BadInput(f"{name} is {value}; it must be {rule}")
         for name, choices in {"decay_style": _SHRINK, "loss": ("squared", "cosine")}.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}")
+                raise BadInput(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}")
         return self
 
     @property
@@ -119,17 +120,15 @@ def to_recipe(
     h.validate()
     dt, lr, momentum = (v if v is None else as_float64(v)[()] for v in (dt, lr, momentum))
     if (dt is None) == (lr is None):
-        raise ValueError("give either dt, the time of a step, or lr, and not both")
+        raise BadInput("give either dt, the time of a step, or lr, and not both")
     if not np.all(np.asarray(h.tau) == 1):
-        raise ValueError(f"tau is {h.tau}; a recipe's target is the online network or its EMA, for which tau is 1")
+        raise BadInput(f"tau is {h.tau}; a recipe's target is the online network or its EMA, for which tau is 1")
     style = {"momentum": momentum, "decay_style": decay_style, "loss_scale": loss_scale, "loss": loss}
     scale = TrainingRecipe(lr=1.0, **style).validate().time_per_step
     lr = dt / scale if lr is None else lr
     dt = TrainingRecipe(lr=lr, **style).validate().time_per_step
     if h.beta is not None and np.any(np.asarray(h.beta) * dt > 1):
-        raise ValueError(
-            f"beta is {h.beta} and a step takes {dt:.3g}; it must be at most 1/beta, or the EMA overshoots"
-        )
+        raise BadInput(f"beta is {h.beta} and a step takes {dt:.3g}; it must be at most 1/beta, or the EMA overshoots")
     lr_p = h.alpha_p * lr
     decay = h.eta * dt / _SHRINK[decay_style](lr, momentum)
     decay_p = h.predictor_decay * dt / _SHRINK[decay_style](lr_p, momentum)
@@ -143,104 +142,87 @@ def to_recipe(
     ).validate()
 
 
-def predict(recipe: TrainingRecipe, sigma2: float, steps: int, x: float = 1.0) -> list[str]:
-    """What the theory expects of `steps` steps of the recipe on one mode of the data, in sentences.
+class Finding(NamedTuple):
+    """One thing that the theory says of a recipe: values first; `words` makes a sentence of them."""
+
+    kind: str
+    """What it is of: time, outcome, basin, alignment, memory, target, speed, predictor_lr, slower_target or cosine."""
+    case: str
+    """Which of the kind's cases holds."""
+    values: dict[str, float]
+    """The numbers behind it, by name."""
+
+    def words(self) -> str:
+        """The finding in a sentence."""
+        return _WORDS[self.kind][self.case].format(**self.values)
+
+
+def predict(recipe: TrainingRecipe, sigma2: float, steps: int, x: float = 1.0) -> list[Finding]:
+    """What the theory expects of `steps` steps of the recipe on one mode of the data.
 
     Raises ValueError for steps < 1 and for σ² or x out of range.
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}; a run has at least 1")
+        raise BadInput(f"steps is {steps}; a run has at least 1")
     h, dt = to_theory(recipe, sigma2, x)
     points, t = fixed_points(h), steps * dt
     alive = points.regime in ("bistable", "critical")
-    said = [
-        f"A step takes {dt:.3g} units of the theory's time, so the run lasts {t:.4g}.",
-        _outcome(h, points),
-        alive and _basin(h, points),
-        points.regime != "collapse_only" and _alignment(h, points),
-        h.eta > 0 and _memory(h, t),
-        _target(h, dt, t),
-        points.regime == "bistable" and _speed(recipe, h, points, dt),
-        alive and _larger_predictor_lr(recipe, h),
-        alive and _slower_target(h),
-        recipe.loss == "cosine" and _cosine(h, t),
-    ]
-    return [sentence for sentence in said if sentence]
+    found = {
+        "time": ("", {"dt": dt, "t": t}),
+        "outcome": _outcome(h, points),
+        "basin": alive and _basin(h, points),
+        "alignment": points.regime != "collapse_only" and _alignment(h, points),
+        "memory": h.eta > 0 and (_MEMORY[np.searchsorted((0.1, 3), h.eta * t)], {"eta_t": h.eta * t}),
+        "target": _target(h, dt, t),
+        "speed": points.regime == "bistable" and _speed(recipe, h, points, dt),
+        "predictor_lr": alive and (_decays_alike(recipe, h), {}),
+        "slower_target": alive and ("", {"tau": 2 * np.sqrt(h.eta * h.a / h.x)}),
+        "cosine": recipe.loss == "cosine" and ("", {"left": np.exp(-h.eta * t)}),
+    }
+    return [Finding(kind, one[0], {name: float(v) for name, v in one[1].items()}) for kind, one in found.items() if one]
 
 
-def _outcome(h: Hyperparameters, points: FixedPoints) -> str:
-    eta_c, plus = points.critical_eta, points.p_plus
-    strength = f"Weight decay η = {h.eta:.3g} is {h.eta / eta_c:.3g} of the critical η_c = {eta_c:.3g}"
-    free = (
-        f"Without weight decay c = s − x p²/α_p keeps its initial value, which a larger predictor lr raises; "
-        f"c > 0 is enough for an alive end at p = {1 / h.a:.4g}, s = {h.x / (h.alpha_p * h.a**2):.4g} + c."
-        if h.predictor_decay == 0
-        else f"The predictor decays and the encoder does not: an alive mode tends to p = {1 / h.a:.4g} while s grows "
-        f"for ever, in the end by {2 * h.x * h.predictor_decay / (h.alpha_p * h.a**2):.3g} per unit of time."
-    )
-    return {
-        "bistable": f"{strength}: a mode settles at p₊ = {plus:.4g}, s₊ = {points.s_plus:.4g}, or collapses to 0.",
-        "critical": f"{strength}: p₊ and p₋ meet at {plus:.4g}, and the least disturbance downwards collapses.",
-        "collapse_only": f"{strength}: every mode collapses, whatever the start, the predictor's lr or the EMA.",
-        "no_weight_decay": free,
-    }[str(points.regime)]
+def _outcome(h: Hyperparameters, points: FixedPoints) -> tuple[str, dict]:
+    if h.eta > 0:
+        share = h.eta / points.critical_eta
+        values = {"eta": h.eta, "share": share, "eta_c": points.critical_eta, "p": points.p_plus, "s": points.s_plus}
+        return str(points.regime), values
+    s = h.x / (h.alpha_p * h.a**2)
+    case = "free" if h.predictor_decay == 0 else "predictor_decays"
+    return case, {"p": 1 / h.a, "s": s, "growth": 2 * s * h.predictor_decay}
 
 
-def _basin(h: Hyperparameters, points: FixedPoints) -> str:
-    saddle = f"(p₋, s₋) = ({points.p_minus:.4g}, {points.s_minus:.4g})"
-    if h.eta_p is None:
-        return (
-            f"On the parabola s = x p²/α_p a mode collapses from p < p₋; off it the edge is a curve through {saddle}."
-        )
-    return f"As η_p = {h.eta_p:.3g} differs from η no parabola is invariant; the collapse basin's edge passes {saddle}."
+def _basin(h: Hyperparameters, points: FixedPoints) -> tuple[str, dict]:
+    case = "parabola" if h.eta_p is None else "curve"
+    return case, {"p": points.p_minus, "s": points.s_minus, "eta_p": h.predictor_decay}
 
 
-def _alignment(h: Hyperparameters, points: FixedPoints) -> str:
+def _alignment(h: Hyperparameters, points: FixedPoints) -> tuple[str, dict]:
     # Theorem 3 for any x, η_p: K = x(α_p a s/2x + a p² − τp) + η + η_p/2. Its minimum on the parabola (η_p = η) is
     # 3η/2 − xτ²/6a = (3/2)(η − 4η_c/9); over all p and s ≥ 0 it is η + η_p/2 − η_c.
-    decay, needed, words, where = (
-        (h.eta, 4 / 9 * points.critical_eta, "η", "along the parabola")
+    decay, needed, where = (
+        (h.eta, 4 / 9 * points.critical_eta, "parabola")
         if h.eta_p is None
-        else (h.eta + h.eta_p / 2, points.critical_eta, "η + η_p/2", "everywhere")
+        else (h.eta + h.eta_p / 2, points.critical_eta, "everywhere")
     )
-    if decay > needed:
-        return f"K > 0 {where}: the predictor's alignment with the features is guaranteed (Theorem 3, isotropic data)."
-    return (
-        f"K > 0 {where} would take {words} > {needed:.3g}: alignment is not guaranteed, though it may well come about."
-    )
+    return f"{'guaranteed' if decay > needed else 'open'}_{where}", {"decay": decay, "needed": needed}
 
 
-def _memory(h: Hyperparameters, t: float) -> str:
-    effects = (
-        "it hardly acts within the run, which goes as without weight decay",
-        "the start still shows at the end",
-        "the start is forgotten",
-    )
-    effect = effects[np.searchsorted((0.1, 3), h.eta * t)]
-    return f"Over the run ηt = {h.eta * t:.3g}, and weight decay alone would leave e^(−ηt) of a weight: {effect}."
+def _target(h: Hyperparameters, dt: float, t: float) -> tuple[str, dict]:
+    if not h.beta:
+        return "online" if h.beta is None else "frozen", {}
+    case = "start_shows" if h.beta * t < 3 else "start_forgotten"
+    return case, {"steps": 1 / (h.beta * dt), "beta": h.beta, "beta_t": h.beta * t}
 
 
-def _target(h: Hyperparameters, dt: float, t: float) -> str:
-    if h.beta is None:
-        return "The target is the online network, τ = 1 throughout."
-    if h.beta == 0:
-        return "The target never moves from its initial weights (γ = 1), so nothing said here of fixed points applies."
-    lag = f"The target follows over 1/(1−γ) = {1 / (h.beta * dt):.4g} steps (β = {h.beta:.3g}, βt = {h.beta * t:.3g})"
-    return f"{lag}; its own start {'still shows at the end' if h.beta * t < 3 else 'is forgotten by the end'}."
-
-
-def _speed(recipe: TrainingRecipe, h: Hyperparameters, points: FixedPoints, dt: float) -> str:
+def _speed(recipe: TrainingRecipe, h: Hyperparameters, points: FixedPoints, dt: float) -> tuple[str, dict]:
     p, s = float(points.p_plus), float(points.s_plus)
     jacobian = _jacobian(ema_mode_flow, EmaMode(p, s, 1.0), h) if h.beta else _jacobian(mode_flow, Mode(p, s), h)
     slow, fast = 1 / (-np.sort(np.linalg.eigvals(jacobian).real)[[-1, 0]] * dt)
-    words = (
-        f"Near p₊ disturbances fade over {fast:.3g} to {slow:.3g} steps; the flow is faithful where that is far above "
-        f"momentum's memory of 1/(1−m) = {1 / (1 - recipe.momentum):.3g} steps"
-    )
+    values = {"fast": fast, "slow": slow, "memory": 1 / (1 - recipe.momentum)}
     if h.beta is not None or recipe.decay_style != "coupled":
-        return f"{words}."
-    limit = stable_lr(points.eigenvalues_plus, recipe.momentum) / recipe.loss_scale
-    return f"{words}, and SGD is stable there up to lr = {limit:.3g}."
+        return "flow", values
+    return "steps", values | {"lr": stable_lr(points.eigenvalues_plus, recipe.momentum) / recipe.loss_scale}
 
 
 def _jacobian(flow, state, h: Hyperparameters) -> np.ndarray:
@@ -251,31 +233,75 @@ def _jacobian(flow, state, h: Hyperparameters) -> np.ndarray:
     return np.transpose([flow(type(state)(*(state + step)), h) for step in steps]).imag / 1e-30
 
 
-def _larger_predictor_lr(recipe: TrainingRecipe, h: Hyperparameters) -> str:
-    if recipe.decay_style == "decoupled_plain" or h.predictor_decay == 0:
-        return (
-            "A larger predictor learning rate leaves η_c and p± where they are and divides s by α_p at them: the same "
-            "encoder starts further above the parabola, so the collapse basin shrinks, but it grows less."
-        )
-    return (
-        "A larger predictor learning rate at the same weight decay scales η_p with α_p, so that η_c, p± and s± all "
-        "stay; the predictor only follows faster, and in the limit a mode survives just if s > s₋."
-    )
+def _decays_alike(recipe: TrainingRecipe, h: Hyperparameters) -> str:
+    return "decay_stays" if recipe.decay_style == "decoupled_plain" or h.predictor_decay == 0 else "decay_follows"
 
 
-def _slower_target(h: Hyperparameters) -> str:
-    return (
-        "A slower EMA leaves η_c and the alive fixed points, at which τ = 1; it changes the way there: no mode can "
-        f"hold itself while τ < 2√(ηa/x) = {2 * np.sqrt(h.eta * h.a / h.x):.3g}."
-    )
+_MEMORY = ("slight", "shows", "forgotten")
 
+# ---------------------------------------------------------------- findings in words
 
-def _cosine(h: Hyperparameters, t: float) -> str:
-    return (
-        "All this is for squared error and only indicative for a cosine loss: that one does not see the scale of the "
-        "weights, so its gradient flow keeps their norm and weight decay alone shrinks it, by e^(−ηt) = "
-        f"{np.exp(-h.eta * t):.3g} here; decay acts by raising the effective learning rate lr/‖w‖², not through η_c."
-    )
+_STRENGTH = "Weight decay η = {eta:.3g} is {share:.3g} of the critical η_c = {eta_c:.3g}"
+_DECAY_ALONE = "Over the run ηt = {eta_t:.3g}, and weight decay alone would leave e^(−ηt) of a weight: "
+_GUARANTEED = "the predictor's alignment with the features is guaranteed (Theorem 3, isotropic data)."
+_OPEN = "alignment is not guaranteed, though it may well come about."
+_LAG = "The target follows over 1/(1−γ) = {steps:.4g} steps (β = {beta:.3g}, βt = {beta_t:.3g}); its own start "
+_NEAR = (
+    "Near p₊ disturbances fade over {fast:.3g} to {slow:.3g} steps; the flow is faithful where that is far above "
+    "momentum's memory of 1/(1−m) = {memory:.3g} steps"
+)
+_WORDS = {
+    "time": {"": "A step takes {dt:.3g} units of the theory's time, so the run lasts {t:.4g}."},
+    "outcome": {
+        "bistable": f"{_STRENGTH}: a mode settles at p₊ = {{p:.4g}}, s₊ = {{s:.4g}}, or collapses to 0.",
+        "critical": f"{_STRENGTH}: p₊ and p₋ meet at {{p:.4g}}, and the least disturbance downwards collapses.",
+        "collapse_only": f"{_STRENGTH}: every mode collapses, whatever the start, the predictor's lr or the EMA.",
+        "free": "Without weight decay c = s − x p²/α_p keeps its initial value, which a larger predictor lr raises; "
+        "c > 0 is enough for an alive end at p = {p:.4g}, s = {s:.4g} + c.",
+        "predictor_decays": "The predictor decays and the encoder does not: an alive mode tends to p = {p:.4g} while s "
+        "grows for ever, in the end by {growth:.3g} per unit of time.",
+    },
+    "basin": {
+        "parabola": "On the parabola s = x p²/α_p a mode collapses from p < p₋; off it the edge is a curve through "
+        "(p₋, s₋) = ({p:.4g}, {s:.4g}).",
+        "curve": "As η_p = {eta_p:.3g} differs from η no parabola is invariant; the collapse basin's edge passes "
+        "(p₋, s₋) = ({p:.4g}, {s:.4g}).",
+    },
+    "alignment": {
+        "guaranteed_parabola": f"K > 0 along the parabola: {_GUARANTEED}",
+        "guaranteed_everywhere": f"K > 0 everywhere: {_GUARANTEED}",
+        "open_parabola": f"K > 0 along the parabola would take η > {{needed:.3g}}: {_OPEN}",
+        "open_everywhere": f"K > 0 everywhere would take η + η_p/2 > {{needed:.3g}}: {_OPEN}",
+    },
+    "memory": {
+        "slight": f"{_DECAY_ALONE}it hardly acts within the run, which goes as without weight decay.",
+        "shows": f"{_DECAY_ALONE}the start still shows at the end.",
+        "forgotten": f"{_DECAY_ALONE}the start is forgotten.",
+    },
+    "target": {
+        "online": "The target is the online network, τ = 1 throughout.",
+        "frozen": "The target never moves from its initial weights (γ = 1), so nothing said here of fixed points "
+        "applies.",
+        "start_shows": f"{_LAG}still shows at the end.",
+        "start_forgotten": f"{_LAG}is forgotten by the end.",
+    },
+    "speed": {"flow": f"{_NEAR}.", "steps": f"{_NEAR}, and SGD is stable there up to lr = {{lr:.3g}}."},
+    "predictor_lr": {
+        "decay_stays": "A larger predictor learning rate leaves η_c and p± where they are and divides s by α_p at "
+        "them: the same encoder starts further above the parabola, so the collapse basin shrinks, but it grows less.",
+        "decay_follows": "A larger predictor learning rate at the same weight decay scales η_p with α_p, so that η_c, "
+        "p± and s± all stay; the predictor only follows faster, and in the limit a mode survives just if s > s₋.",
+    },
+    "slower_target": {
+        "": "A slower EMA leaves η_c and the alive fixed points, at which τ = 1; it changes the way there: no mode can "
+        "hold itself while τ < 2√(ηa/x) = {tau:.3g}."
+    },
+    "cosine": {
+        "": "All this is for squared error and only indicative for a cosine loss: that one does not see the scale of "
+        "the weights, so its gradient flow keeps their norm and weight decay alone shrinks it, by e^(−ηt) = {left:.3g} "
+        "here; decay acts by raising the effective learning rate lr/‖w‖², not through η_c."
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -293,7 +319,7 @@ class Translate(TrainingRecipe, Command):
 
     def run(self) -> dict:
         h, dt = to_theory(self, self.sigma2, self.x)
-        points = fixed_points(h)
+        points, findings = fixed_points(h), predict(self, self.sigma2, self.steps, self.x)
         names = ("critical_eta", "p_plus", "s_plus", "p_minus", "s_minus")
         return {
             **vars(h),
@@ -302,9 +328,10 @@ class Translate(TrainingRecipe, Command):
             "time": self.steps * dt,
             "regime": str(points.regime),
             **{name: float(getattr(points, name)) for name in names},
-            "sentences": predict(self, self.sigma2, self.steps, self.x),
+            "findings": [found._asdict() for found in findings],
+            "sentences": [found.words() for found in findings],
         }
 
     def text(self, result: dict) -> str:
-        numbers = {name: value for name, value in result.items() if name != "sentences"}
+        numbers = {name: value for name, value in result.items() if name not in ("findings", "sentences")}
         return "\n".join([super().text(numbers), "", *result["sentences"]])

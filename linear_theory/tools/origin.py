@@ -8,7 +8,10 @@ out the same again, and where it is not, the names of what changed say why.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,26 +21,27 @@ PROJECT = "stopgrad"
 PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
-    "stopgrad.linear_theory.tools.door",
-    "stopgrad.linear_theory.tools.files",
-    "stopgrad.linear_theory.tools.origin",
+    *(f"stopgrad.{wing}" for wing in ("linear_theory", "deep", "experiments", "figures")),
+    *(f"stopgrad.linear_theory.tools.{name}" for name in ("door", "errors", "files", "kept", "origin")),
 )
-"""Arguments, files and this module: they change no number, and never count."""
+"""What the wings export by name, arguments, refusals, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
 
 
-def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
+def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: bool = False) -> dict[str, str]:
     """{module: digest} of the module `name` and of all the project's modules that it imports, directly or not.
 
-    `silent` modules change no result: neither they nor what only they import count. Each file is read once in a
-    process, since one edited while the work goes on is not the code that does it.
+    `silent` modules (or patterns: "stopgrad.deep.words*") change no result: neither they nor what only they import
+    count. With `pictures` functions that draw count too. Each file is read once in a process, since one edited while
+    the work goes on is not the code that does it.
     """
-    digests, todo, skipped = {}, [name], {*silent, *PLUMBING}
+    digests, todo, skipped = {}, [name], (*silent, *PLUMBING)
     while todo:
         module = todo.pop()
-        if module in digests or module in skipped or not module.startswith(f"{PROJECT}."):
+        known = module in digests or any(fnmatchcase(module, pattern) for pattern in skipped)
+        if known or not module.startswith(f"{PROJECT}."):
             continue
-        found = _parsed(module, Path(root))
+        found = _parsed(module, Path(root), pictures)
         if found:
             digests[module], imported = found
             todo += imported
@@ -51,6 +55,26 @@ def code(
 ) -> dict[str, str]:
     """`modules(name, silent)`, and {package: version}."""
     return modules(name, silent, root) | {package: version(package) for package in packages}
+
+
+def call(function: Callable) -> tuple[str, str]:
+    """(module, digest of name and arguments) of a function, or of a functools.partial of one."""
+    arguments = []
+    while isinstance(function, functools.partial):
+        arguments += [function.args, sorted(function.keywords.items())]
+        function = function.func
+    return function.__module__, digest(f"{function.__module__}.{function.__qualname__} {arguments!r}")
+
+
+def of_class(kind: type, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
+    """`modules` of the module that defines a class; of one outside of the project, as in a script, that file alone."""
+    if kind.__module__.startswith(f"{PROJECT}."):
+        return modules(kind.__module__, silent, root)
+    try:
+        text = inspect.getsource(sys.modules[kind.__module__])
+    except (OSError, TypeError, KeyError):  # typed into a prompt
+        text = repr(sorted(vars(kind)))
+    return {f"{kind.__module__}.{kind.__qualname__}": digest(text)}
 
 
 def difference(old: dict, now: dict) -> str | None:
@@ -72,7 +96,7 @@ def file_of(module: str, root: Path = ROOT) -> Path | None:
 
 
 @functools.cache
-def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
+def _parsed(module: str, root: Path, pictures: bool) -> tuple[str, tuple[str, ...]] | None:
     """(digest of what computes, names that may be imported modules) of a module; None where there is no such file."""
     file = file_of(module, root)
     if file is None:
@@ -80,7 +104,7 @@ def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     imported = tuple(dict.fromkeys(_imported(tree, package)))
-    return digest(ast.dump(_Computing(module.startswith(PICTURES)).visit(tree))), imported
+    return digest(ast.dump(_Computing(module.startswith(PICTURES) and not pictures).visit(tree))), imported
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:

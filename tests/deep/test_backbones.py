@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 import torch
+from methods import backbone
 from torch.func import functional_call
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
 
 from stopgrad.deep.config import Method
-from stopgrad.deep.method.backbones import PointwiseConv2d, backbone, export_state_dict
+from stopgrad.deep.method.backbones.resnet_network import PointwiseConv2d, export_state_dict
 
 TORCHVISION = {
     "resnet18": resnet18,
@@ -47,7 +48,7 @@ def sizes(network, image):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_names_shapes_and_order_are_torchvisions(name):
     with torch.device("meta"):
-        ours, theirs = backbone(Method(backbone=name, **FULL)), TORCHVISION[name]()
+        ours, theirs = backbone(Method.of(backbone=name, **FULL)), TORCHVISION[name]()
     wanted = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     assert [(k, v.shape) for k, v in ours.state_dict().items()] == list(wanted.items())
     assert ours.out_features == theirs.fc.in_features
@@ -56,7 +57,7 @@ def test_names_shapes_and_order_are_torchvisions(name):
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_are_torchvisions_to_rounding(name, training):
-    ours = shuffled(backbone(Method(backbone=name, **FULL)).double()).train(training)
+    ours = shuffled(backbone(Method.of(backbone=name, **FULL)).double()).train(training)
     theirs = TORCHVISION[name]().double().train(training)
     missing = theirs.load_state_dict(export_state_dict(ours), strict=False)
     assert set(missing.missing_keys) == {"fc.weight", "fc.bias"} and not missing.unexpected_keys
@@ -69,7 +70,7 @@ def test_outputs_are_torchvisions_to_rounding(name, training):
 
 
 def test_an_export_is_a_copy_in_plain_layout():
-    network = backbone(Method(width=8, stem="imagenet")).to(memory_format=torch.channels_last)
+    network = backbone(Method.of(width=8, stem="imagenet")).to(memory_format=torch.channels_last)
     exported = export_state_dict(network)
     assert exported["layer1.0.conv1.weight"].is_contiguous()
     before = exported["conv1.weight"].clone()
@@ -80,9 +81,9 @@ def test_an_export_is_a_copy_in_plain_layout():
     assert exported.keys() == export_state_dict(torch.compile(network)).keys()
 
 
-def test_only_residual_networks_export():
-    with pytest.raises(ValueError, match="no counterpart"):
-        export_state_dict(backbone(Method(backbone="identity"), 4))
+def test_networks_of_vectors_export_too():
+    assert export_state_dict(backbone(Method.of(backbone="identity"), 4)) == {}
+    assert [v.shape for v in export_state_dict(backbone(Method.of(backbone="linear", width=3), 4)).values()] == [(3, 4)]
 
 
 @pytest.mark.parametrize(
@@ -92,14 +93,14 @@ def test_only_residual_networks_export():
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_resolution_stage_by_stage(stem, image, wanted, name):
     with torch.device("meta"):
-        assert sizes(backbone(Method(backbone=name, stem=stem, width=8)), image) == wanted
+        assert sizes(backbone(Method.of(backbone=name, stem=stem, width=8)), image) == wanted
 
 
 def test_cost_of_resnet18_on_cifar():
     """1.111 G floating-point operations, a multiplication and an addition counted as two; ImageNet's 3.63 G."""
     for method, image, wanted in (
-        (Method(width=64, stem="cifar"), 32, 1.111e9),
-        (Method(width=64, stem="imagenet"), 224, 3.627e9),
+        (Method.of(width=64, stem="cifar"), 32, 1.111e9),
+        (Method.of(width=64, stem="imagenet"), 224, 3.627e9),
     ):
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             backbone(method)(torch.zeros(1, 3, image, image))
@@ -111,7 +112,7 @@ def test_cost_of_resnet18_on_cifar():
 def test_every_channel_count_scales_with_the_width(name, width):
     def channels(width):
         with torch.device("meta"):
-            network = backbone(Method(backbone=name, width=width))
+            network = backbone(Method.of(backbone=name, width=width))
             assert network(torch.zeros(2, 3, 32, 32)).shape == (2, network.out_features)
         return [(m.in_channels, m.out_channels) for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
 
@@ -125,7 +126,7 @@ def test_every_channel_count_scales_with_the_width(name, width):
 def test_convolutions_start_as_torchvisions():
     """Normal with variance 2/fan-out, compared on weights of 10⁵ to 10⁶ entries."""
     torch.manual_seed(0)
-    networks = backbone(Method(width=64, zero_init_residual=False)), resnet18()
+    networks = backbone(Method.of(width=64, zero_init_residual=False)), resnet18()
     for name, fan_out in (("layer4.1.conv2", 9 * 512), ("layer3.0.conv1", 9 * 256), ("layer4.0.downsample.0", 512)):
         for network in networks:
             weight = network.get_submodule(name).weight.detach()
@@ -136,21 +137,21 @@ def test_convolutions_start_as_torchvisions():
 def test_zero_initialised_residuals_make_blocks_identities(name):
     x = torch.rand(2, 32 if name == "resnet18" else 128, 5, 5)
     for zero in (True, False):
-        block = backbone(Method(backbone=name, width=32, zero_init_residual=zero)).layer1[1]
+        block = backbone(Method.of(backbone=name, width=32, zero_init_residual=zero)).layer1[1]
         assert torch.equal(block(x), x) == zero
-    network = backbone(Method(backbone=name, width=8, zero_init_residual=True))
+    network = backbone(Method.of(backbone=name, width=8, zero_init_residual=True))
     zeros = [k for k, v in network.named_parameters() if not v.any() and k.endswith("weight")]
     last = "bn3" if name == "resnet18_bottleneck" else "bn2"
     assert zeros == [f"layer{stage}.{block}.{last}.weight" for stage in (1, 2, 3, 4) for block in (0, 1)]
 
 
 def test_backbones_for_vectors():
-    linear = backbone(Method(backbone="linear", width=5), in_features=48)
+    linear = backbone(Method.of(backbone="linear", width=5), in_features=48)
     x = torch.rand(7, 3, 4, 4)
     (weight,) = linear.parameters()
     torch.testing.assert_close(linear(x), x.flatten(1) @ weight.T)
     assert linear.out_features == 5
-    identity = backbone(Method(backbone="identity"), in_features=6)
+    identity = backbone(Method.of(backbone="identity"), in_features=6)
     z = torch.rand(7, 6)
     assert torch.equal(identity(z), z) and identity.out_features == 6 and not list(identity.parameters())
 
@@ -189,21 +190,20 @@ def test_shortcuts_agree_with_a_strided_convolution_in_float64(width):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_no_1x1_convolution_has_a_stride(name, stem):
     with torch.device("meta"):
-        modules = list(backbone(Method(backbone=name, stem=stem, width=8)).modules())
+        modules = list(backbone(Method.of(backbone=name, stem=stem, width=8)).modules())
     assert not [m for m in modules if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1) and m.stride != (1, 1)]
     assert sum(isinstance(m, PointwiseConv2d) and m.every == 2 for m in modules) == 3
 
 
 TRAIN = """
 import torch
-from stopgrad.deep.method.backbones import PointwiseConv2d, backbone
 from stopgrad.deep.config import Method
 
 torch.set_num_threads(1)
 for layout in (torch.contiguous_format, torch.channels_last):
     for stem, batch in (("cifar", 2), ("cifar", 16), ("imagenet", 5)):
         for width in (1, 2, 3, 4, 6):
-            network = backbone(Method(backbone={name!r}, stem=stem, width=width)).to(memory_format=layout)
+            network = Method.of(backbone={name!r}, stem=stem, width=width).backbone.build().to(memory_format=layout)
             optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
             for _ in range(3):
                 optimiser.zero_grad()
@@ -224,4 +224,4 @@ def test_narrow_networks_train(name):
 @pytest.mark.parametrize("name", ["linear", "identity"])
 def test_backbones_for_vectors_need_the_dimension(name):
     with pytest.raises(ValueError, match=f"--backbone {name} needs to know"):
-        backbone(Method(backbone=name))
+        backbone(Method.of(backbone=name))

@@ -14,6 +14,7 @@ from stopgrad.deep.training.distributed import (
     agree,
     all_reduce_mean,
     average_gradients,
+    gathered_with_gradient,
     join,
     leave,
     synchronise,
@@ -137,6 +138,23 @@ def refusal(world):
         return str(error)
 
 
+def contrast(world):
+    """A loss in which every image meets every other, of whoever's share: its gradient at the network and the views."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).double()
+    net, scale = synchronise(net, world), nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    x = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = x.chunk(world.size, dim=1)[world.rank].requires_grad_()
+    z = torch.stack([net(view) for view in x])
+    first, second = gathered_with_gradient(z, dim=1)
+    places = gathered_with_gradient(torch.arange(8).chunk(world.size)[world.rank], dim=0)
+    loss = nn.functional.cross_entropy(scale * first @ second.mT, places)
+    loss.backward()
+    average_gradients([*net.parameters(), scale])
+    found = {"loss": loss, "views": x.grad / world.size, "scale": scale.grad}
+    return {k: v.detach() for k, v in (found | {n: w.grad for n, w in net.named_parameters()}).items()}
+
+
 def everything(rank, folder, port):
     """What one of the two processes does; its results go to a file."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(SIZE), "LOCAL_RANK": str(rank)}
@@ -157,6 +175,7 @@ def everything(rank, folder, port):
     }
     results["agreed"] = [agree(False), agree(rank == 1), agree(True), agree(False)]
     results |= {"trained": train(world), "unsynchronised": train(world, synchronised=False)}
+    results |= {"contrast": contrast(world)}
     results |= {"half": half_precision(world), "far": far_from_zero(world), "refusal": refusal(world)}
     torch.save(results, f"{folder}/{rank}.pt")
     leave()
@@ -214,6 +233,16 @@ def test_without_synchronised_normalisation_they_would_not(together):
     alone = train(World(0, 1, CPU, None))
     for name in ("trunk.0.weight", "predictor.weight", "F"):
         assert (together[0]["unsynchronised"][name] - alone[name]).abs().max() > 1e-4 * alone[name].abs().max()
+
+
+def test_a_loss_over_all_processes_images_has_the_gradient_of_one(together):
+    """Gathered with gradient, each process computes the whole loss; then gradients are averaged as ever."""
+    alone, both = contrast(World(0, 1, CPU, None)), [result["contrast"] for result in together]
+    torch.testing.assert_close(torch.cat([found.pop("views") for found in both], dim=1), alone.pop("views"))
+    for name, expected in alone.items():
+        assert_near(both[0][name], expected, 1e-12, name)
+        assert torch.equal(both[0][name], both[1][name]), name
+        assert expected.abs().max() > 1e-3
 
 
 def test_half_precision_is_normalised_in_float32(together):

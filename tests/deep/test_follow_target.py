@@ -1,7 +1,5 @@
 """How an EMA target's last layer stands to the network's: against NumPy, where A1 holds, and in a run's table."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.measuring.monitor import follow_target
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
+from stopgrad.deep.measuring.weights import follow_target
 from stopgrad.deep.storage import table
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
@@ -56,14 +54,14 @@ def test_a_target_of_a_dead_or_broken_layer():
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=6, gaussian_samples=64),
-    Method(backbone="identity", projector_layers=1, embedding_dim=4, projector_bias=True, loss="squared"),
+    Method.of(backbone="identity", projector_layers=1, embedding_dim=4, projector_bias=True, loss="squared"),
     Optimisation(epochs=3, batch_size=32, lr=0.2),
     Monitor(monitor_every=1, probe="none"),
 )
 
 
 def scalars(folder, **method):
-    config = replace(TINY, method=replace(TINY.method, **method))
+    config = change(TINY, **method)
     execute(config, Place(folder, False, quiet=True), World(0, 1, torch.device("cpu"), None))
     return table.read(folder).scalars
 

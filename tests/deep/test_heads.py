@@ -2,18 +2,20 @@
 
 import pytest
 import torch
+from methods import predictor
 from torch import nn
 
-from stopgrad.deep.config import SET_PREDICTORS, Config, Method, check
-from stopgrad.deep.method.heads import predictor, projector
+from stopgrad.deep.config import Config, Method, check
+from stopgrad.deep.method.networks import projector
 from stopgrad.linear_theory.flows.matrices import symmetric_part
+from stopgrad.linear_theory.predictors.rules import SET_RULES
 
-PREDICTORS = ["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_PREDICTORS]
+PREDICTORS = ["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_RULES]
 D = 6
 
 
 def method(**fields):
-    return check(Config(method=Method(embedding_dim=D, projector_hidden=9, predictor_hidden=4, **fields))).method
+    return check(Config(method=Method.of(embedding_dim=D, projector_hidden=9, **fields))).method
 
 
 def kinds(network):
@@ -49,7 +51,9 @@ def test_projector_layers(layers, output):
     [("none", True, True), ("none", False, False), ("affine", True, False), ("affine_free", True, False)],
 )
 def test_a_bias_before_batchnorm_is_left_out(output, bias, has_bias):
-    network = projector(Method(embedding_dim=D, projector_hidden=9, projector_output_bn=output, projector_bias=bias), 5)
+    network = projector(
+        Method.of(embedding_dim=D, projector_hidden=9, projector_output_bn=output, projector_bias=bias), 5
+    )
     assert (network.last.bias is not None) == has_bias
 
 
@@ -69,7 +73,7 @@ def test_affine_free_embeddings_are_standardised():
 
 def test_linear_layers_start_uniform_within_one_over_root_k():
     torch.manual_seed(0)
-    wide = Method(projector_hidden=400, embedding_dim=300, projector_bias=True, predictor="mlp", predictor_bias=True)
+    wide = Method.of(projector_hidden=400, embedding_dim=300, projector_bias=True, predictor="mlp", predictor_bias=True)
     first, *_, last = projector(wide, 100)
     pairs = [(first.weight, 100), (last.weight, 400), (last.bias, 400), (predictor(wide).network[0].weight, 300)]
     for weight, k in pairs:
@@ -128,7 +132,7 @@ def test_biases_of_learned_predictors(bias):
     mlp = predictor(method(predictor="mlp", predictor_bias=bias)).network
     assert kinds(mlp) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     assert mlp[0].bias is None and (mlp[-1].bias is not None) == bias
-    assert (mlp[0].out_features, mlp[-1].out_features) == (4, D)
+    assert (mlp[0].out_features, mlp[-1].out_features) == (32, D)
 
 
 def test_identity_and_bias_at_the_start():

@@ -11,9 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.measuring import monitor
-from stopgrad.deep.measuring.monitor import BalanceResidual, balance_applies, directions, measure, to_host
+from stopgrad.deep.measuring.monitor import measure, to_host
+from stopgrad.deep.measuring.quantities import seen
+from stopgrad.deep.measuring.weights import BalanceResidual, balance_applies
 from stopgrad.linear_theory.predictors.matrices import directpred
+from stopgrad.linear_theory.tools.lengths import directions
 
 
 def normal(seed, *shape, dtype=torch.float64):
@@ -197,7 +199,7 @@ def test_without_a_linear_predictor_nothing_is_said_of_alignment():
 def test_large_embeddings_are_decomposed_on_request_only(monkeypatch):
     z, W = normal(5, 2, 8, 6), normal(6, 6, 6)
     whole, arrays = to_host(measure(z, z, z, W))
-    monkeypatch.setattr(monitor, "DECOMPOSED_UP_TO", 5)
+    monkeypatch.setattr(seen, "DECOMPOSED_UP_TO", 5)
     quick, none = to_host(measure(z, z, z, W))
     assert none == {} and set(whole) - set(quick) == {"rank_z", "rank_p", "predictor_negative"}
     assert quick == {name: whole[name] for name in quick}

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stopgrad.deep.config import Method, Optimisation
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.optimisation import Rates, base_rates, make_optimiser, rates, set_rates
 from stopgrad.deep.training.training import gradient
 
@@ -20,7 +22,7 @@ COSINE = replace(FLAT, schedule="cosine")
 def siamese(**fields):
     torch.manual_seed(0)
     heads = {"backbone": "identity", "projector_layers": 1, "embedding_dim": 5, "loss": "squared"}
-    return Siamese(Method(**(heads | fields)), 7).double()
+    return Siamese(Method.of(**(heads | fields)), 7).double()
 
 
 # ---------------------------------------------------------------- rates
@@ -150,18 +152,24 @@ def test_a_step_moves_each_group_at_its_own_rate():
 def test_a_batch_in_parts_has_the_gradient_of_one(fields, parts):
     whole, parted = siamese(**fields), siamese(**fields)
     views = torch.randn(2, 12, 7, dtype=torch.float64)
-    out = gradient(whole, [views])
-    joined = gradient(parted, list(views.split(12 // parts, dim=1)))
+    out = gradient(whole, [Batch.of(*views)])
+    joined = gradient(parted, [Batch.of(*part) for part in views.split(12 // parts, dim=1)])
     pairs = [(a.grad, b.grad) for a, b in zip(whole.parameters(), parted.parameters()) if a.requires_grad]
     assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) and a.any() for a, b in pairs)
-    assert all(torch.allclose(a, b, rtol=1e-12, atol=1e-14) and a.shape == b.shape for a, b in zip(out, joined))
-    assert not any(v.requires_grad for v in joined)
+    for a, b in ((getattr(out, name), getattr(joined, name)) for name in ("loss", "z", "p", "target")):
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-14) and a.shape == b.shape and not b.requires_grad
 
 
 def test_outputs_are_joined_along_the_batch():
-    parts = [Outputs(torch.tensor(float(k)), *(torch.full((2, 3, 5), 10.0 * f + k) for f in range(3))) for k in (1, 2)]
+    def part(k):
+        z, p, target = (torch.full((2, 3, 5), 10.0 * f + k) for f in range(3))
+        number = torch.tensor(float(k))
+        return Outputs(z, p, torch.tensor([k, k, 0]), target, number, {"own": 2 * number}, {"seen": 4 * number})
+
+    parts = [part(1), part(2)]
     joined = Outputs.joined(parts)
-    assert joined.loss == 1.5 and joined.z.shape == (2, 6, 5)
-    for f, v in enumerate(joined[1:]):
+    assert joined.loss == 1.5 and joined.terms == {"own": 3} and joined.scalars == {"seen": 6} and joined.total == 4.5
+    assert joined.z.shape == (2, 6, 5) and joined.index.tolist() == [1, 1, 0, 2, 2, 0]
+    for f, v in enumerate((joined.z, joined.p, joined.target)):
         assert v[:, :3].eq(10.0 * f + 1).all() and v[:, 3:].eq(10.0 * f + 2).all()
     assert Outputs.joined(parts[:1]) is parts[0]

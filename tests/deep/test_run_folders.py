@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_runs import TINY, changed, run
+from small_runs import TINY, run
 
-from stopgrad.deep.config import Config, Optimisation
+from stopgrad.deep.config import Config, Optimisation, change
 from stopgrad.deep.storage import table
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.run_folder import default_folder, key, read_summary, whole_summary
@@ -42,8 +42,8 @@ def test_the_summary_carries_its_origin(finished):
     folder, summary = finished
     assert summary["config"] == json.loads((folder / "config.json").read_text())
     origin = summary["provenance"]
-    assert origin["fingerprint"] == fingerprint()
-    assert origin["code"] == code()
+    assert origin["fingerprint"] == fingerprint(TINY)
+    assert origin["code"] == code(TINY)
     assert origin["device"] == "cpu"
     assert origin["hardware"]
     assert origin["processes"] == 1
@@ -55,23 +55,23 @@ def test_another_setting_does_not_pass_for_it(finished, untrainable):
     folder, _ = finished
     for resume in (False, True):
         with pytest.raises(ValueError, match=r"holds another, finished run: --lr was 0\.05 and is now 0\.1"):
-            run(folder, changed(TINY, lr=0.1), resume)
+            run(folder, change(TINY, lr=0.1), resume)
 
 
 def test_other_code_does_not_pass_for_it(finished, untrainable, monkeypatch):
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda *_: "other")
     with pytest.raises(ValueError, match="computed by other code or versions"):
         run(finished[0])
 
 
 def test_the_default_folder_follows_from_all_that_decides_the_numbers(monkeypatch):
-    folders = {default_folder(changed(TINY, seed=seed, lr=lr)) for seed in (0, 1) for lr in (0.1, 0.1 + 1e-12)}
+    folders = {default_folder(change(TINY, seed=seed, lr=lr)) for seed in (0, 1) for lr in (0.1, 0.1 + 1e-12)}
     assert len(folders) == 4
     assert all(re.fullmatch("runs/[0-9a-f]{16}", str(folder)) for folder in folders)
     assert default_folder(TINY).name == key(TINY)
-    assert default_folder(TINY) == default_folder(changed(TINY))
+    assert default_folder(TINY) == default_folder(change(TINY))
     before = default_folder(TINY)
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda *_: {"a": "other"})
     assert default_folder(TINY) != before
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_another_process_has_just_finished_is_read(tmp_path, finished
         shutil.copytree(finished[0], folder)
         yield
 
-    monkeypatch.setattr("stopgrad.deep.storage.checkpoint.lock", waited_for)
+    monkeypatch.setattr("stopgrad.deep.storage.lock.hold", waited_for)
     assert run(tmp_path / "run") == finished[1]
 
 
@@ -139,7 +139,7 @@ def test_an_unfinished_run_is_gone_on_with_only_if_asked(unfinished, finished):
 
 
 def test_an_unfinished_run_is_not_gone_on_with_by_other_code(unfinished, monkeypatch, untrainable):
-    monkeypatch.setattr("stopgrad.deep.training.recorder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.training.recorder.fingerprint", lambda *_: "other")
     with pytest.raises(ValueError, match="begun by other code or versions; name another --out"):
         run(unfinished, resume=True)
 
@@ -189,7 +189,7 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path, untrainable, content):
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, untrainable, fields, sentence):
     with pytest.raises(ValueError, match=sentence) as refused:
-        run(tmp_path / "run", changed(TINY, **fields))
+        run(tmp_path / "run", change(TINY, **fields))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 

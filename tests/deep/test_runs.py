@@ -1,43 +1,22 @@
 """A run as a whole: its folder, what is refused, how it ends, and two processes that do what one does."""
 
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import os
 import shlex
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from small_runs import TINY, run
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.storage import checkpoint, table
-from stopgrad.deep.training.distributed import World
-from stopgrad.deep.training.runs import Place, evaluate_again, execute, joined
-
-TINY = Config(
-    Data(fraction=0.1, image_size=8),
-    Method(backbone="linear", projector_hidden=16, embedding_dim=8),
-    Optimisation(epochs=2, batch_size=32),
-    Monitor(monitor_every=3, probe="none"),
-)
-
-
-def changed(config, **fields):
-    """`config` with fields of its groups replaced by name."""
-    for group in ("data", "method", "optimisation", "monitor"):
-        record = getattr(config, group)
-        mine = {name: v for name, v in fields.items() if name in {f.name for f in dataclasses.fields(record)}}
-        config = replace(config, **{group: replace(record, **mine)})
-    return replace(config, seed=fields.get("seed", config.seed))
-
-
-def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None)):
-    return execute(config, Place(folder, resume, quiet=True), world)
+from stopgrad.deep.config import change
+from stopgrad.deep.storage import checkpoint, lock, table
+from stopgrad.deep.training.runs import evaluate_again, joined
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +31,7 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("loss", ["squared", "cosine"])
 @pytest.mark.parametrize("every", [1, 1000])
 def test_divergence_is_seen_also_between_measurements(tmp_path, loss, every):
-    config = changed(TINY, lr=1e30, loss=loss, monitor_every=every, epochs=50, references=("random",))
+    config = change(TINY, lr=1e30, loss=loss, monitor_every=every, epochs=50, references=("random",))
     summary = run(tmp_path / "run", config)
     assert summary["state"] == summary["diagnosis"] == "diverged"
     assert summary["steps"] < 50 * 4
@@ -80,12 +59,12 @@ def test_weights_that_are_lost_in_the_very_last_step(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_overflows_at_the_first_step(tmp_path):
-    summary = run(tmp_path / "run", changed(TINY, loss="squared", loss_scale=1e39))
+    summary = run(tmp_path / "run", change(TINY, loss="squared", loss_scale=1e39))
     assert (summary["diagnosis"], summary["steps"]) == ("diverged", 0)
 
 
 def test_a_collapse_is_a_result(tmp_path):
-    config = changed(
+    config = change(
         TINY, predictor="identity", loss="squared", lr=1.0, epochs=25, probe="logistic", stop_gradient="none"
     )
     summary = run(tmp_path / "run", config)
@@ -96,7 +75,7 @@ def test_a_collapse_is_a_result(tmp_path):
 
 
 def test_no_epoch_at_all_evaluates_the_network_as_initialised(tmp_path):
-    config = changed(TINY, epochs=0, probe="logistic", references=("random", "supervised"))
+    config = change(TINY, epochs=0, probe="logistic", references=("random", "supervised"))
     summary = run(tmp_path / "run", config)
     assert summary["diagnosis"] is summary["spectrum"] is None
     assert summary["explanation"].startswith("Nothing was trained")
@@ -107,7 +86,7 @@ def test_no_epoch_at_all_evaluates_the_network_as_initialised(tmp_path):
 
 
 def test_a_run_is_evaluated_again_to_the_same_numbers(tmp_path):
-    config = changed(TINY, references=("random", "supervised"), probe="logistic", precision="float64")
+    config = change(TINY, references=("random", "supervised"), probe="logistic", precision="float64")
     summary = run(tmp_path / "run", config)
     again = evaluate_again(tmp_path / "run", "logistic", ("random", "supervised"), "cpu")
     assert again["knn"] == summary["knn"]["after"]
@@ -120,16 +99,16 @@ def test_a_run_is_evaluated_again_to_the_same_numbers(tmp_path):
 
 def test_what_cannot_be_computed_at_the_end_does_not_cost_the_run(tmp_path, monkeypatch):
     def refuse(*_, **__):
-        raise ValueError("the training labels are all the same")
+        raise BadInput("the training labels are all the same")
 
     monkeypatch.setattr("stopgrad.deep.training.conclusion.linear_probe", refuse)
-    summary = run(tmp_path / "run", changed(TINY, probe="logistic"))
+    summary = run(tmp_path / "run", change(TINY, probe="logistic"))
     assert summary["probe"] is None
     assert summary["warnings"][-1] == "linear probe: the training labels are all the same"
 
 
 def test_the_backbone_loads_into_torchvision(tmp_path):
-    config = changed(TINY, backbone="resnet18", stem="imagenet", width=64, image_size=32, epochs=0)
+    config = change(TINY, backbone="resnet18", stem="imagenet", width=64, image_size=32, epochs=0)
     run(tmp_path / "run", config)
     state = torch.load(tmp_path / "run" / "backbone.pt", weights_only=True)
     network = torchvision.models.resnet18()
@@ -142,7 +121,7 @@ def test_the_backbone_loads_into_torchvision(tmp_path):
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["stopgrad.deep.training.runs", "stopgrad.deep.words.report"])
-WIDE = changed(  # float64 and 20 steps
+WIDE = change(  # float64 and 20 steps
     TINY, backbone="resnet18", width=1, precision="float64", epochs=5, monitor_every=1, target="ema", ema_momentum=0.9,
     predictor="directpred", predictor_freq=2, references=("supervised",),
 )  # fmt: skip
@@ -209,7 +188,7 @@ def stop_in(rank, folder, config):
 
 CONFIGS = (
     WIDE,
-    changed(TINY, precision="float64", epochs=5, accumulation=2, projector_bias=True, predictor_bias=True),
+    change(TINY, precision="float64", epochs=5, accumulation=2, projector_bias=True, predictor_bias=True),
 )
 
 
@@ -286,7 +265,7 @@ def test_two_processes_refuse_together(tmp_path, finished, case):
         "locked": (tmp_path / "run", [], "is being written by"),
         "shares": (tmp_path / "run", ["--batch-size", "35"], "2 processes cannot share --batch-size 35 evenly"),
     }[case]
-    with checkpoint.lock(folder) if case == "locked" else contextlib.nullcontext():
+    with lock.hold(folder) if case == "locked" else contextlib.nullcontext():
         assert two(door_in, tmp_path, [*ARGV, *more, "--out", str(folder)]) == [2, 2]
     err = [(tmp_path / f"{rank}.err").read_text() for rank in range(2)]
     assert sentence in err[0]

@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+from methods import objective
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
-from stopgrad.deep.method.heads import BiasLayer
-from stopgrad.deep.method.siamese import Siamese, cosine_loss, objective, squared_loss
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.networks import BiasLayer
+from stopgrad.deep.method.objectives.predictive import cosine_loss, squared_loss
+from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
@@ -25,7 +28,7 @@ FLOW = Hyperparameters(eta=0.0, beta=0.0)
 def linear_method(**fields):
     """One linear layer and a linear predictor, squared error: the theory's setting."""
     fields = {"backbone": "identity", "projector_layers": 1, "embedding_dim": D, "loss": "squared"} | fields
-    return check(Config(data=Data(dataset="gaussian"), method=Method(**fields))).method
+    return check(Config(data=Data(dataset="gaussian"), method=Method.of(**fields))).method
 
 
 def linear(seed=0, n=D, **fields):
@@ -57,7 +60,7 @@ def state(siamese, Wa=None):
 def slopes(siamese, views):
     """∂loss/∂(W_p, W), zero where nothing arrives."""
     siamese.zero_grad(set_to_none=True)
-    siamese(views).loss.backward()
+    siamese(Batch.of(*views)).loss.backward()
     W = siamese.online.projector.last.weight.grad
     Wp = next((w.grad for w in siamese.predictor.parameters()), None)
     return torch.zeros(len(W), len(W), dtype=W.dtype) if Wp is None else Wp, W
@@ -254,7 +257,7 @@ def components(siamese, views):
 
 def test_zhang_g11_components_of_the_extra_gradient():
     siamese = deep_mlp(loss="cosine", predictor="mlp", predictor_hidden=4)
-    found, real = components(siamese, pair()), all_slopes(siamese, siamese(pair()).loss)
+    found, real = components(siamese, pair()), all_slopes(siamese, siamese(Batch.of(*pair())).loss)
     assert close(found["both"], real)
     assert close(found["o_e"] + found["r_e"], found["both"] + found["none"])
     assert not close(found["o_e"], real, 1e-4) and not close(found["r_e"], real, 1e-4)
@@ -262,7 +265,7 @@ def test_zhang_g11_components_of_the_extra_gradient():
 
 def test_zhang_g11_without_predictor_all_components_are_naive():
     siamese = deep_mlp(loss="cosine", predictor="identity")
-    found, naive = components(siamese, pair()), all_slopes(siamese, siamese(pair()).loss)
+    found, naive = components(siamese, pair()), all_slopes(siamese, siamese(Batch.of(*pair())).loss)
     assert all(close(v, naive) for v in found.values())
 
 
@@ -329,7 +332,7 @@ def test_zhang_g14_the_optimal_linear_predictor_whitens():
 @pytest.mark.parametrize("loss", ["cosine", "squared"])
 def test_zhang_g15_without_predictor_stop_gradient_halves(loss):
     both = (deep_mlp(loss=loss, predictor="identity", stop_gradient=stop) for stop in ("target", "none"))
-    a, b = (all_slopes(s, s(pair()).loss) for s in both)
+    a, b = (all_slopes(s, s(Batch.of(*pair())).loss) for s in both)
     assert close(a, b / 2) and float(a.norm()) > 1e-3
 
 
@@ -340,7 +343,7 @@ def test_views_go_through_one_by_one():
     """BatchNorm standardises each view by itself: shifting one view as a whole changes nothing in the other."""
     siamese = deep_mlp(predictor="mlp", predictor_hidden=4)
     first, second = pair()
-    out, shifted = siamese((first, second)), siamese((first, 5 * second + 3))
+    out, shifted = (siamese(Batch.of(first, x)) for x in (second, 5 * second + 3))
     assert close(out.z[0], shifted.z[0]) and close(out.p[0], shifted.p[0])
     assert close(out.z[0], siamese.online(first)) and close(out.p[0], siamese.predictor(out.z[0]))
     together = siamese.online(torch.cat([first, 5 * second + 3]))[: len(first)]
@@ -349,7 +352,7 @@ def test_views_go_through_one_by_one():
 
 def test_each_view_predicts_the_other():
     both, one = (deep_mlp(symmetric_loss=symmetric, loss_scale=3.0) for symmetric in (True, False))
-    views = pair()
+    views = Batch.of(*pair())
     z, p = both(views).z, both(views).p
     halves = [squared_loss(p[v], z[1 - v]).item() for v in (0, 1)]
     assert both(views).loss.item() == pytest.approx(3 * sum(halves) / 2, rel=1e-12)
@@ -358,7 +361,7 @@ def test_each_view_predicts_the_other():
 
 def test_the_ema_target_starts_as_a_copy_and_follows():
     siamese = deep_mlp(target="ema", ema_momentum=0.9)
-    out = siamese(pair())
+    out = siamese(Batch.of(*pair()))
     assert torch.equal(out.target, out.z) and not out.target.requires_grad and out.z.requires_grad
     assert not any(w.requires_grad for w in siamese.target.network.parameters())
     out.loss.backward()
@@ -377,7 +380,7 @@ def test_the_targets_batchnorm_sees_its_own_batches():
     siamese = deep_mlp(target="ema", ema_momentum=1.0)
     for w in siamese.online.parameters():
         w.data += 0.5
-    out = siamese(pair())
+    out = siamese(Batch.of(*pair()))
     wanted = torch.stack([siamese.target.network(x) for x in pair()])  # normalised by their own statistics
     assert close(out.target, wanted) and not torch.allclose(out.target, out.z, atol=1e-2)
     online, target = siamese.online.projector[1], siamese.target.network.projector[1]
@@ -392,8 +395,8 @@ def test_half_precision_stays_in_the_backbone(predictor, loss):
     method = linear_method(backbone="linear", projector_layers=2, predictor=predictor, loss=loss, target="ema")
     siamese, seen = Siamese(method, 7, half=torch.bfloat16), []
     siamese.online.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    out = siamese([x.float() for x in pair()])
+    out = siamese(Batch.of(*pair()).to(torch.float32))
     out.loss.backward()
-    assert seen == [torch.bfloat16] * 2 and all(v.dtype == torch.float32 for v in out)
+    assert seen == [torch.bfloat16] * 2 and {v.dtype for v in (out.z, out.p, out.target, out.loss)} == {torch.float32}
     assert all(w.grad.dtype == torch.float32 for w in siamese.online.parameters())
     assert torch.allclose(objective(method)(out.z.double(), out.p.double(), out.target.double()).float(), out.loss)

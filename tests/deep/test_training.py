@@ -6,19 +6,22 @@ import os
 import re
 import subprocess
 import sys
-import typing
+from itertools import islice
 
 import pytest
 import torch
 
 import stopgrad.deep.training.training
 from stopgrad.deep.config import Method, Optimisation
-from stopgrad.deep.method.siamese import Outputs, Siamese
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.outputs import Outputs
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.parts import known, seats_of
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import Clock, Plan, Run, gradient, train
 
 DIM = 6
-METHOD = Method(
+METHOD = Method.of(
     backbone="linear", projector_layers=1, embedding_dim=4, predictor="directpred", predictor_freq=2, target="ema"
 )
 OPTIMISATION = Optimisation(epochs=3, batch_size=8, lr=0.5, accumulation=2, warmup_epochs=1)
@@ -49,19 +52,19 @@ class Observer:
         return self.asked == self.stop_at
 
 
-def views(epoch, first_step):
-    """The parts of an epoch's steps, a function of (epoch, step, part)."""
-    for step in range(first_step, PLAN.steps_per_epoch):
+def batches(first_step):
+    """The parts of the run's steps, a function of (step, part)."""
+    for step in range(first_step, PLAN.steps):
         for part in range(OPTIMISATION.accumulation):
-            draw = torch.Generator().manual_seed(1000 * epoch + 10 * step + part)
+            draw = torch.Generator().manual_seed(10 * step + part)
             centre = torch.randn(4, DIM, generator=draw, dtype=torch.float64)
-            yield [centre + 0.3 * torch.randn(4, DIM, generator=draw, dtype=torch.float64) for _ in range(2)]
+            yield Batch.of(*(centre + 0.3 * torch.randn(4, DIM, generator=draw, dtype=torch.float64) for _ in range(2)))
 
 
 def fresh(plan=PLAN):
     torch.manual_seed(0)
     siamese = Siamese(METHOD, DIM).double()
-    return Run(siamese, make_optimiser(siamese, plan.optimisation), views, plan)
+    return Run(siamese, make_optimiser(siamese, plan.optimisation), batches, plan)
 
 
 def weights(run):
@@ -89,7 +92,7 @@ def test_it_is_the_textbook_loop():
     train(run, Observer())
     siamese, optimiser = twin.siamese.train(), twin.optimiser
     for step in range(15):
-        parts = list(views(*divmod(step, 5)))[:2]
+        parts = list(islice(batches(step), 2))
         for group, rate in zip(optimiser.param_groups, PLAN.rates(step)):
             group["lr"] = rate
         optimiser.zero_grad()
@@ -117,7 +120,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(stop_at):
     second.siamese.load_state_dict(first.siamese.state_dict())
     second.optimiser.load_state_dict(first.optimiser.state_dict())
     again = Observer()
-    resumed = Run(second.siamese, second.optimiser, views, PLAN, Clock(first.clock.step, first.clock.time))
+    resumed = Run(second.siamese, second.optimiser, batches, PLAN, Clock(first.clock.step, first.clock.time))
     assert train(resumed, again) == "finished"
     assert ("epoch", 0, 0) not in again.told
     assert resumed.clock == whole.clock
@@ -148,7 +151,7 @@ def test_no_epochs():
 def test_parts_without_a_gradient_are_outputs_all_the_same():
     """A method that learns nothing (its loss has no graph) is no error."""
     siamese = Siamese(METHOD, DIM).double().requires_grad_(False)
-    outputs = gradient(siamese, list(views(0, 4)))
+    outputs = gradient(siamese, list(batches(14)))
     assert outputs.z.shape == (2, 8, 4)
     assert all(w.grad is None for w in siamese.parameters())
 
@@ -168,13 +171,10 @@ def test_the_loop_names_no_method():
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             node.value.value = ""
     code = ast.unparse(tree)
-    switches = typing.get_type_hints(Method)
-    values = {
-        v for hint in switches.values() if typing.get_origin(hint) is typing.Literal for v in typing.get_args(hint)
-    }
-    names = set(switches) | {v for v in values if isinstance(v, str)} | {"simsiam", "byol", "ema", "directpred"}
-    names -= {"target", "none", "loss_scale", "loss"}  # plain words; a target and a loss there are in any method
-    assert {"stop_gradient", "mirrored", "isoloss", "symmetric_loss", "mlp"} <= names
+    names = known(Method) | {name for seat in seats_of(Method) for name in seat.choices} | {"simsiam", "byol"}
+    names |= {"mirrored", "cosine", "squared"}
+    names -= {"loss_scale", "loss"}  # a loss there is in any method
+    assert {"stop_gradient", "isoloss", "symmetric_loss", "mlp", "ema", "directpred"} <= names
     found = {word.lower() for word in re.findall(r"\w+", code)}
     assert not names & found - {"linear", "predictor"}
     assert not re.search(r"\bif\b.*\b(method|predictor|target)\b", code)

@@ -1,4 +1,4 @@
-"""Pairs of views: a function of (seed, epoch, view, index) alone, from memory, from files and from points."""
+"""Views: a function of (seed, visit, view, index) alone, from memory, from files and from points."""
 
 import os
 from dataclasses import replace
@@ -11,7 +11,8 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as tv
 
 from stopgrad.deep.config import Data
-from stopgrad.deep.data import augmentation, views
+from stopgrad.deep.data import augmentation, counter, views
+from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles
 from stopgrad.deep.training.stopping import HINTS, ORDERS
@@ -61,9 +62,15 @@ def source(request, in_files):
     return {"memory": (in_memory(), MEMORY), "files": (in_files, FILES), "points": (points(), POINTS)}[request.param]
 
 
-def pairs(source, indices, seed=0, epoch=3):
-    found = list(views.batches(*source, seed, epoch, indices, "cpu"))
-    return torch.cat([a for a, _ in found]), torch.cat([b for _, b in found])
+def asked(index, visit=3):
+    """Images `index` (B,) at their visit `visit`, a number or (B,)."""
+    return Batch((), index, torch.as_tensor(visit).expand(len(index)))
+
+
+def seen(source, indices, seed=0, visit=3, count=2):
+    """The views of all `indices`, one after the other: a list of `count`."""
+    found = views.batches(*source, seed, [asked(index, visit) for index in indices], "cpu", count)
+    return [torch.cat(view) for view in zip(*(batch.views for batch in found))]
 
 
 # ---------------------------------------------------------------- what a view depends on
@@ -71,17 +78,49 @@ def pairs(source, indices, seed=0, epoch=3):
 
 def test_batch_order_and_rank_change_no_view(source):
     index = torch.arange(N)
-    whole = pairs(source, [index])
+    whole = seen(source, [index])
     shuffled = torch.randperm(N, generator=torch.Generator().manual_seed(1))
-    assert all(torch.equal(a, b) for a, b in zip(pairs(source, iter(index.split(7))), whole))
-    assert all(torch.equal(a, b[shuffled]) for a, b in zip(pairs(source, shuffled.split(16)), whole))
-    ranks = [pairs(source, [index[rank::2]]) for rank in (0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(seen(source, index.split(7)), whole))
+    assert all(torch.equal(a, b[shuffled]) for a, b in zip(seen(source, shuffled.split(16)), whole))
+    ranks = [seen(source, [index[rank::2]]) for rank in (0, 1)]
     assert all(torch.equal(ranks[r][v], whole[v][r::2]) for r in (0, 1) for v in (0, 1))
 
 
-def test_views_epochs_and_seeds_differ(source):
+def test_visits_may_mix_in_a_batch(source):
+    """Images at several visits, one of them at two: the bits of batches of their own."""
+    index, visit = torch.tensor([5, 3, 5, 30, 7]), torch.tensor([0, 2, 1, 0, 2])
+    mixed = seen(source, [index], visit=visit)
+    for k in range(3):
+        for found, alone in zip(mixed, seen(source, [index[visit == k]], visit=k)):
+            assert torch.equal(found[visit == k], alone)
+
+
+def test_more_views_leave_the_first_as_they_are(source):
+    one, two, five = (seen(source, [torch.arange(9)], count=count) for count in (1, 2, 5))
+    assert (len(one), len(two), len(five)) == (1, 2, 5)
+    assert all(map(torch.equal, one, two)) and all(map(torch.equal, two, five))
+
+
+def test_a_batch_keeps_what_was_asked_for(source):
+    """Indices, visits and steps come with the views, wherever these are made."""
+    wanted = [Batch((), torch.tensor(i), torch.tensor(k), step) for i, k, step in (([4, 2], [0, 1], 7), ([9], [3], 8))]
+    for data in (source[1], replace(source[1], workers=2)):
+        found = list(views.batches(source[0], data, 0, wanted, "cpu"))
+        for batch, other in zip(found, wanted, strict=True):
+            assert torch.equal(batch.index, other.index) and torch.equal(batch.visit, other.visit)
+            assert batch.step == other.step and all(len(view) == len(other) for view in batch.views)
+
+
+def test_the_keys_of_the_usual_order_are_as_ever():
+    """Visit k is drawn under what was the key of epoch k: fold('views', seed, k, view)."""
+    word = int.from_bytes(b"views")
+    keys = views.view_keys(7, 2, torch.tensor([0, 5, 0]))
+    assert [key.tolist() for key in keys] == [[counter.fold(word, 7, k, v) for k in (0, 5, 0)] for v in (0, 1)]
+
+
+def test_views_visits_and_seeds_differ(source):
     index = [torch.arange(N)]
-    draws = [*pairs(source, index), *pairs(source, index, epoch=4), *pairs(source, index, seed=1)]
+    draws = [*seen(source, index, count=3), *seen(source, index, visit=4), *seen(source, index, seed=1)]
     for k, a in enumerate(draws):
         for b in draws[:k]:
             assert ((a - b).abs().flatten(1).amax(1) > 1e-3).all()
@@ -89,23 +128,24 @@ def test_views_epochs_and_seeds_differ(source):
 
 def test_the_same_image_at_another_index_is_seen_otherwise():
     twice = dataset(ImageSet(random_images(1).expand(2, -1, -1, -1), torch.zeros(2)))
-    first, _ = pairs((twice, MEMORY), [torch.arange(2)])
+    first, _ = seen((twice, MEMORY), [torch.arange(2)])
     assert (first[0] - first[1]).abs().max() > 1e-3
 
 
 def test_torchs_own_generator_is_left_alone(source):
     before = torch.get_rng_state()
-    pairs(source, [torch.arange(4)])
+    seen(source, [torch.arange(4)])
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_form(source):
-    ((first, second),) = views.batches(*source, 0, 0, [torch.arange(5)], "cpu")
-    for x in (first, second):
+    (batch,) = views.batches(*source, 0, [asked(torch.arange(5))], "cpu")
+    assert len(batch.views) == 2
+    for x in batch.views:
         assert x.dtype == torch.float32
         assert x.shape == ((5, 3, SIZE, SIZE) if x.ndim == 4 else (5, 6))
         assert x.ndim == 2 or x.is_contiguous(memory_format=torch.channels_last)
-    assert list(views.batches(*source, 0, 0, [], "cpu")) == []
+    assert list(views.batches(*source, 0, [], "cpu")) == []
 
 
 # ---------------------------------------------------------------- images in memory
@@ -113,7 +153,7 @@ def test_form(source):
 
 def test_a_view_is_drawn_applied_and_normalised():
     source, index = in_memory(), torch.tensor([5, 3, 30])
-    for key, found in zip(views.view_keys(7, 2), pairs((source, MEMORY), [index], seed=7, epoch=2)):
+    for key, found in zip(views.view_keys(7, 2, torch.tensor([2])), seen((source, MEMORY), [index], seed=7, visit=2)):
         parameters = augmentation.draw(MEMORY, key, index, SIZE, SIZE)
         expected = augmentation.apply(source.train.images[index], parameters, SIZE)
         torch.testing.assert_close(found, tv.normalize(expected, MEAN, STD))
@@ -121,7 +161,7 @@ def test_a_view_is_drawn_applied_and_normalised():
 
 def test_images_are_not_changed_by_being_viewed():
     source = in_memory()
-    pairs((source, MEMORY), [torch.arange(N)])
+    seen((source, MEMORY), [torch.arange(N)])
     assert torch.equal(source.train.images, random_images())
 
 
@@ -132,11 +172,11 @@ def test_files_give_the_views_of_memory_up_to_rounding(in_files):
     """torchvision rounds the cut to 8 bits: half a level, and one more where its fixed-point weights are off."""
     mild = {"jitter_probability": 0.0, "blur": 0.0}
     index = [torch.arange(N)]
-    ours = pairs((in_files, replace(FILES, **mild)), index)
-    theirs = pairs((in_memory(), replace(MEMORY, **mild)), index)
+    ours = seen((in_files, replace(FILES, **mild)), index)
+    theirs = seen((in_memory(), replace(MEMORY, **mild)), index)
     for a, b in zip(ours, theirs):
         assert (a - b).abs().max() < 1.6 / 255 / min(STD)
-    for a, b in zip(pairs((in_files, FILES), index), pairs((in_memory(), MEMORY), index)):
+    for a, b in zip(seen((in_files, FILES), index), seen((in_memory(), MEMORY), index)):
         assert (a - b).abs().mean() < 0.02  # contrast and saturation enlarge what rounding did
 
 
@@ -146,7 +186,7 @@ def test_large_files_are_cut_as_torchvision_does(tmp_path):
     quiet = replace(FILES, jitter_probability=0.0, grayscale=0.0, blur=0.0)
     source = dataset(saved(tmp_path, images))
     index = torch.tensor([2, 0, 1, 3])
-    for key, found in zip(views.view_keys(0, 3), pairs((source, quiet), [index])):
+    for key, found in zip(views.view_keys(0, 2, torch.tensor([3])), seen((source, quiet), [index])):
         for x, k in zip(found, index.tolist()):
             crops = augmentation.draw_crops(quiet, key, torch.tensor([k]), *images[k].shape[-2:])
             *box, flip = (int(v) for v in crops)
@@ -157,7 +197,7 @@ def test_large_files_are_cut_as_torchvision_does(tmp_path):
 
 def test_workers_change_nothing(in_files):
     index = torch.arange(24).split(5)
-    alone, helped = (pairs((in_files, replace(FILES, workers=k)), index) for k in (0, 2))
+    alone, helped = (seen((in_files, replace(FILES, workers=k)), index) for k in (0, 2))
     assert all(torch.equal(a, b) for a, b in zip(alone, helped))
 
 
@@ -166,7 +206,7 @@ def test_an_unreadable_image_is_one_sentence(tmp_path, workers):
     source = dataset(saved(tmp_path, random_images(3)))
     (tmp_path / "1.png").write_bytes(b"no image")
     data = replace(FILES, workers=workers)
-    found = views.batches(source, data, 0, 0, torch.arange(3).split(1), "cpu")
+    found = views.batches(source, data, 0, map(asked, torch.arange(3).split(1)), "cpu")
     next(found)
     with pytest.raises(ValueError, match=r"1\.png") as error:
         next(found)
@@ -195,8 +235,8 @@ def test_views_of_points_scatter_with_the_given_variance():
     """X′ = σ² I: noise of variance σ², white, independent of the point and of the other view."""
     source, n = points(), 4000
     index, noise = torch.arange(N).repeat(n // N), []
-    for epoch in range(n // N):
-        found = pairs((source, POINTS), [index[:N]], epoch=epoch)
+    for visit in range(n // N):
+        found = seen((source, POINTS), [index[:N]], visit=visit)
         noise.append(torch.cat([x - source.train.images for x in found], dim=1))
     noise = torch.cat(noise).double().numpy() / 0.3**0.5
     assert np.abs(np.cov(noise, rowvar=False) - np.eye(12)).max() < 6 / n**0.5
@@ -206,7 +246,7 @@ def test_views_of_points_scatter_with_the_given_variance():
 
 def test_without_noise_views_are_the_points():
     source, index = points(), torch.tensor([4, 1])
-    for x in pairs((source, replace(POINTS, gaussian_sigma2=0.0)), [index]):
+    for x in seen((source, replace(POINTS, gaussian_sigma2=0.0)), [index]):
         assert torch.equal(x, source.train.images[index])
 
 

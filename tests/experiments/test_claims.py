@@ -27,11 +27,12 @@ from stopgrad.experiments.claims.claim import (
 from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 
 LINEAR = check(
     Config(
         data=Data(dataset="gaussian"),
-        method=Method(backbone="identity", loss="squared"),
+        method=Method.of(backbone="identity", loss="squared"),
         optimisation=Optimisation(lr=0.02, lr_scaling="none", momentum=0.5, weight_decay=0.05),
     )
 )
@@ -343,7 +344,7 @@ def test_a_claim_of_theory_alone(value, verdict):
 
 def test_a_theory_that_cannot_be_computed_names_its_claim():
     def theory():
-        raise ValueError("beta is given")
+        raise BadInput("beta is given")
 
     with pytest.raises(ValueError, match=r"tian2021-test cannot .* beta is given"):
         evaluate(dataclasses.replace(claim(lambda: 1.0, ()), theory=theory), None, None)

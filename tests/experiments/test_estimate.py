@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.experiments.commands import estimate
 from stopgrad.experiments.commands.estimate import AT_LEAST, OTHER_WORK, Estimate, by_kind
 from stopgrad.experiments.launch import launcher
@@ -16,7 +16,7 @@ from stopgrad.linear_theory.tools.door import main
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Method.of(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
     Optimisation(epochs=1, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )
@@ -79,6 +79,6 @@ def test_a_signal_ends_it_with_its_number(suite, tmp_path, monkeypatch):
 
 
 def test_runs_of_one_network_on_one_set_of_data_are_of_a_kind():
-    wider = replace(TINY, method=replace(TINY.method, width=3))
+    wider = change(TINY, backbone="linear", width=3)
     runs = [("a", TINY), ("b", LONG), ("c", replace(TINY, seed=1)), ("d", wider)]
     assert [[label for label, _ in group] for group in by_kind(runs)] == [["a", "c"], ["b"], ["d"]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stopgrad.deep.presets import LINEAR_GAUSSIAN
+from stopgrad.deep.presets.theory import LINEAR_GAUSSIAN
 from stopgrad.deep.storage.table import Table
 from stopgrad.experiments.claims import measures
 from stopgrad.experiments.store.store import Record

@@ -21,7 +21,7 @@ from stopgrad.experiments.store.store import Store
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Method.of(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
     Optimisation(epochs=1, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )

@@ -8,7 +8,7 @@ import pytest
 import tyro
 
 from stopgrad.deep.commands import commands
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.commands import suite_command
@@ -19,10 +19,11 @@ from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import CONFIG, main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-    Method(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
+    Method.of(backbone="identity", projector_hidden=8, embedding_dim=4, predictor="linear"),
     Optimisation(epochs=1, batch_size=16),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )
@@ -31,7 +32,7 @@ TINY = Config(
 GOOD = {
     "baseline": TINY,
     "baseline again": TINY,
-    "directpred": replace(TINY, method=replace(TINY.method, predictor="directpred")),
+    "directpred": change(TINY, predictor="directpred"),
 }
 BAD = {"too few": replace(TINY, data=replace(TINY.data, gaussian_samples=8))}
 NO_DATA = {
@@ -48,7 +49,7 @@ def arms(configs):
 def suites(monkeypatch):
     def suite(name, scale):
         if name not in ("good", "bad", "no data"):
-            raise ValueError(f"there is no suite {name!r}")
+            raise BadInput(f"there is no suite {name!r}")
         return Suite(name, scale, arms({"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]))
 
     monkeypatch.setattr(suite_command, "named", suite)

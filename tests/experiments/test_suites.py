@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from stopgrad.deep.config import from_json, to_json
-from stopgrad.deep.presets import BYOL_STL10_TIAN, changes
+from stopgrad.deep.presets import changes
+from stopgrad.deep.presets.tian2021 import BYOL_STL10_TIAN
 from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.experiments.claims.claim import acted
 from stopgrad.experiments.suites.grid import change, in_units
@@ -73,7 +74,7 @@ def test_the_cpu_grid_is_small_and_on_digits():
     assert len(CPU.configs()) <= 100
     for name, arm in CPU.arms.items():
         assert arm.config.data.dataset == ("gaussian" if name.startswith("linear/") else "digits")
-        assert name.startswith("linear/") or arm.config.method.width <= 16
+        assert name.startswith("linear/") or arm.config.method.backbone.width <= 16
 
 
 def test_cpu_arms_are_long_in_the_theorys_units():
@@ -109,7 +110,7 @@ def test_decay_of_the_predictor_alone_is_table_5s():
 def test_the_papers_own_scale_is_the_papers_recipe():
     ema = suite("tian2021", "paper").arms["cosine/ema"].config
     assert changes(ema, BYOL_STL10_TIAN) == {}
-    assert suite("tian2021", "paper").arms["cosine/directpred"].config.method.predictor_eps == 0.1
+    assert suite("tian2021", "paper").arms["cosine/directpred"].config.method.predictor.eps == 0.1
 
 
 def test_every_set_predictor_is_an_arm():
@@ -127,6 +128,6 @@ def test_what_there_is_not_is_refused(name, scale, words):
 def test_change_finds_a_field_wherever_it_stands_and_refuses_an_unknown_one():
     base = SCALE["cpu"].squared
     found = change(base, lr=0.5, width=4, fraction=0.5, monitor_every=3, seed=7)
-    assert (found.optimisation.lr, found.method.width, found.data.fraction, found.seed) == (0.5, 4, 0.5, 7)
+    assert (found.optimisation.lr, found.method.backbone.width, found.data.fraction, found.seed) == (0.5, 4, 0.5, 7)
     with pytest.raises(TypeError):
         change(base, learning_rate=1.0)

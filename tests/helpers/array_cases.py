@@ -234,6 +234,6 @@ CASES = {
         lambda f, z, p, t, Wp: f(z, p, t, Wp, Wp),
         (WHOLE[:2], WHOLE[1:3], WHOLE[2:4], PSD),
     ),
-    "deep.measuring.monitor.follow_target": (lambda f, W, b, Wa, ba: f(W, b, Wa, ba), (MATRIX, P, OTHER, S)),
+    "deep.measuring.weights.follow_target": (lambda f, W, b, Wa, ba: f(W, b, Wa, ba), (MATRIX, P, OTHER, S)),
     "deep.words.expectation.measure_noise": (lambda f, x, y: f(x, y), (FEATURES, FEATURES[::-1] + 1)),
 }

@@ -97,7 +97,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
     alignment = np.clip(gone + noise.normal(0, 0.1, (rows, d)), -1, 1)
     p = np.sqrt(s) * alignment
     scalars = {
-        "asymmetry": 0.7 * (1 - gone[:, 0]) * (config.method.predictor != "symmetric"),
+        "asymmetry": 0.7 * (1 - gone[:, 0]) * (str(config.method.predictor) != "symmetric"),
         "predictor_negative": 0.5 * (1 - gone[:, 0]),
         "trace_z": s.sum(axis=1),
         "time": 0.15 * step,
@@ -142,7 +142,7 @@ def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), div
 
 
 def _config(arm: str) -> Config:
-    method = Method(
+    method = Method.of(
         predictor="symmetric" if "symmetric" in arm else "linear", target="ema" if "ema" in arm else "shared"
     )
     ratio = float(arm.rpartition("-")[2]) if "alpha" in arm else 1.0

@@ -142,7 +142,7 @@ from stopgrad.experiments.store.store import Store
 if __name__ == "__main__":
     config = Config(
         Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
-        Method(backbone="identity", projector_hidden=8, embedding_dim=4),
+        Method.of(backbone="identity", projector_hidden=8, embedding_dim=4),
         Optimisation(epochs=1, batch_size=16),
         Monitor(probe="none"),
     )

@@ -7,15 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from methods import objective
 from torch.nn.functional import cosine_similarity, normalize
 
 from stopgrad.deep.config import Method
 from stopgrad.deep.data import counter
 from stopgrad.deep.measuring.evaluation import knn_accuracy
-from stopgrad.deep.measuring.monitor import follow_target, measure, to_host
+from stopgrad.deep.measuring.monitor import measure, to_host
 from stopgrad.deep.measuring.probe import logistic_probe
-from stopgrad.deep.method.heads import BiasLayer
-from stopgrad.deep.method.siamese import cosine_loss, objective
+from stopgrad.deep.measuring.weights import follow_target
+from stopgrad.deep.method.networks import BiasLayer
+from stopgrad.deep.method.objectives.predictive import cosine_loss
 from stopgrad.linear_theory.flows.matrices import Correlations
 from stopgrad.linear_theory.flows.nonisotropic import shared_modes
 from stopgrad.linear_theory.predictors.matrices import correlation
@@ -116,7 +118,7 @@ def test_the_loss_is_of_directions_and_its_gradient_the_exact_one(seed, power, o
 @pytest.mark.parametrize("size", [1.0, 1e-7, 1e-10, 1e-20, 1e-30])
 def test_the_monitor_and_the_loss_agree_at_any_length(size):
     z, p = (size * normal(k, 2, 8, 5, dtype=torch.float32) + size for k in range(2))
-    loss = objective(Method(loss="cosine"))(z, p, z).item()
+    loss = objective(Method.of(loss="cosine"))(z, p, z).item()
     assert loss == pytest.approx(-to_host(measure(z, p, z))[0]["cosine_prediction"], rel=1e-6)
     plain = [v.double() / size for v in (p, z.flip(0))]
     assert loss == pytest.approx(-float(cosine_similarity(*plain, dim=-1).mean()), rel=1e-5) and loss < -0.1

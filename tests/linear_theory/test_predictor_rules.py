@@ -5,15 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stopgrad.deep.config import SET_PREDICTORS, Method
-from stopgrad.deep.method.set_predictors import SetPredictor
+from stopgrad.deep.config import change
+from stopgrad.deep.method.predictors.set import OPTIONS as FIELDS
+from stopgrad.deep.method.predictors.set import set_by
 from stopgrad.deep.presets import PRESETS
 from stopgrad.deep.words.expectation import Noise, expectation
 from stopgrad.linear_theory.exact.closed_loop import directpred_threshold, directset_threshold
@@ -62,9 +62,9 @@ def test_the_new_rule_is_in_help_refusals_and_list(extended):
     assert status == 0 and "optimal,saturating}" in words.replace(", ", ",") and "saturating: p = s/(1 + s)" in words
     refused = "-m", "deep", "train", "--predictor", "saturating", "--predictor-cutoff", ".1"
     status, said = python(*refused, cwd=extended)
-    assert status == 2 and "--predictor-cutoff belongs to --predictor directpred, not saturating" in said
+    assert status == 2 and "--predictor-cutoff goes with --predictor directpred, not saturating" in said
     listing = "from stopgrad.linear_theory.predictors.rules import SET_RULES; print(*SET_RULES)"
-    assert python("-c", listing, cwd=extended) == (0, " ".join([*SET_PREDICTORS, "saturating"]) + "\n")
+    assert python("-c", listing, cwd=extended) == (0, " ".join([*SET_RULES, "saturating"]) + "\n")
 
 
 def test_the_new_rule_trains(extended):
@@ -96,7 +96,7 @@ def test_a_rule_gets_the_options_that_it_reads(monkeypatch):
 
     monkeypatch.setitem(SET_RULES, "mixed", Rule(rule, "αF + ε cross", ("alpha", "eps"), "own and cross"))
     assert "mixed" in reading("eps") and "mixed" not in reading("normalisation")
-    network = SetPredictor(Method(predictor="mixed", embedding_dim=3, predictor_alpha=2.0, predictor_eps=0.5)).double()
+    network = set_by("mixed", alpha=2.0, eps=0.5).build(3).double()
     z, target = torch.randn(2, 2, 7, 3, dtype=torch.float64)
     network.after_step(z, target, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]))
     f, other = z.flatten(0, 1).numpy(), target.flip(0).flatten(0, 1).numpy()
@@ -108,7 +108,7 @@ def test_a_rule_that_cannot_be_is_refused():
         Rule(lambda F, epsilon: F, "", options=("epsilon",))
     with pytest.raises(ValueError, match="moments is 'all'"):
         Rule(lambda F: F, "", moments="all")
-    assert all(f"predictor_{option}" in Method.__dataclass_fields__ for option in OPTIONS)
+    assert FIELDS.keys() == set(OPTIONS)
 
 
 def test_what_is_said_of_weak_modes_is_the_closed_loops_threshold():
@@ -124,9 +124,9 @@ def test_what_is_said_of_weak_modes_is_the_closed_loops_threshold():
 
 def test_nothing_is_claimed_of_a_rule_that_nothing_is_known_of(monkeypatch):
     base = PRESETS["linear-gaussian"]
-    config = replace(base, method=replace(base.method, predictor="directcopy", predictor_normalisation="none"))
+    config = change(base, predictor="directcopy", predictor_normalisation="none")
     told = expectation(config, Noise(0.1, 1.0), 10)
     monkeypatch.setitem(SET_RULES, "directcopy", Rule(lambda F: F, "F"))
-    untold = expectation(config, Noise(0.1, 1.0), 10)
+    untold = expectation(change(base, predictor="directcopy"), Noise(0.1, 1.0), 10)
     assert any("weak mode" in s for s in told) and not any("weak mode" in s or "ε" in s for s in untold[1:])
     assert set(untold) < set(told)

@@ -244,31 +244,40 @@ def test_what_has_no_recipe_is_refused(h, arguments, words):
         to_recipe(h, **arguments)
 
 
-def said(h, steps=1000, dt=0.01, **kwargs):
-    return " ".join(predict(to_recipe(h, dt=dt, momentum=0.0, **kwargs), h.sigma2, steps, h.x))
+def found(h, steps=1000, dt=0.01, **kwargs):
+    """The findings by kind."""
+    return by_kind(predict(to_recipe(h, dt=dt, momentum=0.0, **kwargs), h.sigma2, steps, h.x))
+
+
+def by_kind(findings):
+    return {one.kind: one for one in findings}
+
+
+def said(h, **kwargs):
+    return " ".join(one.words() for one in found(h, **kwargs).values())
 
 
 def test_predictions_follow_the_regime():
     bistable = said(Hyperparameters(sigma2=0.0, eta=0.04))
     assert "0.16 of the critical η_c = 0.25" in bistable and "p₊ = 0.9583, s₊ = 0.9183" in bistable
     assert "(p₋, s₋) = (0.04174, 0.001742)" in bistable and "run lasts 10." in bistable and "ηt = 0.4" in bistable
-    assert "every mode collapses" in said(Hyperparameters(sigma2=0.0, eta=0.26))
+    assert found(Hyperparameters(sigma2=0.0, eta=0.26))["outcome"].case == "collapse_only"
     assert "p₊ and p₋ meet at 0.5" in said(Hyperparameters(sigma2=0.0, eta=0.25), loss_scale=0.5)
     free = said(Hyperparameters(sigma2=0.0, eta=0.0))
     assert "Without weight decay" in free and "p = 1, s = 1 + c" in free
-    assert "start is forgotten" in said(Hyperparameters(eta=0.04), steps=10_000)
-    assert "hardly acts" in said(Hyperparameters(eta=0.04), steps=100)
+    assert [found(Hyperparameters(eta=0.04), steps=n)["memory"].case for n in (100, 1000, 10_000)] == [
+        "slight", "shows", "forgotten"
+    ]  # fmt: skip
     assert "= 250 steps (β = 0.4, βt = 4)" in said(Hyperparameters(beta=0.4))
-    assert "never moves" in " ".join(predict(TrainingRecipe(ema_momentum=1.0), 0.1, 10))
-    assert "only indicative for a cosine loss" in said(Hyperparameters(), loss="cosine")
-    assert "cosine" not in said(Hyperparameters())
+    assert by_kind(predict(TrainingRecipe(ema_momentum=1.0), 0.1, 10))["target"].case == "frozen"
+    assert "cosine" in found(Hyperparameters(), loss="cosine") and "cosine" not in found(Hyperparameters())
     with pytest.raises(ValueError, match="steps is 0"):
         predict(TrainingRecipe(), 0.1, 0)
 
 
 @pytest.mark.parametrize("sigma2, x", [(0.0, 1.0), (0.1, 2.0), (1.0, 0.5)])
 @pytest.mark.parametrize("ratio", [None, 0.3, 4.0])
-def test_the_sentence_on_alignment_is_the_sign_of_K(sigma2, x, ratio):
+def test_the_finding_on_alignment_is_the_sign_of_K(sigma2, x, ratio):
     for share in (0.05, 0.3, 0.43, 0.46, 0.8, 0.99):
         eta = share * x / (4 * (1 + sigma2))
         h = Hyperparameters(sigma2=sigma2, eta=eta, eta_p=ratio and ratio * eta, x=x)
@@ -276,7 +285,8 @@ def test_the_sentence_on_alignment_is_the_sign_of_K(sigma2, x, ratio):
         # K for a mode of variance x is x times K of the isotropic theory with time counted in units of 1/x.
         scaled = h.replace(eta=eta / x, eta_p=ratio and ratio * eta / x, x=1.0)
         K = alignment_operator_mode(Mode(p, p**2 if ratio is None else 0.0), scaled)
-        assert ("is guaranteed (Theorem 3" in said(h)) == (K.min() > 0)
+        where = "parabola" if ratio is None else "everywhere"
+        assert found(h)["alignment"].case == f"{'guaranteed' if K.min() > 0 else 'open'}_{where}"
 
 
 def later(h, p, s, *times):
@@ -292,7 +302,8 @@ def test_a_fast_predictor_under_proportional_decay_lets_s_alone_decide():
     h, _ = to_theory(TrainingRecipe(weight_decay=0.04, predictor_lr=0.05 * 400), 0.0)
     points = fixed_points(h)
     assert points.s_minus == pytest.approx(0.041742430504**2, rel=1e-9)
-    assert "just if s > s₋" in " ".join(predict(TrainingRecipe(weight_decay=0.04, predictor_lr=20.0), 0.0, 100))
+    said = by_kind(predict(TrainingRecipe(weight_decay=0.04, predictor_lr=20.0), 0.0, 100))
+    assert said["predictor_lr"].case == "decay_follows"
     for p, factor in itertools.product((0.0, 0.02, 0.1), (0.97, 1.03)):
         assert (later(h, p, factor * points.s_minus, 300.0).p[0] > 0.5) == (factor > 1)
 
@@ -301,15 +312,15 @@ def test_without_encoder_decay_s_grows_at_the_rate_said():
     h = Hyperparameters(sigma2=0.25, eta=0.0, eta_p=0.05, alpha_p=2.0, x=1.5)
     p, s = later(h, 0.1, 0.1, 2000.0, 2400.0)
     rate = 2 * h.x * h.eta_p / (h.alpha_p * h.a**2)
-    assert f"by {rate:.3g} per unit of time" in said(h)
+    assert found(h)["outcome"].values["growth"] == pytest.approx(rate)
     assert (s[1] - s[0]) / 400 == pytest.approx(rate, rel=2e-3) and p[1] == pytest.approx(0.8, rel=2e-3)
 
 
 @pytest.mark.parametrize("momentum, loss_scale", [(0.0, 1.0), (0.5, 2.0)])
 def test_the_largest_stable_learning_rate_is_where_training_leaves_the_fixed_point(momentum, loss_scale):
     sigma2, x = 0.2, 1.5
-    words = " ".join(predict(TrainingRecipe(momentum=momentum, loss_scale=loss_scale), sigma2, 10, x))
-    limit = float(words.split("stable there up to lr = ")[1].split(". ")[0])
+    findings = predict(TrainingRecipe(momentum=momentum, loss_scale=loss_scale), sigma2, 10, x)
+    limit = by_kind(findings)["speed"].values["lr"]
     moved = []
     for share in (0.98, 1.02):
         recipe = TrainingRecipe(lr=share * limit, momentum=momentum, loss_scale=loss_scale)
@@ -337,7 +348,9 @@ def test_the_command_returns_numbers_and_sentences():
     assert result["time_per_step"] == pytest.approx(0.3) and result["time"] == pytest.approx(30)
     assert result["beta"] == pytest.approx(0.004 / 0.3) and result["regime"] == "bistable"
     assert result["p_minus"] == pytest.approx(4.0016e-4, rel=1e-5) and len(result["sentences"]) > 5
-    assert result["sentences"][1] in command.text(command.run())
+    assert result["sentences"][1] in command.text(command.run()) and len(result["findings"]) == len(result["sentences"])
+    time = {"dt": result["time_per_step"], "t": result["time"]}
+    assert result["findings"][0] == {"kind": "time", "case": "", "values": time}
     collapsed = json.loads(dumps(Translate(weight_decay=1.0).run()))
     assert collapsed["p_plus"] is None and collapsed["beta"] is None and collapsed["regime"] == "collapse_only"
 

@@ -1,4 +1,4 @@
-"""Backbones: residual networks of any width with either stem, and the two of the theory's own setting.
+"""Residual networks of any width with either stem, and their export.
 
 Built from torchvision's public blocks, because its `ResNet` fixes the width and the first layers. At width 64 with the
 ImageNet stem parameter names and outputs are those of torchvision's models without their last layer (He et al. 2016;
@@ -9,15 +9,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from stopgrad.deep.config import Method
-
-_RESNETS = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet18_bottleneck": (Bottleneck, (2, 2, 2, 2)),
-    "resnet50_basic": (BasicBlock, (5, 6, 9, 4)),
-}
+_BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 _CONVOLUTION = {
     "cifar": {"kernel_size": 3, "stride": 1, "padding": 1},
     "imagenet": {"kernel_size": 7, "stride": 2, "padding": 3},
@@ -25,45 +17,25 @@ _CONVOLUTION = {
 _POOLING = {"cifar": nn.Identity, "imagenet": lambda: nn.MaxPool2d(kernel_size=3, stride=2, padding=1)}
 
 
-def backbone(method: Method, in_features: int | None = None) -> nn.Module:
-    """The network that maps views to representations, (B, …) to (B, out_features); it has `out_features` as attribute.
-
-    Residual networks take images (B, 3, H, W). "linear" (one matrix without bias, `width` outputs) and "identity" take
-    anything, flattened to `in_features` numbers a view; they raise ValueError where `in_features` is not given.
-    """
-    if method.backbone in _RESNETS:
-        block, depths = _RESNETS[method.backbone]
-        return ResNet(block, depths, method.width, method.stem, method.zero_init_residual)
-    if in_features is None:
-        raise ValueError(f"--backbone {method.backbone} needs to know how many numbers a view has (in_features)")
-    network = nn.Sequential(nn.Flatten())
-    network.out_features = in_features
-    if method.backbone == "linear":
-        network.append(nn.Linear(in_features, method.width, bias=False))
-        network.out_features = method.width
-    return network
-
-
 def export_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """A residual network's parameters and buffers under torchvision's names, copied to the CPU.
+    """A network's parameters and buffers, copied to the CPU; those of a residual one have torchvision's names.
 
     At width 64 with the ImageNet stem torchvision's model of the same blocks loads it with `strict=False` and misses
-    `fc` only; at other widths or stems the names agree and shapes differ. ValueError for a network that is none.
+    `fc` only; at other widths or stems the names agree and shapes differ.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    if not isinstance(network, ResNet):
-        raise ValueError("only residual backbones export to torchvision; this one has no counterpart there")
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
 
 
-class ResNet(nn.Module):
+class ResNetwork(nn.Module):
     """Four stages of residual blocks with `width`, 2, 4 and 8 × `width` planes: (B, 3, H, W) to (B, out_features).
 
-    A `BasicBlock` has as many output channels as planes, a `Bottleneck` four times as many; `depths` counts the blocks.
+    A basic block has as many output channels as planes, a bottleneck four times as many; `depths` counts the blocks.
     """
 
-    def __init__(self, block: type, depths: tuple[int, ...], width: int, stem: str, zero_init_residual: bool):
+    def __init__(self, block: str, depths: tuple[int, ...], width: int, stem: str, zero_init_residual: bool):
         super().__init__()
+        block = _BLOCKS[block]
         self.conv1 = nn.Conv2d(3, width, bias=False, **_CONVOLUTION[stem])
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)

@@ -1,6 +1,7 @@
-"""Projector and predictor: from representation to embedding z, and from z to the prediction p of the other view's.
+"""Networks of the parts: projector, predictors and targets that hold weights.
 
-Every predictor, learned here or set in `set_predictors`, has three methods and nothing else that training needs:
+A predictor's network, learned here or set in `predictors.set_network`, has three methods and nothing else that training
+needs:
 
 - `forward(z)`: (B, d) to (B, d);
 - `after_step(z, target, optimiser)`: once after every step of the optimiser;
@@ -10,11 +11,13 @@ Heads leave autocast and compute in float32 or wider. Linear layers keep torch's
 inputs, which SimSiam depends on ('substantially different initializers may not converge').
 """
 
+import copy
+from dataclasses import replace
+
 import torch
 from torch import nn
 
-from stopgrad.deep.config import SET_PREDICTORS, Method
-from stopgrad.deep.method.set_predictors import SetPredictor
+from stopgrad.deep.config import Method
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.tools.lengths import directions
@@ -66,7 +69,7 @@ def projector(method: Method, in_features: int) -> Projector:
 # ---------------------------------------------------------------- predictors
 
 
-class Predictor(nn.Module):
+class PredictorNetwork(nn.Module):
     """A network that the optimiser trains, or that stays as it is: nothing to do after a step, no matrix to observe."""
 
     def __init__(self, network: nn.Module):
@@ -85,7 +88,7 @@ class Predictor(nn.Module):
         return None
 
 
-class LinearPredictor(Predictor):
+class LinearNetwork(PredictorNetwork):
     """p = W_p z (+ b); `network` is one nn.Linear."""
 
     def matrix(self) -> torch.Tensor:
@@ -94,7 +97,7 @@ class LinearPredictor(Predictor):
         return weight.to(torch.promote_types(weight.dtype, torch.float32), copy=True)
 
 
-class SymmetricPredictor(LinearPredictor):
+class SymmetricNetwork(LinearNetwork):
     """A linear predictor whose W_p is replaced by (W_p + W_pᵀ)/2 at the start and after every step.
 
     This descends the symmetric part of the gradient, Tian et al.'s Eq. 7–8: taking the symmetric part is linear and
@@ -133,20 +136,45 @@ def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:
     return nn.Sequential(first, nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, d, bias=bias))
 
 
-# "identity" is no predictor at all, so there is no alignment to observe: its matrix() is None. "fixed" is SimSiam's
-# ablation: the mlp as initialised. Its parameters are frozen; its BatchNorm normalises by the batch as any other.
-_LEARNED = {
-    "mlp": lambda m: Predictor(mlp(m.embedding_dim, m.predictor_hidden, m.predictor_bias)),
-    "linear": lambda m: LinearPredictor(nn.Linear(m.embedding_dim, m.embedding_dim, bias=m.predictor_bias)),
-    "symmetric": lambda m: SymmetricPredictor(nn.Linear(m.embedding_dim, m.embedding_dim, bias=False)),
-    "identity": lambda m: Predictor(nn.Identity()),
-    "fixed": lambda m: Predictor(mlp(m.embedding_dim, m.predictor_hidden, bias=False).requires_grad_(False)),
-    "bias": lambda m: Predictor(BiasLayer(m.embedding_dim)),
-}
+# ---------------------------------------------------------------- targets
 
 
-def predictor(method: Method) -> Predictor | SetPredictor:
-    """The predictor that `method` names, from embeddings (B, d) to predictions (B, d)."""
-    if method.predictor in SET_PREDICTORS:
-        return SetPredictor(method)
-    return _LEARNED[method.predictor](method)
+class TargetNetwork(nn.Module):
+    """A target with weights. Those that are to be trained are in the optimiser's group `role`.
+
+    One that is a moving average of the online network has it as `network`.
+    """
+
+    role = "predictor"
+    """Whose learning rate and weight decay its trained weights have: trunk or predictor."""
+
+    def forward(self, batch, seen, online):
+        """`seen` (`deep.method.outputs.Outputs`) with its target, (V, B, d), and perhaps terms: losses of its own."""
+        raise NotImplementedError
+
+    def after_step(self, online: nn.Module) -> None:
+        """Called after every step of the optimiser."""
+
+
+class EmaTarget(TargetNetwork):
+    """A moving average of the online network's parameters, starting as its copy (BYOL).
+
+    Parameters are averaged. BatchNorm's buffers are not: the target normalises with the statistics of its own batch, as
+    the online network does, and its running statistics follow from its own forward passes.
+    """
+
+    def __init__(self, online: nn.Module, momentum: float):
+        super().__init__()
+        self.network = copy.deepcopy(online).requires_grad_(False)
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def forward(self, batch, seen, online):
+        """The target embeddings of the views that were seen, without gradient."""
+        return replace(seen, target=torch.stack([self.network(x) for x in batch.views[: len(seen.z)]]))
+
+    @torch.no_grad()
+    def after_step(self, online: nn.Module) -> None:
+        """W_a ← γW_a + (1 − γ)W."""
+        mine, theirs = list(self.network.parameters()), list(online.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - self.momentum)

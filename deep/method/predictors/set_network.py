@@ -8,10 +8,9 @@ often, and the optimiser that learns W_p in between.
 import torch
 from torch import nn
 
-from stopgrad.deep.config import Method
 from stopgrad.deep.training.distributed import all_reduce_mean
 from stopgrad.linear_theory.predictors.matrices import correlation, full_precision, update_correlation
-from stopgrad.linear_theory.predictors.rules import SET_RULES
+from stopgrad.linear_theory.predictors.rules import Rule
 
 # ---------------------------------------------------------------- what is measured
 
@@ -40,23 +39,20 @@ def _linear_map(z, weight):
 
 
 class SetPredictor(nn.Module):
-    """p = W_p z, W_p being set after every `predictor_freq`-th step from moments averaged over processes and steps.
+    """p = W_p z, W_p being set after every `freq`-th step from moments averaged over processes and steps.
 
     Until then W_p is what a linear predictor starts from (same draw of random numbers), as runs that differ in the
-    predictor alone should. With `predictor_freq` 1 it is a buffer, which no optimiser sees; above 1 it is a parameter
+    predictor alone should. With `freq` 1 it is a buffer, which no optimiser sees; above 1 it is a parameter
     and learns in between. Moments and step counter are in the state dict, so a resumed run continues exactly.
     """
 
-    def __init__(self, method: Method):
+    def __init__(self, rule: Rule, options: dict, d: int, rho: float, freq: int):
         super().__init__()
-        d = method.embedding_dim
-        self.method = method
-        rule = SET_RULES[method.predictor]
-        self.measure, self.rule = _MOMENTS[rule.moments], rule.matrix
-        self.options = {name: getattr(method, f"predictor_{name}") for name in rule.options}
+        self.measure, self.rule, self.options = _MOMENTS[rule.moments], rule.matrix, options
+        self.rho, self.freq = rho, freq
         self.steps = 0
         weight = nn.Linear(d, d, bias=False).weight
-        if method.predictor_freq == 1:
+        if freq == 1:
             self.register_buffer("weight", weight.detach())
         else:
             self.weight = weight
@@ -77,9 +73,9 @@ class SetPredictor(nn.Module):
         if not self.training:
             return
         new = all_reduce_mean(self.measure(z, target))
-        self.moments.copy_(update_correlation(self.moments if self.steps else None, new, self.method.predictor_rho))
+        self.moments.copy_(update_correlation(self.moments if self.steps else None, new, self.rho))
         self.steps += 1
-        if self.steps % self.method.predictor_freq == 0 and self.moments.isfinite().all():
+        if self.steps % self.freq == 0 and self.moments.isfinite().all():
             self.weight.copy_(self.rule(*self.moments, **self.options))
             _forget_momentum(optimiser, self.weight)
 

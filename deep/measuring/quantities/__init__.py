@@ -1,0 +1,1 @@
+"""What is measured, each quantity once, with its words: to add one, write a file and enter it in `quantities`."""

@@ -1,0 +1,14 @@
+"""The online network as its own target."""
+
+from dataclasses import dataclass, replace
+
+from stopgrad.deep.method.targets import Target
+
+
+@dataclass(frozen=True)
+class Shared(Target):
+    """The online network itself (SimSiam)."""
+
+    def __call__(self, batch, seen, online):
+        """The embeddings themselves."""
+        return replace(seen, target=seen.z)

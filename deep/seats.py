@@ -1,0 +1,52 @@
+"""The tables of parts: what can be chosen for each seat of a config, by the name that flags and files use.
+
+To add a part, write its file and enter it here; a script enters a class of its own the same way. Values are classes, or
+where one is, 'module:Class', since only what is chosen is imported. Nothing that computes is written here.
+"""
+
+from stopgrad.deep.parts import Seat
+
+_METHOD = "stopgrad.deep.method"
+
+BACKBONES = {
+    "resnet18": f"{_METHOD}.backbones.resnet:ResNet18",
+    "resnet34": f"{_METHOD}.backbones.resnet:ResNet34",
+    "resnet50": f"{_METHOD}.backbones.resnet:ResNet50",
+    "resnet18_bottleneck": f"{_METHOD}.backbones.resnet:ResNet18Bottleneck",
+    "resnet50_basic": f"{_METHOD}.backbones.resnet:ResNet50Basic",
+    "linear": f"{_METHOD}.backbones.vectors:LinearBackbone",
+    "identity": f"{_METHOD}.backbones.vectors:IdentityBackbone",
+}
+PREDICTORS = {
+    "mlp": f"{_METHOD}.predictors.mlp:MLP",
+    "linear": f"{_METHOD}.predictors.linear:Linear",
+    "symmetric": f"{_METHOD}.predictors.linear:Symmetric",
+    "identity": f"{_METHOD}.predictors.identity:Identity",
+    "fixed": f"{_METHOD}.predictors.mlp:Fixed",
+    "bias": f"{_METHOD}.predictors.bias:Bias",
+}
+TARGETS = {
+    "shared": f"{_METHOD}.targets.shared:Shared",
+    "ema": f"{_METHOD}.targets.ema:Ema",
+}
+OBJECTIVES = {
+    "predictive": f"{_METHOD}.objectives.predictive:Predictive",
+}
+ORDERS = {
+    "shuffled": "stopgrad.deep.data.orders.shuffled:Shuffled",
+    "hybrid": "stopgrad.deep.data.orders.hybrid:Hybrid",
+}
+
+
+def _set_by_rule():
+    from stopgrad.deep.method.predictors.set import choices
+
+    return choices()
+
+
+BACKBONE = Seat("backbone", "The network behind the projector.", BACKBONES, "resnet18")
+PREDICTOR = Seat("predictor", "Learned, none, frozen or set.", PREDICTORS, "linear", "predictor_", _set_by_rule)
+TARGET = Seat("target", "What predictions are compared with.", TARGETS, "shared")
+OBJECTIVE = Seat("objective", "The loss.", OBJECTIVES, "predictive")
+ORDER = Seat("order", "Which images a run visits when.", ORDERS, "shuffled")
+SEATS = (BACKBONE, PREDICTOR, TARGET, OBJECTIVE, ORDER)

@@ -1,0 +1,18 @@
+"""A run of seconds, and how it is carried out."""
+
+import torch
+
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.training.distributed import World
+from stopgrad.deep.training.runs import Place, execute
+
+TINY = Config(
+    Data(fraction=0.1, image_size=8),
+    Method.of(backbone="linear", projector_hidden=16, embedding_dim=8),
+    Optimisation(epochs=2, batch_size=32),
+    Monitor(monitor_every=3, probe="none"),
+)
+
+
+def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None)):
+    return execute(config, Place(folder, resume, quiet=True), world)
