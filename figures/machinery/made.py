@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
-from stopgrad.experiments.suites.suites import SCALES
+from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import Picture, Recorded
