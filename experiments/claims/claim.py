@@ -56,7 +56,7 @@ class Claim:
     """A statement with what would decide it. Adding one is adding an instance to the claims of a `Paper`."""
 
     id: str
-    """A name of its own; in a ledger the paper's key stands before it: "tian2021-balance"."""
+    """A name of its own; in a ledger the paper's key stands before it."""
     place: str
     """Where in the paper: "Theorem 2", "Table 3"."""
     statement: str

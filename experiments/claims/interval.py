@@ -30,6 +30,11 @@ class Interval(NamedTuple):
     count: int
     """How many values are finite; others are left out."""
 
+    @property
+    def error(self) -> list[list[float]] | None:
+        """[[mean − low], [high − mean]], as matplotlib's error bars take it; None where there is no interval."""
+        return [[self.mean - self.low], [self.high - self.mean]] if self.count > 1 else None
+
 
 def interval(values: Sequence[float], within: Range = None, confidence: float = CONFIDENCE) -> Interval:
     """Mean and t-interval of the finite `values`, both taken on log odds where they are `within` a range.

@@ -67,9 +67,7 @@ def aligns(name, place, theory, arm, what, **more) -> Claim:
     statistic = f"cos(u_j, W_p u_j) over modes j ≥ 2 weighted by eigenvalue at the end, {arm}"
     rule = Rule(statistic, 0.9, "", "within 26°", within=COSINE)
     statement = f"The eigenvectors of F become eigenvectors of W_p ({what})."
-    return claim(
-        name, place, statement, theory, rule, [arm], lambda runs: alignment_beyond_first(runs[arm]), **more
-    )
+    return claim(name, place, statement, theory, rule, [arm], lambda runs: alignment_beyond_first(runs[arm]), **more)
 
 
 def balanced(name, place, theory, arm, what, **more) -> Claim:

@@ -21,7 +21,7 @@ class Paper:
     """
 
     key: str
-    """What commands call it, and what its claims' ids begin with: "tian2021"."""
+    """What commands call it, and what its claims' ids begin with."""
     citation: str
     """Authors and year; of a study that is no paper what it is."""
     title: str = ""
@@ -64,7 +64,7 @@ class Paper:
 
     @property
     def cited(self) -> str:
-        """'Tian, Chen & Ganguli 2021 (arXiv 2102.06810)'."""
+        """The citation, with its number at arXiv where it is there."""
         return f"{self.citation} (arXiv {self.arxiv})" if self.arxiv else self.citation
 
     @property

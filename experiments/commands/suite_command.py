@@ -15,8 +15,8 @@ from stopgrad.experiments.launch.launcher import choose, launch
 from stopgrad.experiments.launch.one_run import Outcome, to_fetch
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.launch.slurm import Slurm
-from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.papers import chosen
+from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
@@ -73,8 +73,8 @@ class RunSuite(Command):
         """What is finished and what is not, and why."""
         fresh = f", {result['fresh']} of them now" if result["fresh"] else ""
         lines = [
-            f"{', '.join(result['suites'])}, {result['scale']}: {result['finished']} of {result['total']} runs finished{fresh}, "
-            f"in {clock(result['seconds'])}"
+            f"{', '.join(result['suites'])}, {result['scale']}: {result['finished']} of {result['total']} runs "
+            f"finished{fresh}, in {clock(result['seconds'])}"
         ]
         lines += [f"diverged: {run['arm']}, seed {run['seed']}" for run in result["diverged"]]
         if result["failed"]:
@@ -108,15 +108,15 @@ def names_of(*papers: str) -> list[str]:
 
 
 def select(suites: Sequence[Suite], arms: Sequence[str], seeds: str | None) -> list[tuple[str, int, Config]]:
-    """(arm, seed, config) of the suites' runs with these arms and seeds alone, suite by suite; all where none are named.
+    """(arm, seed, config) of the suites' runs, suite by suite, with these arms and seeds alone, or with all.
 
     Raises ValueError for an arm that no suite has, and for seeds that cannot be read.
     """
     there = dict.fromkeys(arm for suite in suites for arm in suite.arms)
     for arm in arms:
         if arm not in there:
-            names = " and ".join(suite.name for suite in suites)
-            raise ValueError(f"{names} {'has' if len(suites) == 1 else 'have'} no arm {arm!r}; there are {', '.join(there)}")
+            names = ", ".join(suite.name for suite in suites)
+            raise ValueError(f"there is no arm {arm!r} in {names}; there are {', '.join(there)}")
     found = []
     for suite in suites:
         kept = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}

@@ -6,7 +6,7 @@ from stopgrad.experiments.suites.grid import SCALES, Suite
 
 
 def suite(name: str, scale: str) -> Suite:
-    """The suite of the paper of this name at this scale, every config checked. Raises ValueError where there is none."""
+    """The suite of this paper at this scale, every config checked. Raises ValueError where there is none."""
     [paper] = chosen([name], having="suite")
     if scale not in SCALES:
         raise ValueError(f"there is no scale {scale!r}; there are {', '.join(SCALES)}")

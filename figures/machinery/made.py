@@ -15,16 +15,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from PIL import Image
 
 from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.places import Places
-from stopgrad.figures.machinery.registry import Picture, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
@@ -230,7 +228,7 @@ def _drift_of(path: Path, other: Image.Image) -> float:
 def pixels(figure) -> Image.Image:
     """The picture as `style.save` would write it, in memory."""
     written = io.BytesIO()
-    with matplotlib.rc_context(style.STYLE):
+    with style.context():
         figure.savefig(written, format="png")
     return Image.open(written)
 

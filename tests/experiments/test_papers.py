@@ -29,7 +29,10 @@ def paper(*claims, key="p", **fields):
 
 def test_a_paper_gives_its_claims_its_name_and_the_day_of_its_rules():
     mine = paper(claim(), claim("b", rule=Rule("a number", 0.0, since="2026-02-02")))
-    assert [(c.id, c.paper, c.rule.since) for c in mine.claims] == [("p-a", "p", "2026-01-01"), ("p-b", "p", "2026-02-02")]
+    assert [(c.id, c.paper, c.rule.since) for c in mine.claims] == [
+        ("p-a", "p", "2026-01-01"),
+        ("p-b", "p", "2026-02-02"),
+    ]
     assert replace(mine, title="T").claims == mine.claims
     with pytest.raises(ValueError, match="p-a is a claim of p and not of q"):
         paper(*mine.claims, key="q")
@@ -73,5 +76,7 @@ def test_a_suite_is_called_as_its_paper(monkeypatch):
 def test_machinery_knows_no_paper_by_name():
     for room in MACHINERY:
         for path in (ROOT / room).rglob("*.py"):
-            known = [line for line in path.read_text().splitlines() if re.search(r"tian2021|\bTian\b|linear.digits", line)]
+            known = [
+                line for line in path.read_text().splitlines() if re.search(r"tian2021|\bTian\b|linear.digits", line)
+            ]
             assert not known, f"{path}: {known}"
