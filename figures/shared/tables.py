@@ -62,8 +62,8 @@ def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
 
 @style.styled
 def draw_table(data: "xr.Dataset") -> "Figure":
-    """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, mean and standard deviation of 5 runs. Right,
-    under the name of its arm of the suite: what runs of that setting measured here, on the data and for the length that
+    """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, mean and standard deviation of 5 runs.
+    Right, under the name of its arm of the suite: what runs of that setting measured here, on the data and for the length that
     the scale stands for: not the paper's numbers, but their order may be held against the paper's. Circles: seeds.
     Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
 

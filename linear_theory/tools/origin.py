@@ -1,8 +1,8 @@
 """What a result was computed by: a digest of each module that its code can reach, and the versions of its numerics.
 
 A digest is of what computes. Comments, layout and documentation strings do not count, nor do the functions named draw_…
-and the list FIGURES of the wing that draws, nor modules that are never imported. So a kept result stays good for as long as it would come
-out the same again, and where it is not, the names of what changed say why.
+and the lists FIGURES of the wing that draws, nor modules that are never imported. So a kept result stays good for as
+long as it would come out the same again, and where it is not, the names of what changed say why.
 """
 
 import ast
@@ -30,8 +30,9 @@ NUMERICS = ("numpy", "scipy", "torch")
 def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
     """{module: digest} of the module `name` and of all the project's modules that it imports, directly or not.
 
-    `name` itself may be anybody's module, a script too. `silent` modules change no result: neither they nor what only they import count. Each file is read once in a
-    process, since one edited while the work goes on is not the code that does it.
+    `name` itself may be anybody's module, a script too. `silent` modules change no result: neither they nor what only
+    they import count. Each file is read once in a process, since one edited while the work goes on is not the code that
+    does it.
     """
     digests, todo, skipped = {}, [name], {*silent, *PLUMBING}
     while todo:
