@@ -6,6 +6,7 @@ The paper's numbers, the arm of the suite that stands for each, and the claims t
 import functools
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +64,9 @@ def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
 @style.styled
 def draw_table(data: "xr.Dataset") -> "Figure":
     """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, mean and standard deviation of 5 runs.
-    Right, under the name of its arm of the suite: what runs of that setting measured here, on the data and for the length that
-    the scale stands for: not the paper's numbers, but their order may be held against the paper's. Circles: seeds.
-    Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
+    Right, under the name of its arm of the suite: what runs of that setting measured here, on the data and for the
+    length that the scale stands for: not the paper's numbers, but their order may be held against the paper's. Circles:
+    seeds. Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
 
     Modes of F: exp of the entropy of the normalised eigenvalues of F = E[z z^T], the embeddings' mean direction
     included; 1 is complete collapse in direction, a fall is dimensional collapse. Trace of F: the embeddings' squared
@@ -180,7 +181,11 @@ def pictures(prefix: str, paper: str, source: str, tables: dict[str, dict]) -> d
 
 def of_table(paper: str, table: dict, title: str, source: str, claims: tuple[str, ...] = ()) -> Picture:
     """The picture of one table."""
-    arms = dict.fromkeys(cell["arm"] for cell in table["cells"] if cell["arm"])
-    either = tuple(prefix + arm for prefix in FAMILIES.values() for arm in arms)  # with either loss
-    compute = functools.partial(compute_table, table=table)
-    return Picture(FromRuns(paper, either, compute, ends=True), draw_table, title, source, paper, claims)
+    source_of_data = FromRuns(paper, arms_of([table]), functools.partial(compute_table, table=table), ends=True)
+    return Picture(source_of_data, draw_table, title, source, paper, claims)
+
+
+def arms_of(tables: Iterable[dict]) -> tuple[str, ...]:
+    """The arms that the tables' cells name, with either loss, each once."""
+    named = dict.fromkeys(cell["arm"] for table in tables for cell in table["cells"] if cell["arm"])
+    return tuple(prefix + arm for prefix in FAMILIES.values() for arm in named)

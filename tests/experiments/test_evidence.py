@@ -20,8 +20,8 @@ from stopgrad.experiments.suites import suites
 from stopgrad.experiments.suites.grid import Suite, change
 from stopgrad.figures.machinery import made, runs
 from stopgrad.figures.machinery.made import Places
+from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.figures.report import report
 from stopgrad.linear_theory.tools.door import main
 

@@ -11,7 +11,7 @@ from PIL import Image
 import stopgrad.figures.__main__ as door
 from stopgrad.figures.machinery import commands, data, made, style
 from stopgrad.figures.machinery.made import LEVELS, SHARE, Places
-from stopgrad.figures.machinery.registry import Picture, Recorded
+from stopgrad.figures.machinery.picture import Picture, Recorded, bare
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.door import main
 
@@ -30,7 +30,8 @@ def _draw(dataset, colour="black"):
 
 
 def picture(compute=_line, draw=_draw, text="What it shows."):
-    return Picture(compute, draw, "a line", "a paper", text)
+    bare(draw).__doc__ = text
+    return Picture(compute, draw, "a line", "a paper", "tian2021")
 
 
 @pytest.fixture
