@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Literal
 
 from stopgrad.experiments.claims.paper import Paper
+from stopgrad.linear_theory.tools.errors import BadInput
 
 MODULES = (
     "stopgrad.experiments.tian2021.paper",
@@ -18,12 +19,12 @@ PAPERS: dict[str, Paper] = {paper.key: paper for paper in (import_module(name).P
 def chosen(keys: Sequence[str] = (), having: Literal["suite", "claims"] | None = None) -> list[Paper]:
     """The papers with these keys, each once; all where none is named, or all that have a suite, or claims.
 
-    Raises ValueError for a key that there is not, and for a paper that is named and lacks what is asked for.
+    Raises BadInput for a key that there is not, and for a paper that is named and lacks what is asked for.
     """
     there = {key: paper for key, paper in PAPERS.items() if having is None or getattr(paper, having)}
     for key in keys:
         if key not in PAPERS:
-            raise ValueError(f"there is no paper {key!r}; there are {', '.join(PAPERS)}")
+            raise BadInput(f"there is no paper {key!r}; there are {', '.join(PAPERS)}")
         if key not in there:
-            raise ValueError(f"{key} has no {having}; there are those of {', '.join(there)}")
+            raise BadInput(f"{key} has no {having}; there are those of {', '.join(there)}")
     return [there[key] for key in dict.fromkeys(keys or there)]

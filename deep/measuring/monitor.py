@@ -23,6 +23,7 @@ from stopgrad.linear_theory.spectra.alignment import asymmetry, balance_residual
 from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.spectra.spectrum import variance_effective_rank
 from stopgrad.linear_theory.tools.arrays import as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import MATRIX, directions, length, magnitude
 
 DECOMPOSED_UP_TO = 512
@@ -229,7 +230,7 @@ class BalanceResidual:
         """
         reason = balance_applies(config)
         if reason is not None:
-            raise ValueError(f"Theorem 1 does not apply: {reason}")
+            raise BadInput(f"Theorem 1 does not apply: {reason}")
         return BalanceResidual(_network(weight, bias, Wp), to_theory(recipe_of(config))[0])
 
     @torch.no_grad()

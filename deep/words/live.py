@@ -7,13 +7,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 
 def tensorboard_writer(folder: Path):
     """A writer of event files in `folder`. Raises ValueError, saying what to install, where TensorBoard is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
+        raise BadInput("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
     return SummaryWriter(str(folder))
 
 

@@ -14,6 +14,7 @@ from stopgrad.experiments.claims.interval import CONFIDENCE, Range, interval, p_
 from stopgrad.experiments.claims.regime import Need, describe, out_of_regime
 from stopgrad.experiments.store.store import Record
 from stopgrad.experiments.suites.grid import SCALES
+from stopgrad.linear_theory.tools.errors import BadInput
 
 THEORY = "theory"
 """The scale of a claim that needs no run."""
@@ -171,8 +172,8 @@ def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: D
 def _theory(claim: Claim) -> str:
     try:
         return claim.theory()
-    except ValueError as error:
-        raise ValueError(f"the theory of {claim.id} cannot be computed: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"the theory of {claim.id} cannot be computed: {error}") from error
 
 
 def rule_in_words(claim: Claim) -> str:

@@ -16,11 +16,12 @@ from stopgrad.experiments.suites.grid import SCALES, Suite
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.files import replace_file
-from stopgrad.linear_theory.tools.origin import code, digest
+from stopgrad.linear_theory.tools.kept import Origin, keep
+from stopgrad.linear_theory.tools.origin import call, code, digest
 
 
 def claims_of(paper: str) -> tuple[Claim, ...]:
-    """The paper's claims. Raises ValueError for a paper that there is not, or has none."""
+    """The paper's claims. Raises BadInput for a paper that there is not, or has none."""
     [one] = chosen([paper], having="claims")
     return one.claims
 
@@ -45,28 +46,29 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
 
     Where the store's folder does not exist, or cannot be written, they are computed and not kept.
     """
-    claims = [claim for claim in claims_of(paper) if not claim.arms]
-    path, origin = Path(store.root) / f".theory-{paper}.json", _origin(claims)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["origin"] == origin:
-            return kept["rows"]
-    rows = {claim.id: evaluate(claim, None, None) for claim in claims}
-    if path.parent.is_dir():
-        with contextlib.suppress(OSError):
-            replace_file(
-                path, lambda draft: draft.write_text(dumps({"origin": origin, "rows": rows}), encoding="utf-8")
-            )
+    claims, path = [claim for claim in claims_of(paper) if not claim.arms], Path(store.root) / f".theory-{paper}.json"
+    compute = lambda: {claim.id: evaluate(claim, None, None) for claim in claims}  # noqa: E731
+    rows, _ = keep(path, _origin(claims), compute, _read, _write)
     return rows
 
 
-def _origin(claims: list[Claim]) -> dict[str, str]:
+def _origin(claims: list[Claim]) -> Origin:
     """What decides the rows of these claims: what they say, and the code of their functions, of no other paper's."""
-    functions = [function for claim in claims for function in (claim.value, claim.theory)]
-    bare = {getattr(f, "func", f).__module__ for f in functions}  # of a functools.partial what it calls
     said = [(c.id, c.place, c.statement, c.rule, c.setting, c.as_stated) for c in claims]
-    found = {name: value for module in {evaluate.__module__, *bare} for name, value in code(module).items()}
-    return {"claims": digest(repr(said)), **found}
+    found = {call(function)[0] for claim in claims for function in (claim.value, claim.theory)}
+    modules = sorted({evaluate.__module__, *found})
+    return {"claims": digest(repr(said))} | {k: v for module in modules for k, v in code(module).items()}
+
+
+def _read(path: Path) -> tuple[dict[str, Row], Origin]:
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    return whole["rows"], whole["origin"]
+
+
+def _write(path: Path, rows: dict[str, Row], origin: Origin) -> None:
+    with contextlib.suppress(OSError):
+        text = dumps({"origin": origin, "rows": rows})
+        replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import Command, dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 TINY = Config(
@@ -64,7 +65,7 @@ class Fingerprints(Command):
     def run(self) -> dict:
         """What differs. Raises ValueError unless one file is named, for one that is no record or cannot be written."""
         if (self.against is None) == (self.record is None):
-            raise ValueError("give --record FILE to make a record, or --against FILE to compare with one")
+            raise BadInput("give --record FILE to make a record, or --against FILE to compare with one")
         path, before = self.record and prepare_file(self.record, ".json"), self.against and _read(self.against)
         now = {"machine": machine()}
         if before and before["machine"] != now["machine"]:
@@ -156,4 +157,4 @@ def _read(path: Path) -> dict:
         record = {case: dict(found) for case, found in json.loads(path.read_text(encoding="utf-8")).items()}
         return {"machine": record.pop("machine"), **record}
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no record of fingerprints; make one with --record") from None
+        raise BadInput(f"{path} is no record of fingerprints; make one with --record") from None

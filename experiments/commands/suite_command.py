@@ -20,6 +20,7 @@ from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 SOME_FAILED = 3
 """Exit status where a run failed, all the rest being told: not 1, which is what Python leaves a traceback with."""
@@ -56,7 +57,7 @@ class RunSuite(Command):
     def run(self) -> dict:
         """Carry out what is not finished. Raises ValueError for an unknown suite, scale or arm."""
         if self.launcher != "slurm" and self.slurm != Slurm():
-            raise ValueError("flags of Slurm jobs need --launcher slurm")
+            raise BadInput("flags of Slurm jobs need --launcher slurm")
         began = time.monotonic()
         names = names_of(*self.suite, *self.paper)
         entries = select([named(name, self.scale) for name in names], self.arms, self.seeds)
@@ -116,7 +117,7 @@ def select(suites: Sequence[Suite], arms: Sequence[str], seeds: str | None) -> l
     for arm in arms:
         if arm not in there:
             names = ", ".join(suite.name for suite in suites)
-            raise ValueError(f"there is no arm {arm!r} in {names}; there are {', '.join(there)}")
+            raise BadInput(f"there is no arm {arm!r} in {names}; there are {', '.join(there)}")
     found = []
     for suite in suites:
         kept = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}

@@ -24,6 +24,7 @@ from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 VERDICTS = {
@@ -175,7 +176,7 @@ def replaced(path: Path, text: str) -> str:
     whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
     new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
     if pairs != 1:
-        raise ValueError(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
+        raise BadInput(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
     return new
 
 

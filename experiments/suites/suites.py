@@ -3,13 +3,14 @@
 from stopgrad.deep.config import check
 from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.suites.grid import SCALES, Suite
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 def suite(name: str, scale: str) -> Suite:
     """The suite of this paper at this scale, every config checked. Raises ValueError where there is none."""
     [paper] = chosen([name], having="suite")
     if scale not in SCALES:
-        raise ValueError(f"there is no scale {scale!r}; there are {', '.join(SCALES)}")
+        raise BadInput(f"there is no scale {scale!r}; there are {', '.join(SCALES)}")
     found = paper.suite(scale)
     for arm in found.arms.values():
         check(arm.config)

@@ -22,6 +22,7 @@ from stopgrad.figures.machinery.picture import Picture
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class Make(Command):
         from stopgrad.figures.machinery import made
 
         if self.name not in FIGURES:
-            raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+            raise BadInput(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
         self.places.check()
         path = made.bring(self.name, FIGURES[self.name], self.places, self.pdf, _say)
         if path is None:
-            raise ValueError(made.how(self.name, FIGURES[self.name], self.places))
+            raise BadInput(made.how(self.name, FIGURES[self.name], self.places))
         return {self.name: str(path)}
 
 
@@ -101,9 +102,9 @@ class All(Command):
 
 @dataclass(frozen=True)
 class Check(Command):
-    """Say which pictures are stale and why, and which no longer look as they would if drawn now from their data.
+    """Say which pictures are stale and why.
 
-    Exit status 1 where there is one. Nothing is written; `all` brings everything up to date.
+    Exit status 1 where there is one. Nothing is drawn or written; `all` brings everything up to date.
     """
 
     paper: tuple[str, ...] = ()
@@ -129,18 +130,17 @@ class Check(Command):
 
     def text(self, result: dict) -> str:
         table = Table(box=box.SIMPLE)
-        for name in ("figure", "state", "drift", "why"):
+        for name in ("figure", "state", "why"):
             table.add_column(name, overflow="fold")
         for name, one in result["figures"].items():
-            drift = "" if one["drift"] is None else f"{one['drift']:.2%}"
-            table.add_row(name, one["state"], drift, one["why"] or "")
+            table.add_row(name, one["state"], one["why"] or "")
         paper = Console(file=io.StringIO(), force_terminal=False, width=120)
         paper.print(table)
         counted = ", ".join(f"{n} {state}" for state, n in result["count"].items() if n)
         return "\n".join([*(line.rstrip() for line in paper.file.getvalue().strip("\n").splitlines()), counted])
 
     def status(self, result: dict) -> int:
-        return int(result["count"]["stale"] + result["count"]["drifted"] > 0)
+        return int(result["count"]["stale"] > 0)
 
 
 @dataclass(frozen=True)

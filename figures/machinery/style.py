@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def save(figure: "Figure", path: str | Path, text: str, *, pdf: bool = False) ->
     """
     path = Path(path)
     if path.suffix != ".png":
-        raise ValueError(f"a picture is written as NAME.png, not {path.name!r}")
+        raise BadInput(f"a picture is written as NAME.png, not {path.name!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = [path, path.with_suffix(".pdf")] if pdf else [path]
     for target in pictures:
