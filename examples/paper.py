@@ -1,7 +1,7 @@
 """A paper in one file: an arm, a claim, a figure, and so a section in the report.
 
-`python examples/paper.py` runs, verifies, draws and reports it at the scale smoke. To keep a paper, let such a file stay
-anywhere in the checkout and enter its module in experiments/papers.py, here `"examples.paper",`: every command knows it.
+`python examples/paper.py` runs, verifies, draws and reports it at the scale smoke. To keep a paper, let such a file
+stay anywhere in the checkout and enter its module in experiments/papers.py, here `"examples.paper",`.
 """
 
 from stopgrad.deep.presets import LINEAR_GAUSSIAN
