@@ -1,4 +1,4 @@
-"""`python -m experiments estimate SUITE`: how long a suite will take on this machine, from its own first runs.
+"""`python -m experiments estimate PAPER …`: how long suites will take on this machine, from their own first runs.
 
 Of each kind of run as many as there are workers are carried out, so many at once as the suite itself would, so that
 cores that share their caches, and whatever else the machine does, are in the measurement. They are kept: nothing is
@@ -13,6 +13,7 @@ from statistics import mean
 import tyro
 
 from stopgrad.deep.config import Config
+from stopgrad.experiments.commands.suite_command import names_of, select
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
@@ -24,10 +25,12 @@ for two cores with AVX-512, reckoned from what its parts take of one."""
 
 @dataclass(frozen=True)
 class Estimate(Command):
-    """Say how long a suite will take on this machine: its first runs are carried out, timed and kept."""
+    """Say how long suites will take on this machine: their first runs are carried out, timed and kept."""
 
-    suite: tyro.conf.Positional[str]
-    """Its name."""
+    suite: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Papers whose suites are meant; all by default."""
+    paper: tuple[str, ...] = ()
+    """The same, as in other commands."""
     scale: str = "cpu"
     """smoke, quick, cpu, cifar, gpu or paper: what the runs are made of."""
     workers: int | None = None
@@ -44,9 +47,10 @@ class Estimate(Command):
 
         store, launcher = Store(self.runs), choose("auto", self.workers)
         workers = getattr(launcher, "workers", 1)
-        entries = named(self.suite, self.scale).configs()
+        names = names_of(*self.suite, *self.paper)
+        entries = select([named(name, self.scale) for name in names], (), None)
         left = [(f"{arm}, seed {seed}", config) for arm, seed, config in entries if store.find(config) is None]
-        about = {"suite": self.suite, "scale": self.scale, "runs": len(entries), "left": len(left), "workers": workers}
+        about = {"suites": names, "scale": self.scale, "runs": len(entries), "left": len(left), "workers": workers}
         if not left:
             return about | {"seconds": 0.0, "signal": 0}
         kinds = by_kind(left)

@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from stopgrad.experiments.papers import chosen
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.places import Places
-from stopgrad.figures.machinery.registry import FIGURES, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
+from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.processes import number_of_workers, parallel
@@ -31,13 +32,18 @@ from stopgrad.linear_theory.tools.processes import number_of_workers, parallel
 class List(Command):
     """Name every figure."""
 
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     json: bool = False
 
     def run(self) -> dict:
-        return {name: {"title": one.title, "source": one.source} for name, one in FIGURES.items()}
+        return {
+            name: {"title": one.title, "source": one.source, "paper": one.paper, "claims": one.claims}
+            for name, one in of_papers(self.paper).items()
+        }
 
     def text(self, result: dict) -> str:
-        width = max(map(len, result))
+        width = max(map(len, result), default=0)
         return "\n".join(f"{name:{width}}  {row['title']}  [{row['source']}]" for name, row in result.items())
 
 
@@ -69,6 +75,8 @@ class All(Command):
     """Make every figure whose data can be computed or have been recorded."""
 
     places: Places = Places()
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     pdf: bool = False
     """Write a PDF beside each PNG."""
     workers: int | None = None
@@ -79,12 +87,14 @@ class All(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        done = {}
-        for name, (path, said), say in _each(partial(made.brought, places=self.places, pdf=self.pdf), self.workers):
+        figures, done = of_papers(self.paper), {}
+        for name, (path, said), say in _each(
+            partial(made.brought, places=self.places, pdf=self.pdf), figures, self.workers
+        ):
             for message in said:
                 say(message)
             done[name] = path if path is None else str(path)
-        return {name: done[name] for name in FIGURES}
+        return {name: done[name] for name in figures}
 
     def text(self, result: dict) -> str:
         from stopgrad.figures.machinery import made
@@ -101,16 +111,16 @@ class Check(Command):
     """
 
     places: Places = Places()
-    workers: int | None = None
-    """Worker processes of one thread each; None: as many as there are cores."""
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     json: bool = False
 
     def run(self) -> dict:
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        verdicts = {name: found for name, found, _ in _each(partial(made.examine, places=self.places), self.workers)}
-        found = {name: verdicts[name]._asdict() for name in FIGURES}
+        figures = of_papers(self.paper)
+        found = {name: made.examine(name, one, self.places)._asdict() for name, one in figures.items()}
         count = Counter(one["state"] for one in found.values())
         return {"figures": found, "count": {state: count[state] for state in get_args(made.State)}}
 
@@ -164,24 +174,32 @@ class Phase(Command):
         return {self.file.stem: str(paths[0])}
 
 
-def _each(compute: Callable, workers: int | None) -> Iterator[tuple[str, Any, Callable[[str], None]]]:
-    """(name, compute(name, picture), what prints above the progress) of every figure, as they come."""
-    workers, names = number_of_workers(workers), list(FIGURES)
+def _each(
+    compute: Callable, figures: dict[str, Picture], workers: int | None
+) -> Iterator[tuple[str, Any, Callable[[str], None]]]:
+    """(name, compute(name, picture), what prints above the progress) of each figure, as they come."""
+    workers, names = number_of_workers(workers), list(figures)
     if workers > 1:
         # The dearest first: those whose data are computed and not collected, and of them the last, which is among the
         # dearest and would else be computed when there is nothing left beside it.
         names.reverse()
-        names.sort(key=lambda name: isinstance(FIGURES[name].compute, Recorded | FromRuns))
+        names.sort(key=lambda name: isinstance(figures[name].compute, Recorded | FromRuns))
     left = dict.fromkeys(names)
     columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(names))
         progress.update(task, description=", ".join(names[:workers]))
-        items = [(name, FIGURES[name]) for name in names]
+        items = [(name, figures[name]) for name in names]
         for k, result in parallel(compute, items, workers, preload=("stopgrad.figures.machinery.made",)):
             yield names[k], result, progress.console.print
             del left[names[k]]
             progress.update(task, advance=1, description=", ".join(list(left)[:workers]))  # begun in this order
+
+
+def of_papers(keys: tuple[str, ...]) -> dict[str, Picture]:
+    """The figures of these papers, or of all. Raises ValueError for a paper that there is not."""
+    named = {paper.key for paper in chosen(keys)}
+    return {name: one for name, one in FIGURES.items() if not keys or one.paper in named}
 
 
 def _say(message: str) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from stopgrad.experiments.claims.multiplicity import adjusted
 from stopgrad.figures.report import report
-from stopgrad.figures.report.page import Entry, Run, page
+from stopgrad.figures.report.page import Entry, Run, Section, page
 
 ARM = "{0} (a note): α_p = 10, η = 0.0004, ηt = 4.2, no EMA [lr 0.025, weight decay 0.0004, 10 epochs of digits]"
 SETTING = f"{ARM.format('ema')}; {ARM.format('plain')}"
@@ -89,7 +89,7 @@ def draw(folder, names=("tian-fig4", "tian-fig10")):
 def made(folder, rows=ROWS):
     """The page of `rows` with two pictures."""
     runs = {key: Run(key, "a processor", "c0de", "torch 2") for one in rows for key in one["run_ids"]}
-    papers = {"tian2021": {"name": "Tian & al. 2021", "link": "https://arxiv.org/abs/2102.06810"}}
     pictures = report.pictures_in(draw(folder), ["tian-fig4"])
+    about = ("tian2021", "Tian & al. 2021", "On <this>", "https://arxiv.org/abs/2102.06810")
     more = {"runs": runs, "command": "python -m figures report", "never": ["tian-table7"]}
-    return page(entries(rows), pictures, papers=papers, scale="cpu", **more)
+    return page([Section(*about, entries(rows), pictures)], scale="cpu", **more)
