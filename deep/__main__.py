@@ -6,6 +6,7 @@ import sys
 
 from stopgrad.deep.commands import commands
 from stopgrad.linear_theory.tools.door import main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 DESCRIPTION = (
     "Train real SimSiam and BYOL networks with every switch of the theory, and measure their spectra, alignment and "
@@ -21,7 +22,7 @@ def door(argv: list[str] | None = None) -> int:
             if os.environ.get("RANK", "0") != "0":
                 quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
             return main("deep", DESCRIPTION, commands(argv), argv)
-    except ValueError as error:  # an unknown preset, met before the arguments are read
+    except BadInput as error:  # an unknown preset, met before the arguments are read
         print(f"error: {error}", file=sys.stderr)
         return 2
 

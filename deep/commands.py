@@ -10,6 +10,7 @@ import tyro
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, check
 from stopgrad.deep.presets import DEFAULT, PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def read_seeds(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not found or int(found[2] or found[1]) < int(found[1]):
-            raise ValueError(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
+            raise BadInput(f"--seeds is {text!r}; give a range like 0-4 or a list like 0,2,5")
         seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
     return list(dict.fromkeys(seeds))
 

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import tyro
 
 from stopgrad.linear_theory.predictors.rules import SET_RULES, reading
+from stopgrad.linear_theory.tools.errors import BadInput
 
 SET_PREDICTORS = tuple(SET_RULES)
 """Predictors that are set from moments of the embeddings; the others are learned, frozen or absent."""
@@ -256,9 +257,9 @@ def check(config: Config) -> Config:
             if field.name in _RANGES and value is not None:
                 test, rule = _RANGES[field.name]
                 if not (-math.inf < value < math.inf and test(value)):  # an int may be too large for math.isfinite
-                    raise ValueError(f"{_flag(field.name)} is {value}; it must be {rule}")
+                    raise BadInput(f"{_flag(field.name)} is {value}; it must be {rule}")
     for complaint in _complaints(config.data, config.method, config.optimisation):
-        raise ValueError(complaint)
+        raise BadInput(complaint)
     return config
 
 
@@ -323,7 +324,7 @@ def _check_type(name: str, value, hint) -> None:
     if dataclasses.is_dataclass(hint):
         return
     if not _fits(value, hint):
-        raise ValueError(f"{_flag(name)} is {value!r}; it must be {_words(hint)}")
+        raise BadInput(f"{_flag(name)} is {value!r}; it must be {_words(hint)}")
 
 
 def _fits(value, hint) -> bool:
@@ -376,14 +377,14 @@ def from_json(text: str) -> Config:
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"a config is a JSON object, and this is no JSON: {error}") from None
+        raise BadInput(f"a config is a JSON object, and this is no JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise ValueError("a config is a JSON object")
+        raise BadInput("a config is a JSON object")
     for name in fields:
         if name not in groups:
-            raise ValueError(f"there is no field {name!r}; there are {', '.join(groups)}")
+            raise BadInput(f"there is no field {name!r}; there are {', '.join(groups)}")
         if dataclasses.is_dataclass(groups[name]) and not isinstance(fields[name], dict):
-            raise ValueError(f"{name} is {fields[name]!r}; it must be a JSON object of fields")
+            raise BadInput(f"{name} is {fields[name]!r}; it must be a JSON object of fields")
     values = {
         name: override(default, fields[name]) if dataclasses.is_dataclass(default) else fields[name]
         for name, default in groups.items()
@@ -397,5 +398,5 @@ def override(record, values: dict):
     names = [f.name for f in dataclasses.fields(record)]
     for name in values:
         if name not in names:
-            raise ValueError(f"there is no field {name!r} in {type(record).__name__}; there are {', '.join(names)}")
+            raise BadInput(f"there is no field {name!r} in {type(record).__name__}; there are {', '.join(names)}")
     return dataclasses.replace(record, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -13,6 +13,7 @@ from stopgrad.deep.config import (
     predictor_learns,
 )
 from stopgrad.linear_theory.predictors.rules import reading
+from stopgrad.linear_theory.tools.errors import BadInput
 
 # Small enough for a CPU, and in a regime where alignment can be seen: crops keep most of a digit and never mirror it,
 # and the predictor learns ten times as fast as the trunk. The papers' recipes start from the records' own values.
@@ -139,7 +140,7 @@ PRESETS = {
 def preset(name: str) -> Config:
     """The recipe of this name. Raises ValueError, naming the others, where there is none."""
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise BadInput(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -174,7 +175,7 @@ def refuse_idle(config: Config, base: Config) -> Config:
     """
     for name, value in changes(config, base).items():
         if name in _NEEDS and value is not False and not _NEEDS[name][1](config):
-            raise ValueError(f"--{name.replace('_', '-')} {value} would have no effect; it goes with {_NEEDS[name][0]}")
+            raise BadInput(f"--{name.replace('_', '-')} {value} would have no effect; it goes with {_NEEDS[name][0]}")
     return config
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
+from stopgrad.linear_theory.tools.errors import BadInput
 
 RATIO = (3 / 4, 4 / 3)
 """Range of the crop's width over its height."""
@@ -154,7 +155,7 @@ def crop(images: torch.Tensor, crops: Crops, size: int) -> torch.Tensor:
     """
     height, width = images.shape[-2:]
     if max(height, width) > size:
-        raise ValueError(f"images are {height} × {width} and views {size} pixels wide; images must not be larger")
+        raise BadInput(f"images are {height} × {width} and views {size} pixels wide; images must not be larger")
     rows = 2 * _places(crops.top, crops.height, size) / (height - 1) - 1
     columns = 2 * _places(crops.left, crops.width, size) / (width - 1) - 1
     columns = torch.where(crops.flip[:, None], columns.flip(1), columns)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from stopgrad.deep.data import counter
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _ORDER = int.from_bytes(b"order")  # keeps these numbers apart from every other use of the seed
 
@@ -16,7 +17,7 @@ _ORDER = int.from_bytes(b"order")  # keeps these numbers apart from every other 
 def steps_per_epoch(n: int, batch_size: int) -> int:
     """Whole batches in n images; what is left over waits for another epoch. Raises ValueError where there is none."""
     if batch_size > n:
-        raise ValueError(f"--batch-size {batch_size} exceeds the {n} training images; it must be at most {n}")
+        raise BadInput(f"--batch-size {batch_size} exceeds the {n} training images; it must be at most {n}")
     return n // batch_size
 
 
@@ -39,7 +40,7 @@ def split(
         raise ValueError(f"rank is {rank}; with {world} processes it must be 0 … {world - 1}")
     if batch_size % (accumulation * world):
         parts = f" in {accumulation} parts (--accumulation)" if accumulation > 1 else ""
-        raise ValueError(
+        raise BadInput(
             f"{world} processes cannot share --batch-size {batch_size}{parts} evenly; "
             f"it must be a multiple of {accumulation * world}"
         )

@@ -25,6 +25,7 @@ from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
 from stopgrad.linear_theory.tools.arrays import as_int64
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import cache_folder, is_litter
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
@@ -80,7 +81,7 @@ def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Data
     """
     cache = cache_folder() if cache is None else Path(cache)
     if data.storage == "stream" and data.dataset != "imagefolder":
-        raise ValueError(f"--storage stream is for --dataset imagefolder; {data.dataset} is always held in memory")
+        raise BadInput(f"--storage stream is for --dataset imagefolder; {data.dataset} is always held in memory")
     match data.dataset:
         case "digits":
             whole = _digits(data)
@@ -90,7 +91,7 @@ def load(data: Data, seed: int, device="cpu", cache: Path | None = None) -> Data
             try:
                 whole = _imagefolder(data, cache)
             except OSError as error:
-                raise ValueError(f"{error.filename} cannot be read: {error.strerror or error}") from None
+                raise BadInput(f"{error.filename} cannot be read: {error.strerror or error}") from None
         case _:
             whole = _torchvision(data, cache)
     kept = choose_fraction(whole.train.labels, data.fraction, seed)
@@ -130,7 +131,7 @@ def choose_fraction(labels: torch.Tensor, fraction: float, seed: int) -> torch.T
     """
     count = round(fraction * len(labels))
     if count < 2:
-        raise ValueError(
+        raise BadInput(
             f"--fraction {fraction:g} leaves {count} of the {len(labels)} training images; at least 2 are needed"
         )
     return stratified_order(labels, counter.fold(_SUBSET, seed))[:count].sort().values
@@ -178,9 +179,9 @@ def _torchvision(data: Data, cache: Path) -> Dataset:
     except (RuntimeError, OSError) as error:
         if data.download:
             hint = "check the network, or name a folder that holds it with --data-folder"
-            raise ValueError(f"{data.dataset} could not be downloaded into {folder} ({error}); {hint}") from None
+            raise BadInput(f"{data.dataset} could not be downloaded into {folder} ({error}); {hint}") from None
         hint = "give --download to fetch it, or --data-folder to name the folder where torchvision keeps it"
-        raise ValueError(f"{data.dataset} is missing from {folder} or damaged there; {hint}") from None
+        raise BadInput(f"{data.dataset} is missing from {folder} or damaged there; {hint}") from None
     size = data.image_size or train.images.shape[-1]
     train, test = (ImageSet(_resized(part.images, size), part.labels) for part in (train, test))
     whole = _dataset(data.dataset, classes, train, test, size, *_MEAN_STD[data.dataset])
@@ -236,7 +237,7 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     for folder, name in zip(folders, ("train", "val/ or test")):
         refuse_link(folder)
         if not folder.is_dir():
-            raise ValueError(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
+            raise BadInput(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
     classes = _same_classes(*folders)
     parts = [_image_files(folder, classes) for folder in folders]
     suffixes = sorted({Path(path).suffix.lower() for part in parts for path in part.paths})
@@ -269,7 +270,7 @@ def _stat(path: str) -> os.stat_result:
         refuse_link(Path(path))
         raise
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"{path} is no file; take it away")
+        raise BadInput(f"{path} is no file; take it away")
     return found
 
 
@@ -277,10 +278,10 @@ def _same_classes(train: Path, test: Path) -> tuple[str, ...]:
     both = [_classes(train), _classes(test)]
     for folder, classes in zip((train, test), both):
         if not classes:
-            raise ValueError(f"{folder} holds no folders; its images must lie in {folder}/CLASS/")
+            raise BadInput(f"{folder} holds no folders; its images must lie in {folder}/CLASS/")
     for name in sorted(both[0] ^ both[1]):
         here, there = (train, test) if name in both[0] else (test, train)
-        raise ValueError(f"class {name} is in {here} but not in {there}; both must hold the same classes")
+        raise BadInput(f"class {name} is in {here} but not in {there}; both must hold the same classes")
     return tuple(sorted(both[0], key=os.fsencode))
 
 
@@ -295,7 +296,7 @@ def _image_files(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
     found = [image_paths(folder / name) for name in classes]
     for name, paths in zip(classes, found):
         if not paths:
-            raise ValueError(f"{folder / name} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
+            raise BadInput(f"{folder / name} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in found]))
     return ImageFiles(tuple(path for paths in found for path in paths), labels)
 
@@ -305,7 +306,7 @@ def _plan(data: Data, shapes: np.ndarray, root: Path) -> tuple[int, bool]:
     low, high = shapes.min(0), shapes.max(0)
     alike = bool((low == high).all())
     if data.image_size is None and not alike:
-        raise ValueError(
+        raise BadInput(
             f"the images in {root} differ in size ({low[0]} to {high[0]} wide, {low[1]} to {high[1]} high); "
             "give the side of a view with --image-size, for ImageNet 224"
         )

@@ -18,6 +18,7 @@ from rich.progress import track
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import center_crop, resize
 
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link, replace_file
 
 _CHUNK = 64  # images a thread takes at a time
@@ -55,7 +56,7 @@ def refuse_link(path: Path) -> None:
     """Raise ValueError where `path` is a link that leads nowhere, or to a folder that holds it."""
     refuse_broken_link(path)
     if path.is_symlink() and any(path.samefile(above) for above in path.absolute().parents):
-        raise ValueError(f"{path} is a link to a folder that holds it; take it away")
+        raise BadInput(f"{path} is a link to a folder that holds it; take it away")
 
 
 def _raise(error: OSError) -> None:
@@ -85,12 +86,12 @@ def _opened(path: str):
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # Pillow would clip them to 8 bits without a word
-                raise ValueError("it has more than 8 bits a channel")
+                raise BadInput("it has more than 8 bits a channel")
             yield image
     except Exception as error:  # Pillow's decoders raise nearly anything
         reason = getattr(error, "strerror", None) or error
         reason = "of no known format" if isinstance(error, PIL.UnidentifiedImageError) else reason
-        raise ValueError(f"{path} cannot be read as an image ({reason}); repair it or take it away") from None
+        raise BadInput(f"{path} cannot be read as an image ({reason}); repair it or take it away") from None
 
 
 def header_shapes(paths: Sequence[str]) -> np.ndarray:

@@ -17,6 +17,7 @@ from stopgrad.deep.data import augmentation, counter
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles, read_image
 from stopgrad.deep.training.stopping import HINTS
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
@@ -172,7 +173,7 @@ class _Spoken:
     def __getitem__(self, index):
         try:
             return self.dataset[index]
-        except ValueError as error:
+        except BadInput as error:
             return str(error)
 
 
@@ -189,7 +190,7 @@ def _load(dataset, data: Data, indices: Iterable[torch.Tensor], device: torch.de
     )
     for item in loader:
         if isinstance(item, str):
-            raise ValueError(item)
+            raise BadInput(item)
         yield item
 
 

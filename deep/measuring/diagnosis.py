@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 Row = Mapping[str, float]
 
 # Thresholds, calibrated on multi-layer perceptrons (64-256-256-64, 16 content dimensions, 300 to 2000 steps, seeds from
@@ -88,7 +90,7 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
     """
     needed = ("trace_z", "std_z", "trace_p", "std_p", "cosine_views", "cosine_prediction")
     if not _finite(start, needed):
-        raise ValueError(f"the first row must have finite {', '.join(needed)}")
+        raise BadInput(f"the first row must have finite {', '.join(needed)}")
     if not _finite(now, needed):
         return Diagnosis("diverged", {})
     evidence = {name: float(v) for name, v in _evidence(start, now, [start, *history, now]).items()}

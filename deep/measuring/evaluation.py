@@ -20,6 +20,7 @@ from stopgrad.deep.measuring.quantities.quantities import measured
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.spectra.spectrum import LI2022, SpectrumReport, merge, moments, report, singular_values
 from stopgrad.linear_theory.tools.arrays import as_tensor, is_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import directions
 
 PIXELS = 32
@@ -183,9 +184,9 @@ def knn_accuracy(
     n = len(train)
     k = default_k(n) if k is None else k
     if not 1 <= k <= n:
-        raise ValueError(f"k is {k}; it must be between 1 and the {n} training samples")
+        raise BadInput(f"k is {k}; it must be between 1 and the {n} training samples")
     if not temperature > 0:
-        raise ValueError(f"temperature is {temperature:g}; it must be above 0")
+        raise BadInput(f"temperature is {temperature:g}; it must be above 0")
     chunk = max(1, _CHUNK_ENTRIES // n) if chunk is None else chunk
 
     train, test = (directions(f).float() for f in (train, test.to(train.device)))

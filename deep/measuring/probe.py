@@ -21,6 +21,7 @@ from torch.nn import functional
 from stopgrad.deep.data import counter
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.tools.arrays import as_int64, as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import magnitude
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -62,7 +63,7 @@ def linear_probe(
     """
     probes = {"logistic": logistic_probe, "paper": paper_probe}
     if protocol not in probes:
-        raise ValueError(f"protocol is {protocol!r}; it must be 'logistic' or 'paper'")
+        raise BadInput(f"protocol is {protocol!r}; it must be 'logistic' or 'paper'")
     return probes[protocol](train, train_labels, test, test_labels, seed=seed, **settings)
 
 
@@ -177,7 +178,7 @@ def supervised_reference(
     if done < steps:
         raise ValueError(f"the supervised reference got {done} batches; it must get {steps}")
     if steps and not loss.isfinite():
-        raise ValueError("the supervised reference diverged: its loss is not finite; a smaller lr would do")
+        raise BadInput("the supervised reference diverged: its loss is not finite; a smaller lr would do")
     return classifier
 
 
@@ -203,7 +204,7 @@ def check_features(train, train_labels, test, test_labels) -> tuple[torch.Tensor
             shapes = f"{tuple(features.shape)} with labels {tuple(labels.shape)}"
             raise ValueError(f"{name} features are {shapes}; they must be (N, d) and (N,), with N at least 1")
         if not features.isfinite().all():
-            raise ValueError(f"{name} features have entries that are NaN or infinite; they must be finite")
+            raise BadInput(f"{name} features have entries that are NaN or infinite; they must be finite")
     if train.shape[1] != test.shape[1]:
         raise ValueError(f"train features have {train.shape[1]} dimensions and test's {test.shape[1]}; they must agree")
     train_labels, test_labels = class_indices(train_labels, test_labels)
@@ -227,7 +228,7 @@ def class_indices(labels, others) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _check_classes(labels: torch.Tensor) -> None:
     if (labels == labels[0]).all():
-        raise ValueError("the training labels are all the same; a linear classifier needs at least two classes")
+        raise BadInput("the training labels are all the same; a linear classifier needs at least two classes")
 
 
 class _Logistic(NamedTuple):

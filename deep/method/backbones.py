@@ -10,6 +10,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from stopgrad.deep.config import Method
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _RESNETS = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
@@ -35,7 +36,7 @@ def backbone(method: Method, in_features: int | None = None) -> nn.Module:
         block, depths = _RESNETS[method.backbone]
         return ResNet(block, depths, method.width, method.stem, method.zero_init_residual)
     if in_features is None:
-        raise ValueError(f"--backbone {method.backbone} needs to know how many numbers a view has (in_features)")
+        raise BadInput(f"--backbone {method.backbone} needs to know how many numbers a view has (in_features)")
     network = nn.Sequential(nn.Flatten())
     network.out_features = in_features
     if method.backbone == "linear":
@@ -52,7 +53,7 @@ def export_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     if not isinstance(network, ResNet):
-        raise ValueError("only residual backbones export to torchvision; this one has no counterpart there")
+        raise BadInput("only residual backbones export to torchvision; this one has no counterpart there")
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
 
 

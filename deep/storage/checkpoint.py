@@ -1,33 +1,26 @@
-"""Checkpoints that are whole or not there, and the lock that keeps a run's folder to one writer.
+"""Checkpoints that are whole or not there.
 
 A checkpoint is a file of `torch.save` and opens with `torch.load(…, weights_only=True)` anywhere. It ends with the
 SHA-256 of everything before, kept as the comment that a zip archive may carry, so that a file cut short or changed by
 a single bit is known as such. The last two stay; where the last is damaged, the one before serves.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import json
 import os
-import socket
-import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stopgrad.linear_theory.tools.arrays import is_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 FORMAT = 1
 KEPT = 2
-
-
-class Busy(ValueError):
-    """Another, living process is writing the folder."""
 
 
 class Checkpoint(NamedTuple):
@@ -75,7 +68,7 @@ def load_latest(
             continue
         difference = None if config_json is None else first_difference(found.config_json, config_json)
         if difference:
-            raise ValueError(f"{path} belongs to another run: {difference}; repeat its settings or name another folder")
+            raise BadInput(f"{path} belongs to another run: {difference}; repeat its settings or name another folder")
         return found
     return None
 
@@ -92,101 +85,6 @@ def first_difference(saved: str, wanted: str) -> str | None:
         if before[name] != now[name]:
             return f"{flag} was {_shown(before[name])} and is now {_shown(now[name])}"
     return None
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep every other process from writing the run in `folder`, which is made if need be, until the block ends.
-
-    The system releases the lock of a process that dies, however it dies; nothing stale is ever left to clear away.
-    Raises Busy with one sentence if a living process holds it, ValueError if the folder cannot be written or locked.
-    """
-    path = Path(folder) / ".lock"
-    file = _locked(path)
-    while not _is(path, file):  # whoever held the lock before has removed its file, or the whole folder
-        os.close(file)
-        file = _locked(path)
-    _held.add(file)
-    try:
-        os.truncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
-    finally:
-        os.truncate(file, 0)
-        _held.discard(file)
-        os.close(file)
-
-
-def writer(folder: Path) -> str | None:
-    """Who holds the folder's lock, in words; None where nobody does. Never in the way of who wants it."""
-    try:
-        file = os.open(Path(folder) / ".lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        if not os.fstat(file).st_size:  # let go in order; what a killed process left must be tried
-            return None
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(file)
-    except OSError:
-        return None
-    finally:
-        os.close(file)
-    return None
-
-
-def _locked(path: Path) -> int:
-    """The lock file, open and locked."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise ValueError(f"cannot write into {path.parent}: {error.strerror}") from None
-    try:
-        _seize(file)
-    except BlockingIOError:
-        holder = _holder(file)
-        os.close(file)
-        raise Busy(f"{path.parent} is being written by {holder}; let it finish or name another folder") from None
-    except OSError as error:
-        os.close(file)
-        raise ValueError(
-            f"cannot lock {path.parent}: {error.strerror}; put the run on a disk with file locks"
-        ) from None
-    return file
-
-
-def _is(path: Path, file: int) -> bool:
-    """Whether an open file is still the one at `path`."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.stat(path), os.fstat(file))
-    return False
-
-
-def _seize(file: int) -> None:
-    """Lock the file; at the second or third try if need be, since `writer` holds it for a moment as it looks."""
-    for pause in (0.01, 0.05):
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(pause)
-    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _holder(file: int) -> str:
-    return os.pread(file, 1000, 0).decode(errors="replace") or "another process"
-
-
-# A forked worker shares its parent's lock and may outlive it; it must not keep the folder from the run's resumption.
-_held: set[int] = set()
-
-
-def _let_go():
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 # ---------------------------------------------------------------- files
@@ -225,7 +123,7 @@ def _read(path: Path) -> Checkpoint | None:
         return None
     record = torch.load(io.BytesIO(whole), weights_only=True, map_location="cpu")
     if record["format"] != FORMAT:
-        raise ValueError(
+        raise BadInput(
             f"{path} has format {record['format']} and this program reads {FORMAT}; use the one that wrote it"
         )
     return Checkpoint(record["step"], record["payload"], record["config"])

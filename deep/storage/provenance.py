@@ -1,9 +1,9 @@
 """What a result was computed by and on."""
 
+import dataclasses
 import functools
-import hashlib
-import json
 import platform
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,47 +11,59 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopgrad.linear_theory.tools import origin
+from stopgrad.linear_theory.tools.kept import key
 
 if TYPE_CHECKING:
     import torch
 
+    from stopgrad.deep.config import Config
     from stopgrad.deep.training.distributed import World
 
-# Modules that `deep.training.runs` reaches and that change no number: what is shown and said of a run.
-_SILENT = (
-    "stopgrad.deep.words.live",
-    "stopgrad.deep.words.picture",
-    "stopgrad.deep.presets",
-    "stopgrad.deep.storage.provenance",
+# Modules that `deep.training.runs` reaches and that change no number: what is shown and said of a run, where its config
+# came from, the tables of parts, of which those that were chosen count, and the folder's lock.
+SILENT = (
+    *("stopgrad.deep.words*", "stopgrad.deep.presets*", "stopgrad.deep.seats"),
+    *("stopgrad.deep.storage.lock", "stopgrad.deep.storage.provenance"),
 )
 NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 
 
+def code(*configs: "Config") -> dict[str, str]:
+    """What computes runs: {module: digest} of all that `training.runs` and the configs' own parts reach, {package:
+    version}. A part is a record in the config, of a class of its own; parts that were not chosen do not count."""
+    return dict(_code(frozenset(kind for config in configs for kind in _kinds(config))))
+
+
+def fingerprint(*configs: "Config") -> str:
+    """A hash of the code that computes runs and of the versions of its numerics."""
+    return key(code(*configs))
+
+
 @functools.cache
-def _code() -> dict[str, str]:
-    return origin.code("stopgrad.deep.training.runs", _SILENT, NUMERICS)
+def _code(kinds: frozenset[type], root: Path = origin.ROOT) -> dict[str, str]:
+    found = origin.code("stopgrad.deep.training.runs", SILENT, NUMERICS, root)
+    for kind in kinds:
+        found |= origin.of_class(kind, SILENT, root)
+    return dict(sorted(found.items()))
 
 
-def code() -> dict[str, str]:
-    """What computes a run: {module: digest} of all that `training.runs` reaches, and {package: version}."""
-    return dict(_code())
+def _kinds(record) -> Iterator[type]:
+    """The classes of all records in a config."""
+    if dataclasses.is_dataclass(record):
+        yield type(record)
+        for field in dataclasses.fields(record):
+            yield from _kinds(getattr(record, field.name))
 
 
-@functools.cache
-def fingerprint() -> str:
-    """A hash of the code that computes a run and of the versions of its numerics."""
-    return hashlib.sha256(json.dumps(_code(), sort_keys=True).encode()).hexdigest()
-
-
-def provenance(world: "World") -> dict:
-    """What a run that ends now was computed by and on."""
+def provenance(world: "World", *configs: "Config") -> dict:
+    """What runs that end now were computed by and on."""
     import torch
 
     cuda = world.device.type == "cuda"
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "fingerprint": fingerprint(),
-        "code": code(),
+        "fingerprint": fingerprint(*configs),
+        "code": code(*configs),
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),

@@ -7,24 +7,27 @@ of an old folder.
 """
 
 import contextlib
-import hashlib
 import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from stopgrad.deep.config import Config, to_json
-from stopgrad.deep.storage import checkpoint, table
-from stopgrad.deep.storage.provenance import fingerprint
+from stopgrad.deep.storage import checkpoint, lock, table
+from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.table import RAW, ROWS
+from stopgrad.linear_theory.tools import kept
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link
 
 CONFIG, SUMMARY = "config.json", "summary.json"
+ERROR = "error.txt"
+"""The traceback of a run that failed in a suite, until it is begun again."""
 
 
 def key(config: Config) -> str:
-    """What names a run: 16 hexadecimal digits of a hash of config, code and versions."""
-    return hashlib.sha256((to_json(config) + fingerprint()).encode()).hexdigest()[:16]
+    """What names a run: 16 hexadecimal digits that follow from its config, the code of its own parts, and versions."""
+    return kept.key(to_json(config), code(config))[:16]
 
 
 def default_folder(config: Config) -> Path:
@@ -65,7 +68,7 @@ def read_summary(folder: Path) -> dict:
     if summary is None:
         unfinished = (Path(folder) / CONFIG).is_file()
         goes_on = f"the command that began it goes on with --out {shlex.quote(str(folder))} --resume"
-        raise ValueError(f"{folder} holds an unfinished run; {goes_on}" if unfinished else f"{folder} holds no run")
+        raise BadInput(f"{folder} holds an unfinished run; {goes_on}" if unfinished else f"{folder} holds no run")
     return summary
 
 
@@ -76,14 +79,15 @@ def claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack
         held.enter_context(_locked(folder))
     if whole_summary(folder):  # perhaps by now: whoever held the lock may just have finished
         return _finished(folder, config)
+    (folder / ERROR).unlink(missing_ok=True)
     if (folder / CONFIG).is_file():
         refuse_another(folder, config, "unfinished")
         if not resume:
-            raise ValueError(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
+            raise BadInput(f"{folder} holds an unfinished run; go on with --resume, or name another --out")
         if _summary(folder):
             _start_over(folder)
     elif not all(is_litter(path.name) for path in folder.iterdir()):
-        raise ValueError(f"{folder} holds files that are no run's; name another --out")
+        raise BadInput(f"{folder} holds files that are no run's; name another --out")
     return None
 
 
@@ -101,13 +105,13 @@ def _start_over(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; a folder in which no run was begun after all is left as it was."""
     was_there = folder.exists()
-    with checkpoint.lock(folder):
+    with lock.hold(folder):
         try:
             yield
         finally:
             if not (folder / CONFIG).exists():
                 with contextlib.suppress(OSError):
-                    (folder / ".lock").unlink()
+                    (folder / lock.FILE).unlink()
                     if not was_there:
                         folder.rmdir()
 
@@ -117,16 +121,14 @@ def refuse_another(folder: Path, config: Config, words: str) -> None:
     try:
         difference = checkpoint.first_difference((folder / CONFIG).read_text(encoding="utf-8"), to_json(config))
     except (ValueError, AttributeError):
-        raise ValueError(f"{folder / CONFIG} is damaged; name another --out, or remove the run") from None
+        raise BadInput(f"{folder / CONFIG} is damaged; name another --out, or remove the run") from None
     if difference:
-        raise ValueError(
-            f"{folder} holds another, {words} run: {difference}; repeat its settings or name another --out"
-        )
+        raise BadInput(f"{folder} holds another, {words} run: {difference}; repeat its settings or name another --out")
 
 
 def _finished(folder: Path, config: Config) -> dict:
     summary = read_summary(folder)
     refuse_another(folder, config, "finished")
-    if summary["provenance"]["fingerprint"] != fingerprint():
-        raise ValueError(f"{folder} was computed by other code or versions; name another --out, or remove it")
+    if summary["provenance"]["fingerprint"] != fingerprint(config):
+        raise BadInput(f"{folder} was computed by other code or versions; name another --out, or remove it")
     return summary

@@ -21,6 +21,7 @@ from stopgrad.deep.storage.table import export_npz, read
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.recorder import rows_of
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 _EVALUATED = int.from_bytes(b"knn")
@@ -120,7 +121,7 @@ def conclude(
         "tables": tables(folder),
         "config": json.loads(to_json(config)),
         "data": {"key": dataset.key, "source": dataset.source},
-        "provenance": provenance(world),
+        "provenance": provenance(world, config),
     }
     if state == "finished":
         summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)
@@ -149,7 +150,7 @@ def attempt(warnings: list[Sign], name: str, compute, *arguments):
     """What `compute` finds; where it cannot, None and a warning: training is done and shall not be lost for it."""
     try:
         return compute(*arguments)
-    except ValueError as error:
+    except BadInput as error:
         warnings.append(Sign("not computed", {"what": name, "why": f"{error}"}))
         return None
 

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import batch_norm
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 # Evaluation is done by one process while the others wait; torch would give up on them after ten minutes.
 PATIENCE = timedelta(hours=2)
 
@@ -45,12 +47,12 @@ def join(device: str = "auto") -> World:
         _variable(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     if ("RANK" in os.environ) != ("WORLD_SIZE" in os.environ) or not 0 <= rank < size:
-        raise ValueError("RANK and WORLD_SIZE contradict each other; start several processes with torchrun")
+        raise BadInput("RANK and WORLD_SIZE contradict each other; start several processes with torchrun")
     place = _device(device, local, size)
     if size == 1:
         return World(0, 1, place, None)
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
-        raise ValueError("WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not; start the processes with torchrun")
+        raise BadInput("WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not; start the processes with torchrun")
     if place.type == "cuda":
         torch.cuda.set_device(place)
     on_cuda = place.type == "cuda"
@@ -155,7 +157,7 @@ class SyncedBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         mean, variance, count = _global_statistics(x)
         if count < 2:
-            raise ValueError("BatchNorm needs more than one value per channel over all processes; take a larger batch")
+            raise BadInput("BatchNorm needs more than one value per channel over all processes; take a larger batch")
         if self.training and self.running_mean is not None:
             self._update(mean, variance * (count / (count - 1)))
         normalised = _Normalise.apply(x, mean, variance, count, self.eps)
@@ -232,7 +234,7 @@ def _size() -> int:
 def _variable(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
-        raise ValueError(f"{name} is {text!r}; it must be a whole number, as torchrun sets it")
+        raise BadInput(f"{name} is {text!r}; it must be a whole number, as torchrun sets it")
     return int(text)
 
 
@@ -242,11 +244,11 @@ def _device(name: str, local_rank: int, size: int) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"--device is {name!r}; it must be auto, cpu, cuda or another device of torch") from None
+        raise BadInput(f"--device is {name!r}; it must be auto, cpu, cuda or another device of torch") from None
     if device.type != "cuda":
         return device
     index = local_rank if device.index is None or size > 1 else device.index
     found = torch.cuda.device_count()
     if index >= found:
-        raise ValueError(f"--device {name} needs CUDA device {index} and there are {found}; use --device cpu")
+        raise BadInput(f"--device {name} needs CUDA device {index} and there are {found}; use --device cpu")
     return torch.device("cuda", index)

@@ -21,6 +21,7 @@ from stopgrad.deep.training.stopping import Stop
 from stopgrad.deep.training.training import Clock, Plan
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.flows.matrices import Network
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 def rows_of(columns: Columns) -> list[dict]:
@@ -71,8 +72,8 @@ class Recorder:
         found = checkpoint.load_latest(self.folder, to_json(self.config), warn=self.view.say)
         clock = Clock()
         if found is not None:
-            if found.payload["fingerprint"] != fingerprint():
-                raise ValueError(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
+            if found.payload["fingerprint"] != fingerprint(self.config):
+                raise BadInput(f"{self.folder} was begun by other code or versions; name another --out, or remove it")
             self.siamese.load_state_dict(found.payload["siamese"])
             self.optimiser.load_state_dict(found.payload["optimiser"])
             clock = Clock(found.step, found.payload["time"])
@@ -101,7 +102,7 @@ class Recorder:
             "warnings": [tuple(sign) for sign in self.warnings],
             "seconds": self.seconds,
             "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
-            "fingerprint": fingerprint(),
+            "fingerprint": fingerprint(self.config),
         }
         began = time.monotonic()
         self.table.sync()

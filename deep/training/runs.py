@@ -32,6 +32,7 @@ from stopgrad.deep.words.expectation import expectation, measure_noise
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.tools.door import BAD_INPUT
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 
 T = TypeVar("T")
@@ -80,14 +81,14 @@ def execute(config: Config, place: Place, world: World, preset_name: str = "defa
 def together(world: World, act: Callable[[], T]) -> T:
     """act(), in every process; where one fails all leave, so that none waits for it for hours.
 
-    Raises ValueError in the first process that failed; the others leave with the same exit status, silently.
+    Raises its error in the first process that failed; the others leave with the same exit status, silently.
     """
     if world.size == 1:
         return act()
     result, error = None, None
     try:
         result = act()
-    except (ValueError, OSError) as failure:
+    except Exception as failure:
         error = failure
     failed = [False] * world.size
     dist.all_gather_object(failed, error is not None)
@@ -142,7 +143,7 @@ def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siame
 def _refuse_apart(folder: Path, world: World, step: int) -> None:
     """All processes must have resumed from the same checkpoint, which takes a folder that all can read."""
     if bool((gathered(torch.tensor([step], device=world.device), dim=0) != step).any()):
-        raise ValueError(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
+        raise BadInput(f"the processes find different checkpoints in {folder}; it must be on a disk that all share")
 
 
 def _stopped(folder: Path, step: int, signal: int, recorder: Recorder) -> dict:
@@ -203,14 +204,14 @@ def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
     Raises ValueError where there is no finished run, or one that diverged, or no whole checkpoint.
     """
     if read_summary(folder)["state"] == "diverged":
-        raise ValueError(f"the run in {folder} diverged; there are no final weights to evaluate")
+        raise BadInput(f"the run in {folder} diverged; there are no final weights to evaluate")
     config = from_json((Path(folder) / CONFIG).read_text(encoding="utf-8"))
     with joined(device) as world:
         dataset = datasets.load(config.data, config.seed, world.device)
         siamese = build(config, dataset, world)
         found = checkpoint.load_latest(folder, to_json(config))
         if found is None:
-            raise ValueError(f"{folder} holds no checkpoint that can be read")
+            raise BadInput(f"{folder} holds no checkpoint that can be read")
         siamese.load_state_dict(found.payload["siamese"])
         parts = evaluation_parts(config, dataset, world.device, next(siamese.parameters()).dtype)
         return {

@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from stopgrad.deep.measuring.quantities.quantities import shown
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 def tensorboard_writer(folder: Path):
@@ -15,7 +16,7 @@ def tensorboard_writer(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
+        raise BadInput("--tensorboard needs TensorBoard: pip install 'stopgrad[tensorboard]'") from None
     return SummaryWriter(str(folder))
 
 

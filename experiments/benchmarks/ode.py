@@ -26,6 +26,7 @@ from stopgrad.deep.storage.provenance import cpu_name
 from stopgrad.experiments.benchmarks import engines as peers
 from stopgrad.experiments.benchmarks.rounds import QUIET, Rounds, interleaved
 from stopgrad.linear_theory.tools.door import Command, main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 ALLOWED_ERROR = 1e-6
 REFERENCE_TOLERANCE = 1e-13
@@ -174,11 +175,11 @@ class Benchmark(Command):
     def run(self) -> dict:
         """One row an engine. Raises ValueError for an unknown engine, no rounds or a grid below 2."""
         if unknown := [name for name in self.engines if name not in ENGINES]:
-            raise ValueError(f"there is no engine {unknown[0]!r}; there are {', '.join(ENGINES)}")
+            raise BadInput(f"there is no engine {unknown[0]!r}; there are {', '.join(ENGINES)}")
         if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}; it must be at least 1")
+            raise BadInput(f"rounds is {self.rounds}; it must be at least 1")
         if self.grid < 2:
-            raise ValueError(f"grid is {self.grid}; it must be at least 2")
+            raise BadInput(f"grid is {self.grid}; it must be at least 2")
         progress, here = Console(stderr=True), machine()
         task = peers.grid_task(self.grid)
         reference = peers.scipy_one_system(task, "DOP853", REFERENCE_TOLERANCE)

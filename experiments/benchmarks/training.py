@@ -25,6 +25,7 @@ from stopgrad.experiments.benchmarks.rounds import Rounds, interleaved
 from stopgrad.experiments.benchmarks.ssl_engines import Chunk, Task
 from stopgrad.experiments.benchmarks.workers import Worker
 from stopgrad.linear_theory.tools.door import Command, main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 OURS = "stopgrad"
 BUDGET = 170.0
@@ -202,13 +203,13 @@ class Benchmark(Command):
     def run(self) -> dict:
         """One row an engine. Raises ValueError for an unknown engine, no rounds, no width, or missing CUDA."""
         if unknown := [name for name in self.engines if name not in ENGINES]:
-            raise ValueError(f"there is no engine {unknown[0]!r}; there are {', '.join(ENGINES)}")
+            raise BadInput(f"there is no engine {unknown[0]!r}; there are {', '.join(ENGINES)}")
         if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}; it must be at least 1")
+            raise BadInput(f"rounds is {self.rounds}; it must be at least 1")
         if not self.widths or min(self.widths) < 1:
-            raise ValueError("widths are counts of channels; there must be one, and each at least 1")
+            raise BadInput("widths are counts of channels; there must be one, and each at least 1")
         if self.device == "cuda" and not (torch.cuda.is_available() or self.rehearse):
-            raise ValueError("device is cuda and there is none; use --device cpu, or --rehearse to try the script")
+            raise BadInput("device is cuda and there is none; use --device cpu, or --rehearse to try the script")
         on_cuda = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
         here = machine()
         rows = {}

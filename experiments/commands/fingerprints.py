@@ -16,9 +16,11 @@ from rich.progress import track
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.experiments.claims import ledger
+from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import Command, dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 TINY = Config(
@@ -63,7 +65,7 @@ class Fingerprints(Command):
     def run(self) -> dict:
         """What differs. Raises ValueError unless one file is named, for one that is no record or cannot be written."""
         if (self.against is None) == (self.record is None):
-            raise ValueError("give --record FILE to make a record, or --against FILE to compare with one")
+            raise BadInput("give --record FILE to make a record, or --against FILE to compare with one")
         path, before = self.record and prepare_file(self.record, ".json"), self.against and _read(self.against)
         now = {"machine": machine()}
         if before and before["machine"] != now["machine"]:
@@ -107,7 +109,8 @@ def computed() -> dict[str, dict[str, str]]:
         configs = {case: change(TINY, data_folder=f"{images}", **values) for case, values in CASES.items()}
         cases = track(configs, "", console=Console(stderr=True), transient=True)
         found = {case: _of_run(configs[case], folder / case, world) for case in cases}
-        rows = [row for paper in ledger.LEDGER for row in ledger.theory_rows(paper, Store(folder / "none")).values()]
+        papers = [paper.key for paper in chosen(having="claims")]
+        rows = [row for paper in papers for row in ledger.theory_rows(paper, Store(folder / "none")).values()]
     exact = {row["id"]: " ".join([row["verdict"], *(float(v).hex() for v in row["ci"] or ())]) for row in rows}
     return found | {"theory": exact}
 
@@ -154,4 +157,4 @@ def _read(path: Path) -> dict:
         record = {case: dict(found) for case, found in json.loads(path.read_text(encoding="utf-8")).items()}
         return {"machine": record.pop("machine"), **record}
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no record of fingerprints; make one with --record") from None
+        raise BadInput(f"{path} is no record of fingerprints; make one with --record") from None

@@ -22,6 +22,7 @@ from stopgrad.deep.presets import SIMSIAM_CIFAR10
 from stopgrad.deep.storage.run_folder import default_folder
 from stopgrad.deep.training.stopping import Told, signals_raise
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 if TYPE_CHECKING:
@@ -98,16 +99,14 @@ class FirstLook(Command):
 
         end = time.monotonic() + 60 * (np.inf if self.minutes is None else self.minutes)
         if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"--minutes is {self.minutes:g}; it must be above 0")
+            raise BadInput(f"--minutes is {self.minutes:g}; it must be above 0")
         if self.rehearse == (self.data_folder is not None):
-            raise ValueError("give either --data-folder, an imagefolder of CIFAR-10, or --rehearse, which makes one")
+            raise BadInput("give either --data-folder, an imagefolder of CIFAR-10, or --rehearse, which makes one")
         with joined(self.device) as world:
             if world.size > 1:
-                raise ValueError("a first look is one process's work; start it without torchrun")
+                raise BadInput("a first look is one process's work; start it without torchrun")
             if world.device.type == "cpu" and self.device == "auto" and not self.rehearse:
-                raise ValueError(
-                    "there is no CUDA device and a CPU takes days; --rehearse, or insist with --device cpu"
-                )
+                raise BadInput("there is no CUDA device and a CPU takes days; --rehearse, or insist with --device cpu")
             return self._look(world, end)
 
     def _look(self, world: "World", end: float) -> dict:
@@ -147,7 +146,7 @@ class FirstLook(Command):
         """The recipes as this command wants them, by name. Raises ValueError for an impossible field."""
         epochs = (TOY_EPOCHS if self.rehearse else EPOCHS) if self.epochs is None else self.epochs
         if epochs < 1:
-            raise ValueError(f"--epochs is {epochs}; it must be at least 1")
+            raise BadInput(f"--epochs is {epochs}; it must be at least 1")
         folder = toy_images(self.runs / "toy_images") if self.rehearse else self.data_folder
 
         def fit(config: Config) -> Config:

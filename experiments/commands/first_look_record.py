@@ -17,6 +17,7 @@ from stopgrad.deep.storage.run_folder import CONFIG, SUMMARY
 from stopgrad.deep.storage.table import Columns, read
 from stopgrad.deep.training.distributed import World
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 
 MODES = 8
 """Modes of F that are recorded. The first is mostly the mean direction, and its alignment proves nothing."""
@@ -43,7 +44,8 @@ def opening(configs: dict[str, Config], why: dict[str, str], dataset: datasets.D
         "scale": scale(next(iter(configs.values())).data.data_folder, dataset),
         "training_images": len(dataset.train.labels),
         "test_images": len(dataset.test.labels),
-        "provenance": provenance(world) | {"cuda": torch.version.cuda if world.device.type == "cuda" else None},
+        "provenance": provenance(world, *configs.values())
+        | {"cuda": torch.version.cuda if world.device.type == "cuda" else None},
         "recipes": {
             name: {
                 "why": why[name],
@@ -167,11 +169,11 @@ def refuse_another(path: Path, record: dict) -> None:
     try:
         before = _identity(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is no record of a first look; name another --out, or remove it") from None
+        raise BadInput(f"{path} is no record of a first look; name another --out, or remove it") from None
     now = _identity(json.loads(compact(record)))
     for name in now:
         if now[name] != before[name]:
-            raise ValueError(f"{path} records a first look with another {name}; name another --out, or remove it")
+            raise BadInput(f"{path} records a first look with another {name}; name another --out, or remove it")
 
 
 def _identity(record: dict) -> dict:

@@ -14,6 +14,7 @@ from stopgrad.deep.presets import changes
 from stopgrad.deep.storage.table import read
 from stopgrad.experiments.store.store import ROOT, Entry, Store
 from stopgrad.linear_theory.tools.door import Command, Group
+from stopgrad.linear_theory.tools.errors import BadInput
 
 SHORTEST = 4  # characters of a key that may stand for it
 
@@ -126,10 +127,10 @@ class Compare(Command):
     def run(self) -> dict:
         entries = chosen(Store(self.runs), self.keys)
         if len({entry.key for entry in entries}) < 2:
-            raise ValueError("give at least two different keys to compare")
+            raise BadInput("give at least two different keys to compare")
         for entry in entries:
             if entry.record is None:
-                raise ValueError(f"the run {entry.key} is {entry.state}; only finished runs can be compared")
+                raise BadInput(f"the run {entry.key} is {entry.state}; only finished runs can be compared")
         settings = [leaves(entry.config) for entry in entries]
         differ = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
         names = [one.name for one in shown("summary") if any(one.name in entry.summary["last"] for entry in entries)]
@@ -173,7 +174,7 @@ class Remove(Command):
 
     def run(self) -> dict:
         if not (self.keys or self.stale or self.unfinished):
-            raise ValueError("name the runs to delete: keys, --stale or --unfinished")
+            raise BadInput("name the runs to delete: keys, --stale or --unfinished")
         store = Store(self.runs)
         entries = {entry.key: entry for entry in chosen(store, self.keys)}
         for entry in store.entries():
@@ -181,7 +182,7 @@ class Remove(Command):
                 entries[entry.key] = entry
         busy = [entry for entry in entries.values() if entry.writer]
         if busy:
-            raise ValueError(f"the run {busy[0].key} is being written by {busy[0].writer}; let it finish or leave it")
+            raise BadInput(f"the run {busy[0].key} is being written by {busy[0].writer}; let it finish or leave it")
         rows = [row(entry) for entry in entries.values()]
         if self.yes:
             for name in entries:
@@ -215,9 +216,9 @@ def chosen(store: Store, keys: Sequence[str]) -> list[Entry]:
         found = exact or [entry for entry in entries if entry.key.startswith(key)]
         if not found or (len(key) < SHORTEST and not exact):
             short = f"; give at least {SHORTEST} characters of its key" if len(key) < SHORTEST else ""
-            raise ValueError(f"there is no run {key!r} in {store.root}{short}")
+            raise BadInput(f"there is no run {key!r} in {store.root}{short}")
         if len(found) > 1:
-            raise ValueError(f"{key!r} may be {' or '.join(entry.key for entry in found[:3])}; give more of the key")
+            raise BadInput(f"{key!r} may be {' or '.join(entry.key for entry in found[:3])}; give more of the key")
         return found[0]
 
     return [one(key) for key in keys]

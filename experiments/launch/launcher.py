@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.storage.checkpoint import writer
+from stopgrad.deep.storage.lock import writer
 from stopgrad.deep.training.stopping import REQUEST, Stop, Told, signals_raise
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, found, stopped
 from stopgrad.experiments.launch.progress import Board
 from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.launch.worker_pool import Pool
 from stopgrad.experiments.store.store import Store
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file
 
 LOOK_AGAIN = 0.5
@@ -75,10 +76,10 @@ def choose(
         on_cpu = device == "cpu" or not torch.cuda.is_available()
         name = "pool" if workers is not None or on_cpu else "inprocess"
     if workers is not None and name != "pool":
-        raise ValueError(f"--workers belongs to --launcher pool, not {name}")
+        raise BadInput(f"--workers belongs to --launcher pool, not {name}")
     if name == "slurm":
         if device != "auto":
-            raise ValueError("--device belongs to this machine; jobs have an accelerator with --gpus 1")
+            raise BadInput("--device belongs to this machine; jobs have an accelerator with --gpus 1")
         return Slurm() if slurm is None else slurm
     return Pool(cores() if workers is None else workers, device) if name == "pool" else InProcess(device)
 
@@ -108,9 +109,9 @@ def launch(
     is none.
     """
     if minutes is not None and not 0 < minutes < threading.TIMEOUT_MAX / 60:
-        raise ValueError(f"--minutes is {minutes:g}; it must be above 0")
+        raise BadInput(f"--minutes is {minutes:g}; it must be above 0")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("a suite's launcher starts its own processes; start it without torchrun")
+        raise BadInput("a suite's launcher starts its own processes; start it without torchrun")
     folders = [store.folder(config).absolute() for config in configs]
     outcomes: dict[str, Outcome] = {}
     with Board(title, len({folder.name for folder in folders})) as board, Stop() as stop, _told_after(minutes):

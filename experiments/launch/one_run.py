@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from stopgrad.deep.config import Config, Data
-from stopgrad.deep.storage.checkpoint import Busy
-from stopgrad.deep.storage.run_folder import CONFIG
+from stopgrad.deep.storage.lock import Busy
+from stopgrad.deep.storage.run_folder import CONFIG, ERROR
+from stopgrad.linear_theory.tools.errors import sentence_of
+from stopgrad.linear_theory.tools.files import replace_file
 
 if TYPE_CHECKING:
     from stopgrad.deep.training.distributed import World
@@ -45,7 +47,10 @@ class Outcome(NamedTuple):
 
 
 def carry_out(task: Task, world: "World") -> Outcome:
-    """Carry out a run or go on with it; whatever it raises is its outcome's reason."""
+    """Carry out a run or go on with it; whatever it raises is its outcome's reason.
+
+    The traceback of an error that no user made is kept in the run's folder.
+    """
     from stopgrad.deep.training.runs import Place, execute
 
     began, before = time.monotonic(), _stamp(task.folder)
@@ -54,11 +59,20 @@ def carry_out(task: Task, world: "World") -> Outcome:
     except Busy as error:
         return Outcome(task.key, "busy", str(error), 0.0, False)
     except Exception as error:  # of any kind: the other runs go on
-        return Outcome(task.key, "failed", advised(sentence(error), task.config.data), time.monotonic() - began, True)
+        reason = sentence_of(error) or f"{sentence(error)}; its traceback is in {_kept(error, task.folder)}"
+        return Outcome(task.key, "failed", advised(reason, task.config.data), time.monotonic() - began, True)
     seconds = time.monotonic() - began
     if result["state"] == "stopped":
         return stopped(task, result["signal"])._replace(seconds=seconds)
     return Outcome(task.key, result["state"], None, seconds, _stamp(task.folder) != before)
+
+
+def _kept(error: Exception, folder: Path) -> Path:
+    """Where the error's traceback is written: into the run's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(traceback.format_exception(error))
+    replace_file(folder / ERROR, lambda draft: draft.write_text(text, encoding="utf-8", errors="backslashreplace"))
+    return folder / ERROR
 
 
 def _stamp(folder: Path) -> tuple[int, int] | None:
@@ -87,10 +101,8 @@ def failed(task: Task, reason: str) -> Outcome:
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong, on one line; for an error that was not meant for the user also its kind and place."""
+    """An error that no user made, on one line: its kind, what it says, and its place."""
     words = " ".join(str(error).split())
-    if isinstance(error, (ValueError, OSError)) and words:
-        return words
     places = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}{': ' if words else ''}{words}{place}"

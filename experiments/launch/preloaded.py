@@ -6,7 +6,8 @@ process looks at the program that it was started by, so the commands are there t
 
 import stopgrad.deep.training.runs
 import stopgrad.experiments.__main__  # noqa: F401
-from stopgrad.deep.storage.provenance import fingerprint
+from stopgrad.deep.config import Config
+from stopgrad.deep.storage.provenance import code
 from stopgrad.experiments.launch.one_run import carry_out  # noqa: F401
 
-fingerprint()
+code(Config())

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from stopgrad.deep.storage.run_folder import whole_summary
 from stopgrad.deep.training.stopping import Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, found, stopped
+from stopgrad.linear_theory.tools.errors import BadInput
 
 PATIENCE = 30.0
 """Seconds that cancelled jobs are given to keep their runs' state; Slurm's own KillWait."""
@@ -149,11 +150,11 @@ def _executor(slurm: Slurm, logs: Path):
     try:
         import submitit
     except ImportError:
-        raise ValueError("--launcher slurm needs submitit: pip install 'stopgrad[slurm]'") from None
+        raise BadInput("--launcher slurm needs submitit: pip install 'stopgrad[slurm]'") from None
     try:
         executor = submitit.AutoExecutor(logs, cluster=slurm.cluster)
     except RuntimeError:
-        raise ValueError("there is no Slurm here (no srun); use --launcher pool, or --cluster local") from None
+        raise BadInput("there is no Slurm here (no srun); use --launcher pool, or --cluster local") from None
     executor.update_parameters(
         name="stopgrad",
         timeout_min=slurm.job_minutes,
@@ -168,11 +169,11 @@ def _executor(slurm: Slurm, logs: Path):
 def _refuse(slurm: Slurm) -> None:
     for name in ("job_minutes", "cpus", "chunk", "jobs"):
         if getattr(slurm, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(slurm, name)}; it must be at least 1")
+            raise BadInput(f"--{name.replace('_', '-')} is {getattr(slurm, name)}; it must be at least 1")
     if slurm.gpus not in (0, 1):
-        raise ValueError(f"--gpus is {slurm.gpus}; a run uses one accelerator, so it must be 0 or 1")
+        raise BadInput(f"--gpus is {slurm.gpus}; a run uses one accelerator, so it must be 0 or 1")
     if not slurm.poll > 0:
-        raise ValueError(f"--poll is {slurm.poll:g}; it must be above 0")
+        raise BadInput(f"--poll is {slurm.poll:g}; it must be above 0")
 
 
 def _submit(executor, calls: list[Chunk]) -> list:
@@ -182,7 +183,7 @@ def _submit(executor, calls: list[Chunk]) -> list:
     try:
         return executor.submit_array(calls)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise ValueError(f"Slurm refused the jobs: {' '.join(str(error).split())}") from None
+        raise BadInput(f"Slurm refused the jobs: {' '.join(str(error).split())}") from None
 
 
 def _told(job) -> dict[str, Outcome]:

@@ -18,6 +18,7 @@ from multiprocessing import connection
 
 from stopgrad.deep.training.stopping import REQUEST, Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, stopped
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 
 ATTEMPTS = 2
@@ -38,7 +39,7 @@ class Pool:
 
     def __post_init__(self):
         if self.workers < 1:
-            raise ValueError(f"--workers is {self.workers}; it must be at least 1")
+            raise BadInput(f"--workers is {self.workers}; it must be at least 1")
 
     def outcomes(self, tasks: Sequence[Task], stop: Stop) -> Iterator[tuple[int, Outcome | None]]:
         """(place in `tasks`, outcome) as they come, and (place, None) as a run begins.
@@ -93,7 +94,7 @@ class _Worker:
             answer = self.connection.recv()
         except (EOFError, OSError):
             return None
-        if isinstance(answer, ValueError):
+        if isinstance(answer, BadInput):
             raise answer
         return answer
 
@@ -130,7 +131,7 @@ def _started(context, arguments: tuple):
             why = str(error)
         if tries < ATTEMPTS:
             time.sleep(_GLANCE)  # a server that has just been killed may still pass for alive
-    raise ValueError(f"worker processes cannot be started ({why}); use fewer --workers, or --launcher inprocess")
+    raise BadInput(f"worker processes cannot be started ({why}); use fewer --workers, or --launcher inprocess")
 
 
 class _Crew:
@@ -200,8 +201,8 @@ def _work(tasks: connection.Connection, device: str) -> None:
             with joined(device) as world:
                 while (task := tasks.recv()) is not None:
                     tasks.send(carry_out(task, world))
-        except ValueError as error:
-            tasks.send(ValueError(str(error)))
+        except BadInput as error:
+            tasks.send(error)
 
 
 def _follow_parent() -> None:

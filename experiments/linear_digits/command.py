@@ -9,6 +9,7 @@ import numpy as np
 from stopgrad.experiments.linear_digits.setting import LEADING, VARIANTS, Setting
 from stopgrad.experiments.store.run_store import RunStore
 from stopgrad.linear_theory.tools.door import Command, dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file, write_netcdf
 
 KEPT = "Finished pieces of work, taken up again by the next run of the same command. They may be deleted.\n"
@@ -36,7 +37,7 @@ class LinearDigits(Setting, Command):
         began = time.perf_counter()
         setting = Setting(**{field.name: getattr(self, field.name) for field in fields(Setting)}).validate()
         if self.seeds < 1:
-            raise ValueError(f"seeds is {self.seeds}; it must be at least 1")
+            raise BadInput(f"seeds is {self.seeds}; it must be at least 1")
         store = RunStore(self.out / "finished", MODULES, ("numpy", "scikit-learn", "scipy", "torch"))
         store.folder.mkdir(parents=True, exist_ok=True)
         replace_file(store.folder / "README.txt", lambda draft: draft.write_text(KEPT, encoding="utf-8"))

@@ -7,6 +7,7 @@ import numpy as np
 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Switches
+from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:
     from stopgrad.linear_theory.samples.linear_siamese import Training
@@ -49,7 +50,7 @@ class Setting:
             ("views", self.views >= 2, "at least 2"),
         ):
             if not valid:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be {rule}")
         self.hyperparameters.validate()
         _ = self.training  # refuses what Training refuses
         return self

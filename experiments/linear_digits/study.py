@@ -135,7 +135,7 @@ def origin(setting: Setting, seeds: int, store: RunStore, digits, flows, sgd) ->
         "flow_worst_error": max(float(flow["worst_error"]) for flow in flows),
         "training_seconds": float(sgd["seconds"].sum()),
         "hardware": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "origin": dumps(store.origin({})),
+        "origin": dumps(store.origin),
     }
 
 

@@ -18,6 +18,7 @@ from stopgrad.deep.measuring.quantities.quantities import recorded
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.store.store import Record, Store, number
 from stopgrad.experiments.suites.grid import Suite
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -100,7 +101,7 @@ def read(path: Path) -> list[RecordedRun]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
+        raise BadInput(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
 
 
 def record(suite: Suite, store: Store) -> Path:
@@ -114,7 +115,7 @@ def record(suite: Suite, store: Store) -> Path:
         if found := behind.find(config):
             runs.setdefault(identity(config), (arm, seed, found))  # one row, however many arms it serves
     if not runs:
-        raise ValueError(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
+        raise BadInput(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
     text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
     replace_file(prepare_file(path, ".json"), lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
     return path

@@ -1,11 +1,10 @@
 """Finished work is kept: a folder of small .npz files, one for each unit of work, that a killed run finds again.
 
-A unit's key is its configuration, what computes in the modules that its code can reach, and the versions of the
-numerics (`tools.origin`): nothing rounded, nothing left out, no commit and no time. Every file appears whole or
-not at all.
+A unit's file is named by its configuration, and holds what computes in the modules that its code can reach and the
+versions of the numerics (`tools.kept`): nothing rounded, nothing left out, no commit and no time. Every file appears
+whole or not at all.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from stopgrad.linear_theory.tools import kept
 from stopgrad.linear_theory.tools.files import replace_file
-from stopgrad.linear_theory.tools.origin import code, difference
+from stopgrad.linear_theory.tools.origin import code
 
 Arrays = dict[str, np.ndarray]
 
@@ -42,37 +42,15 @@ class RunStore:
     modules: tuple[ModuleType | str, ...]
     packages: tuple[str, ...] = ("numpy", "torch")
 
-    def origin(self, config: dict) -> dict[str, str]:
-        """All that a unit's result depends on, one entry for each thing that may change."""
-        return {f"setting {name}": json.dumps(value, sort_keys=True) for name, value in config.items()} | self._code
-
     @cached_property
-    def _code(self) -> dict[str, str]:
+    def origin(self) -> kept.Origin:
+        """All that a unit's result depends on beside its config."""
         names = [module if isinstance(module, str) else module.__name__ for module in self.modules]
-        found = {k: v for name in names for k, v in code(name, (__name__,), self.packages).items()}
-        return {f"{'version of' if k in self.packages else 'module'} {k}": v for k, v in found.items()}
+        return {k: v for name in names for k, v in code(name, (__name__,), self.packages).items()}
 
-    def kept(self, unit: Unit) -> Arrays | None:
-        """The unit's arrays, or None where it was never finished under this very origin."""
-        path = self._path(unit)
-        if not path.exists():
-            return None
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files if name != "origin"}
-
-    def keep(self, unit: Unit, arrays: Arrays) -> None:
-        """Write the unit's arrays. Raises OSError where the folder cannot be written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        origin = json.dumps(self.origin(unit.config))
-        replace_file(self._path(unit), lambda draft: np.savez_compressed(draft, origin=origin, **arrays))
-
-    def why(self, unit: Unit) -> str | None:
-        """'a, b changed' since the nearest result kept under the same label; None where there is none, or this one."""
-        origin, differences = self.origin(unit.config), []
-        for path in self.folder.glob(f"{unit.label}-{'?' * 32}.npz"):
-            with np.load(path) as file:
-                differences.append(difference(json.loads(str(file["origin"])), origin) or "")
-        return min(differences, key=len, default=None) or None
+    def kept(self, unit: Unit) -> tuple[Arrays | None, str | None]:
+        """(the unit's arrays, why they are not what would be computed now), as `tools.kept` has it."""
+        return kept.kept(self._path(unit), self.origin, _read)
 
     def finish(self, units: Sequence[Unit], title: str) -> tuple[list[Arrays], int]:
         """(results of all units in order, how many had to be computed), with progress on standard error."""
@@ -81,22 +59,27 @@ class RunStore:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task(title, total=len(units))
             for done, unit in enumerate(units):
-                arrays = self.kept(unit)
-                if arrays is None:
-                    if changed := self.why(unit):
-                        progress.console.print(f"{unit.label} is computed again; {changed}")
+                arrays, why = self.kept(unit)
+                if why:
+                    if arrays is not None:
+                        progress.console.print(f"{unit.label} is computed again; {why}")
                     progress.update(bar, description=f"{title}: {unit.label}")
                     arrays = unit.compute(lambda part, done=done: progress.update(bar, completed=done + part))
-                    self.keep(unit, arrays)
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    _write(self._path(unit), arrays, self.origin)
                     computed += 1
                 results.append(arrays)
                 progress.update(bar, completed=done + 1, description=title)
         return results, computed
 
     def _path(self, unit: Unit) -> Path:
-        key = _digest(json.dumps(self.origin(unit.config), sort_keys=True))[:32]
-        return self.folder / f"{unit.label}-{key}.npz"
+        return self.folder / f"{unit.label}-{kept.key(unit.config)[:32]}.npz"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _read(path: Path) -> tuple[Arrays, kept.Origin]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files if name != "origin"}, json.loads(str(file["origin"]))
+
+
+def _write(path: Path, arrays: Arrays, origin: kept.Origin) -> None:
+    replace_file(path, lambda draft: np.savez_compressed(draft, origin=json.dumps(origin), **arrays))

@@ -19,8 +19,9 @@ from typing import Literal
 import numpy as np
 
 from stopgrad.deep.config import Config, from_json, to_json
-from stopgrad.deep.storage import checkpoint, run_folder, table
+from stopgrad.deep.storage import lock, run_folder, table
 from stopgrad.deep.storage.provenance import code, fingerprint
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
 from stopgrad.linear_theory.tools.origin import difference
 
@@ -80,13 +81,13 @@ class Record:
     @property
     def current(self) -> bool:
         """Whether the code of this process, and the versions of its numerics, would compute the same."""
-        return self.summary["provenance"]["fingerprint"] == fingerprint()
+        return self.summary["provenance"]["fingerprint"] == fingerprint(self.config)
 
     def why(self) -> str | None:
         """What has changed since it was computed: 'a, b changed'; None where nothing has."""
         if self.current:
             return None
-        return difference(self.summary["provenance"].get("code") or {}, code()) or "the code changed"
+        return difference(self.summary["provenance"].get("code") or {}, code(self.config)) or "the code changed"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Entry:
     @property
     def stale(self) -> bool | None:
         """Whether other code computed it; None where it is not finished."""
-        return None if self.summary is None else self.summary["provenance"]["fingerprint"] != fingerprint()
+        return None if self.summary is None else not (self.record and self.record.current)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ValueError(f"{self.root} cannot be read as a store of runs: {error.strerror}") from None
+            raise BadInput(f"{self.root} cannot be read as a store of runs: {error.strerror}") from None
         for name in names:
             if not name.startswith(".") and (entry := self._entry(Path(self.root) / name)):
                 yield entry
@@ -175,9 +176,9 @@ class Store:
         """Delete a run. Raises ValueError where there is none of this key or another process is writing it."""
         folder = Path(self.root) / key
         if folder.parent != Path(self.root) or key.startswith(".") or self._entry(folder) is None:
-            raise ValueError(f"there is no run {key} in {self.root}")
+            raise BadInput(f"there is no run {key} in {self.root}")
         gone = folder.with_name(f"{_REMOVED}{key}-{os.getpid()}")
-        with checkpoint.lock(folder):
+        with lock.hold(folder):
             folder.rename(gone)  # at once, so that half a folder is never taken for a run
             shutil.rmtree(gone, ignore_errors=True)
         for left in Path(self.root).glob(f"{_REMOVED}*"):  # by a process that was killed here
@@ -197,7 +198,7 @@ class Store:
     def _entry(self, folder: Path) -> Entry | None:
         """What `folder` holds; None where that is no run."""
         if Path(self.root).exists() and not Path(self.root).is_dir():
-            raise ValueError(f"{self.root} is a file; a store of runs is a folder")
+            raise BadInput(f"{self.root} is a file; a store of runs is a folder")
         try:
             refuse_broken_link(folder)
             summary = run_folder.whole_summary(folder)
@@ -205,9 +206,9 @@ class Store:
             if summary is None and text is None:
                 return None
             text = json.dumps(summary["config"]) if summary else text
-            return Entry(folder.name, folder, _config(text), summary, None if summary else checkpoint.writer(folder))
+            return Entry(folder.name, folder, _config(text), summary, None if summary else lock.writer(folder))
         except OSError as error:
-            raise ValueError(f"{folder} cannot be read: {error.strerror}") from None
+            raise BadInput(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _text(path: Path) -> str | None:

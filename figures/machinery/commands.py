@@ -17,22 +17,30 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from stopgrad.experiments.papers import chosen
+from stopgrad.figures.machinery.picture import Picture
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
 class List(Command):
     """Name every figure."""
 
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     json: bool = False
 
     def run(self) -> dict:
-        return {name: {"title": one.title, "source": one.source} for name, one in FIGURES.items()}
+        return {
+            name: {"title": one.title, "source": one.source, "paper": one.paper, "claims": one.claims}
+            for name, one in of_papers(self.paper).items()
+        }
 
     def text(self, result: dict) -> str:
-        width = max(map(len, result))
+        width = max(map(len, result), default=0)
         return "\n".join(f"{name:{width}}  {row['title']}  [{row['source']}]" for name, row in result.items())
 
 
@@ -51,11 +59,11 @@ class Make(Command):
         from stopgrad.figures.machinery import made
 
         if self.name not in FIGURES:
-            raise ValueError(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
+            raise BadInput(f"there is no figure {self.name!r}; the figures are {', '.join(FIGURES)}")
         self.places.check()
         path = made.bring(self.name, FIGURES[self.name], self.places, self.pdf, _say)
         if path is None:
-            raise ValueError(made.how(self.name, FIGURES[self.name], self.places))
+            raise BadInput(made.how(self.name, FIGURES[self.name], self.places))
         return {self.name: str(path)}
 
 
@@ -63,6 +71,8 @@ class Make(Command):
 class All(Command):
     """Make every figure whose data can be computed or have been recorded."""
 
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     places: Places = Places()
     pdf: bool = False
     """Write a PDF beside each PNG."""
@@ -72,11 +82,12 @@ class All(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
+        figures = of_papers(self.paper)
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         done = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
+            task = progress.add_task("", total=len(figures))
+            for name, one in figures.items():
                 progress.update(task, description=name)
                 done[name] = made.bring(name, one, self.places, self.pdf, progress.console.print)
                 progress.advance(task)
@@ -91,11 +102,13 @@ class All(Command):
 
 @dataclass(frozen=True)
 class Check(Command):
-    """Say which pictures are stale and why, and which no longer look as they would if drawn now from their data.
+    """Say which pictures are stale and why.
 
-    Exit status 1 where there is one. Nothing is written; `all` brings everything up to date.
+    Exit status 1 where there is one. Nothing is drawn or written; `all` brings everything up to date.
     """
 
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     places: Places = Places()
     json: bool = False
 
@@ -103,11 +116,12 @@ class Check(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
+        figures = of_papers(self.paper)
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         found = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
+            task = progress.add_task("", total=len(figures))
+            for name, one in figures.items():
                 progress.update(task, description=name)
                 found[name] = made.examine(name, one, self.places)._asdict()
                 progress.advance(task)
@@ -116,18 +130,17 @@ class Check(Command):
 
     def text(self, result: dict) -> str:
         table = Table(box=box.SIMPLE)
-        for name in ("figure", "state", "drift", "why"):
+        for name in ("figure", "state", "why"):
             table.add_column(name, overflow="fold")
         for name, one in result["figures"].items():
-            drift = "" if one["drift"] is None else f"{one['drift']:.2%}"
-            table.add_row(name, one["state"], drift, one["why"] or "")
+            table.add_row(name, one["state"], one["why"] or "")
         paper = Console(file=io.StringIO(), force_terminal=False, width=120)
         paper.print(table)
         counted = ", ".join(f"{n} {state}" for state, n in result["count"].items() if n)
         return "\n".join([*(line.rstrip() for line in paper.file.getvalue().strip("\n").splitlines()), counted])
 
     def status(self, result: dict) -> int:
-        return int(result["count"]["stale"] + result["count"]["drifted"] > 0)
+        return int(result["count"]["stale"] > 0)
 
 
 @dataclass(frozen=True)
@@ -163,6 +176,12 @@ class Phase(Command):
         )
         paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
         return {self.file.stem: str(paths[0])}
+
+
+def of_papers(keys: tuple[str, ...]) -> dict[str, Picture]:
+    """The figures of these papers, or of all. Raises ValueError for a paper that there is not."""
+    named = {paper.key for paper in chosen(keys)}
+    return {name: one for name, one in FIGURES.items() if not keys or one.paper in named}
 
 
 def _say(message: str) -> None:

@@ -1,6 +1,5 @@
 """The data behind a picture: how it is recorded, and kept in a file until something that computes it changes."""
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -10,13 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.tools import kept as keeping
 from stopgrad.linear_theory.tools import origin as of_code
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import ENGINE, write_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SILENT = ("stopgrad.figures.machinery.style", "stopgrad.figures.shared.phase", "stopgrad.experiments.store.store")
+SILENT = (
+    *("stopgrad.figures.machinery.style", "stopgrad.figures.machinery.picture", "stopgrad.figures.shared.phase"),
+    *("stopgrad.experiments.store.store", "stopgrad.experiments.store.evidence"),
+)
 """What only draws; and the store of runs, since each run has a key of its own that follows from the code behind it."""
 
 
@@ -42,7 +46,7 @@ def read(path: Path) -> "xr.Dataset":
     try:
         return xr.load_dataset(path, engine=ENGINE)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read as a NetCDF file") from error
+        raise BadInput(f"{path} cannot be read as a NetCDF file") from error
 
 
 def write(dataset: "xr.Dataset", path: Path) -> None:
@@ -52,7 +56,7 @@ def write(dataset: "xr.Dataset", path: Path) -> None:
 
 
 def cached(
-    path: Path, compute: Callable[[], "xr.Dataset"], now: dict[str, str] | None = None
+    path: Path, compute: Callable[[], "xr.Dataset"], now: keeping.Origin | None = None
 ) -> tuple["xr.Dataset", str | None]:
     """The dataset in `path` if the same `compute` made it, else a new one, written there.
 
@@ -60,31 +64,27 @@ def cached(
     the code of every module that it can reach and the versions of the numerical libraries decide what is the same;
     or `now` does, where it is given.
     """
-    now = origin(compute) if now is None else now
-    old, why = kept(path, now)
-    if why is None:
-        return old, None
-    new = compute()
-    write(new.assign_attrs(origin=json.dumps({VALUES: digest(new), **now})), path)
-    return new, why
+    return keeping.keep(path, origin(compute) if now is None else now, compute, _read, _write, _difference)
 
 
-def kept(path: Path, now: dict[str, str]) -> "tuple[xr.Dataset | None, str | None]":
+def kept(path: Path, now: keeping.Origin) -> "tuple[xr.Dataset | None, str | None]":
     """(the dataset in `path`, why it is not what would be computed `now`); None for either where there is none.
 
     A file whose values are not those that were written with its origin is damaged, as one that cannot be read.
     """
-    damaged = None, "the data file is damaged"
-    try:
-        old = read(path)
-        origin = json.loads(old.attrs.pop("origin", ""))
-    except FileNotFoundError:
-        return None, "there are no data yet"
-    except (ValueError, TypeError):
-        return damaged
-    if not isinstance(origin, dict) or origin.pop(VALUES, None) != digest(old):
-        return damaged
-    return old, _difference(origin, now)
+    return keeping.kept(path, now, _read, _difference)
+
+
+def _read(path: Path) -> "tuple[xr.Dataset, keeping.Origin]":
+    old = read(path)
+    origin = json.loads(old.attrs.pop("origin", ""))
+    if origin.pop(VALUES, None) != digest(old):
+        raise ValueError("the values are not those that were written")
+    return old, origin
+
+
+def _write(path: Path, new: "xr.Dataset", origin: keeping.Origin) -> None:
+    write(new.assign_attrs(origin=json.dumps({VALUES: digest(new), **origin})), path)
 
 
 def digest(dataset: "xr.Dataset") -> str:
@@ -120,9 +120,5 @@ def _runs(count: int, what: str) -> str:
 
 def origin(compute: Callable, root: Path = of_code.ROOT) -> dict[str, str]:
     """What decides the outcome of `compute`: {module, library or "parameters": digest or version}."""
-    bare, arguments = compute, []
-    while isinstance(bare, functools.partial):
-        arguments += [bare.args, sorted(bare.keywords.items())]
-        bare = bare.func
-    call = of_code.digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}")
-    return {"parameters": call, **of_code.code(bare.__module__, SILENT, root=root)}
+    module, called = of_code.call(compute)
+    return {"parameters": called, **of_code.code(module, SILENT, root=root)}

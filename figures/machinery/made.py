@@ -4,9 +4,7 @@ Beside NAME.png stand its caption, NAME.txt, and NAME.json, which says what the 
 data file and of the code that drew it. It is current while all of these are what they would be now.
 """
 
-import ast
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,21 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import matplotlib
-import numpy as np
 import xarray as xr
-from PIL import Image
 
-from stopgrad.experiments.suites.suites import SCALES
+from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.places import Places
-from stopgrad.figures.machinery.registry import Picture, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
-
-LEVELS, SHARE = 8, 1e-3
-"""A picture has drifted where more than this share of its pixels differ by more than so many of 256 levels."""
 
 
 class Found(NamedTuple):
@@ -104,7 +95,7 @@ def bring(name: str, one: Picture, places: Places, pdf: bool, say: Callable[[str
     wanted = [target, *([target.with_suffix(".pdf")] if pdf else [])]
     if not all(path.is_file() for path in wanted) or _changes(_record(target), record, target, text):
         style.save(one.draw(dataset), target, text, pdf=pdf)
-        whole = record | {"picture": _digest(target), "size": Image.open(target).size}
+        whole = record | {"picture": _digest(target)}
         replace_file(target.with_suffix(".json"), lambda draft: draft.write_text(json.dumps(whole, indent=1)))
     return target
 
@@ -134,15 +125,13 @@ def record_of(one: Picture, source: Path, places: Places) -> dict:
 
 
 def drawing(draw: Callable, root: Path = origin.ROOT) -> dict[str, str]:
-    """{module of figures: digest} of all that `draw` can reach there, drawing functions included, and its own name."""
-    bare, arguments = draw, []
-    while isinstance(bare, partial):
-        arguments += [bare.args, sorted(bare.keywords.items())]
-        bare = bare.func
-    names = [name for name in origin.modules(bare.__module__, root=root) if name.startswith("figures.")]
-    texts = {name: (root / Path(*name.split("."))).with_suffix(".py").read_text(encoding="utf-8") for name in names}
-    code = {name: origin.digest(ast.dump(ast.parse(text))) for name, text in texts.items()}
-    return {"function": origin.digest(f"{bare.__module__}.{bare.__qualname__} {arguments!r}"), **code}
+    """{module of figures, or its own: digest} of all that `draw` can reach there, drawing functions included, and its own name."""
+    module, called = origin.call(draw)
+    code = origin.modules(module, root=root, pictures=True)
+    return {
+        "function": called,
+        **{name: found for name, found in code.items() if name == module or name.startswith(origin.PICTURES)},
+    }
 
 
 def _digest(path: Path) -> str:
@@ -162,7 +151,7 @@ def _record(picture: Path) -> dict | None:
 # ---------------------------------------------------------------- whether the picture is what it would be now
 
 
-State = Literal["current", "stale", "drifted", "no data", "not in the suite"]
+State = Literal["current", "stale", "no data", "not in the suite"]
 
 
 class Verdict(NamedTuple):
@@ -171,30 +160,25 @@ class Verdict(NamedTuple):
     state: State
     why: str | None
     """What made it stale, or what its data wait for."""
-    drift: float | None
-    """Share of the pixels that differ from a picture drawn now from the recorded data; None where none was drawn."""
 
 
 def examine(name: str, one: Picture, places: Places) -> Verdict:
-    """Whether the picture under `places.out` is current; it is drawn again in memory, and nothing is written."""
+    """Whether the picture under `places.out` is current; nothing is drawn or written."""
     target = places.out / f"{name}.png"
     record = _record(target)
     places = replace(places, scale=(record or {}).get("scale") or places.scale)
     found = find_data(name, one, places)
     if not target.is_file():
         if runs.not_planned(one.compute, places.scale):
-            return Verdict("not in the suite", found.why, None)
+            return Verdict("not in the suite", found.why)
         if found.why and not found.renew:
-            return Verdict("no data", f"{found.why}; make them with `{made_by(one, places)}`", None)
-        return Verdict("stale", "it was never made", None)
+            return Verdict("no data", f"{found.why}; make them with `{made_by(one, places)}`")
+        return Verdict("stale", "it was never made")
     if found.dataset is None:
-        return Verdict("stale", found.why, None)
+        return Verdict("stale", found.why)
     text, now = caption(name, one, found.dataset, places), record_of(one, found.path, places)
-    share = _drift_of(target, pixels(one.draw(found.dataset)))
     why = "; ".join(filter(None, [found.why, *_changes(record, now, target, text)]))
-    if share > SHARE and not why:
-        why = "nothing else has changed: another machine or library drew it; delete it to have it made again"
-    return Verdict("drifted" if share > SHARE else "stale" if why else "current", why or None, share)
+    return Verdict("stale" if why else "current", why or None)
 
 
 def _changes(record: dict | None, now: dict, picture: Path, text: str) -> list[str]:
@@ -218,26 +202,3 @@ def _caption_changes(path: Path, text: str) -> list[str]:
         return [] if path.read_text(encoding="utf-8", errors="replace") == text else ["its caption changed"]
     except OSError:
         return ["its caption is not there"]
-
-
-def _drift_of(path: Path, other: Image.Image) -> float:
-    try:
-        return drift(Image.open(path), other)
-    except (OSError, SyntaxError):  # Pillow's word for a file that is no picture, or half of one
-        return 1.0
-
-
-def pixels(figure) -> Image.Image:
-    """The picture as `style.save` would write it, in memory."""
-    written = io.BytesIO()
-    with matplotlib.rc_context(style.STYLE):
-        figure.savefig(written, format="png")
-    return Image.open(written)
-
-
-def drift(one: Image.Image, other: Image.Image) -> float:
-    """Share of the pixels that differ by more than LEVELS in a colour; 1 where the sizes differ."""
-    if one.size != other.size:
-        return 1.0
-    a, b = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (one, other))
-    return float((np.abs(a - b).max(axis=-1) > LEVELS).mean())

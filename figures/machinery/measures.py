@@ -1,12 +1,10 @@
-"""What a figure reads off the runs of a suite: statistics of one run, and their interval over seeds.
+"""What a figure reads off the runs of a suite: statistics of one run.
 
 The statistics are those that the ledger's claims rest on, so that a picture and a verdict cannot disagree.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from stopgrad.experiments.claims import measures
 
@@ -68,15 +66,3 @@ def value_of(statistic: Statistic, record) -> float:
 def statistics_at(scale: str) -> dict[str, Statistic]:
     """Those of STATISTICS that mean something at this scale."""
     return {name: one for name, one in STATISTICS.items() if one.scales is None or scale in one.scales}
-
-
-def interval(values, level: float = 0.95) -> tuple[float, float, int]:
-    """(mean, half the width of Student's t interval, count) of the finite values; NaN where there are too few."""
-    from scipy import stats
-
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    n = len(values)
-    mean = float(values.mean()) if n else float("nan")
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(values)) if n > 1 else float("nan")
-    return mean, half, n

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
 
 
@@ -31,4 +32,4 @@ def refuse_files(**folders: Path) -> None:
         there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
         refuse_broken_link(there)
         if not there.is_dir():
-            raise ValueError(f"--{flag}: {there} is a file; name a folder")
+            raise BadInput(f"--{flag}: {there} is a file; name a folder")

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogFormatter
 
 from stopgrad.figures.machinery import style
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @style.styled
@@ -29,9 +30,9 @@ def draw_phase(dataset: xr.Dataset, variable: str | None = None) -> Figure:
     """
     fields = [name for name, values in dataset.data_vars.items() if values.ndim == 2]
     if not fields:
-        raise ValueError("the file holds no phase diagram: no variable has two dimensions")
+        raise BadInput("the file holds no phase diagram: no variable has two dimensions")
     if variable is not None and variable not in fields:
-        raise ValueError(f"the phase diagram has no variable {variable!r}; it has {', '.join(sorted(fields))}")
+        raise BadInput(f"the phase diagram has no variable {variable!r}; it has {', '.join(sorted(fields))}")
     beside = variable or ("time_to_converge" if "time_to_converge" in fields else None)
     shown = [name for name in ("fate", beside) if name in fields] or fields[:1]
     shown = list(dict.fromkeys(shown))
@@ -105,7 +106,7 @@ def _flags(fate: xr.DataArray) -> dict[int, str]:
     """{value: meaning} by the CF attributes. Raises ValueError where they are missing or of different lengths."""
     values, words = np.ravel(fate.attrs.get("flag_values", [])), str(fate.attrs.get("flag_meanings", "")).split()
     if not len(values) or len(values) != len(words):
-        raise ValueError("the variable fate needs the attributes flag_values and flag_meanings, equally long")
+        raise BadInput("the variable fate needs the attributes flag_values and flag_meanings, equally long")
     return {int(v): w for v, w in zip(values, words)}
 
 
@@ -152,7 +153,7 @@ def _edges(coordinate: xr.DataArray) -> np.ndarray:
     log = _is_log(coordinate)
     v = np.log(coordinate.values) if log else coordinate.values.astype(float)
     if len(v) < 2 or not (np.all(np.diff(v) > 0) or np.all(np.diff(v) < 0)):
-        raise ValueError(f"the axis {coordinate.name} needs at least two values in ascending or descending order")
+        raise BadInput(f"the axis {coordinate.name} needs at least two values in ascending or descending order")
     middles = (v[1:] + v[:-1]) / 2
     edges = np.concatenate([[2 * v[0] - middles[0]], middles, [2 * v[-1] - middles[-1]]])
     return np.exp(edges) if log else edges

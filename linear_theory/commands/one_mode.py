@@ -17,6 +17,7 @@ from stopgrad.linear_theory.sweeps.basin_fraction import basin_fraction
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
 from stopgrad.linear_theory.sweeps.phase_diagram import Descent, Problem, Start, check, parse_axis
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _POINTS = ("p_plus", "p_minus", "s_plus", "s_minus", "critical_eta")
 
@@ -65,19 +66,17 @@ class Trajectory(Command):
     def run(self) -> dict:
         h = self.theory.validate()
         if not (np.isfinite(self.t) and self.t >= 0):
-            raise ValueError(f"t is {self.t:g}; it must be finite and at least 0")
+            raise BadInput(f"t is {self.t:g}; it must be finite and at least 0")
         if self.points < 1:
-            raise ValueError(f"points is {self.points}; ask for at least 1")
+            raise BadInput(f"points is {self.points}; ask for at least 1")
         if not self.tolerance > 0:
-            raise ValueError(f"tolerance is {self.tolerance:g}; it must be above 0")
+            raise BadInput(f"tolerance is {self.tolerance:g}; it must be above 0")
         s0 = h.x / h.alpha_p * self.p0**2 if self.s0 is None else self.s0
         start = Mode(self.p0, s0) if h.beta is None else EmaMode(self.p0, s0, self.tau0)
         times = np.linspace(0, self.t, self.points + 1)[1:] if self.t > 0 else np.zeros(1)
         found = trajectory(start, h, times, self.tolerance)
         if not np.isfinite(found.state.p).all():
-            raise ValueError(
-                f"the trajectory could not be followed to t = {self.t:g} from p0 = {self.p0:g}, s0 = {s0:g}"
-            )
+            raise BadInput(f"the trajectory could not be followed to t = {self.t:g} from p0 = {self.p0:g}, s0 = {s0:g}")
         result = {name: float(v[-1]) for name, v in found.state._asdict().items()} | {"t": self.t}
         result |= {"estimated_error": found.worst_error, "resolved": bool(found.resolved.all())}
         if self.points > 1:
@@ -101,9 +100,9 @@ class Time(Command):
         passage = time_between(self.p_start, self.p_end, self.theory)
         final = float(limit(self.p_start, self.theory))
         if passage.status == ASYMPTOTIC:
-            raise ValueError(f"p approaches {self.p_end:g} from {self.p_start:g} but reaches it only as t → ∞")
+            raise BadInput(f"p approaches {self.p_end:g} from {self.p_start:g} but reaches it only as t → ∞")
         if passage.status == NEVER:
-            raise ValueError(f"p never reaches {self.p_end:g} from {self.p_start:g}: it tends to {final:.12g}")
+            raise BadInput(f"p never reaches {self.p_end:g} from {self.p_start:g}: it tends to {final:.12g}")
         return {"time": float(passage.time), "status": str(passage.status), "limit": final}
 
 
@@ -122,7 +121,7 @@ class Branches(Command):
     def run(self) -> dict:
         axis = parse_axis(self.along)
         if axis.name not in (f.name for f in fields(Hyperparameters)):
-            raise ValueError(f"{axis.name} is no parameter of the flow; fixed points depend on sigma2, eta, tau, …")
+            raise BadInput(f"{axis.name} is no parameter of the flow; fixed points depend on sigma2, eta, tau, …")
         found = branches(axis.name, axis.values, self.theory, self.flow)
         words = {v: k for k, v in VERDICTS.items()}
         result = {axis.name: axis.values}
@@ -180,9 +179,9 @@ class Boundary(Command):
         problem = Problem(self.theory, Start(self.p0, self.s0, self.tau0), descent)
         check(x, y, problem)
         if self.exact and (discrete or self.theory.beta is not None or {"beta", "momentum"} & {x.name, y.name}):
-            raise ValueError("the exact border is known for the flow with a fixed tau only; leave --exact out")
+            raise BadInput("the exact border is known for the flow with a fixed tau only; leave --exact out")
         if self.spectrum and not 1 <= self.top <= len(self.spectrum):
-            raise ValueError(f"top is {self.top}; with this spectrum it must be from 1 to {len(self.spectrum)}")
+            raise BadInput(f"top is {self.top}; with this spectrum it must be from 1 to {len(self.spectrum)}")
         modes = sorted(self.spectrum, reverse=True)[: self.top] or [None]
 
         def survive(xs, ys):
@@ -230,13 +229,13 @@ class BasinFraction(Command):
     def run(self) -> dict:
         axis = parse_axis(self.along)
         if axis.name not in (f.name for f in fields(Hyperparameters)):
-            raise ValueError(
+            raise BadInput(
                 f"{axis.name} is no parameter of the flow; choose sigma2, eta, tau, alpha_p, beta, eta_p or x"
             )
         if not (
             self.p_low < self.p_high and 0 < self.s_low < self.s_high and np.isfinite([self.p_low, self.s_high]).all()
         ):
-            raise ValueError("the ranges need p-low < p-high and 0 < s-low < s-high, all finite")
+            raise BadInput("the ranges need p-low < p-high and 0 < s-low < s-high, all finite")
         curve = self.theory.replace(**{axis.name: axis.values})
         moving = curve.beta is not None
 

@@ -13,6 +13,7 @@ from stopgrad.linear_theory.exact.fixed_points import RestPoints, discriminant, 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, balance, scaled, scales
 from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _START = 1e-7  # where on the manifold's tangent to leave the saddle, in units of p₋: the error is its square
 
@@ -72,11 +73,11 @@ def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
     whose border has another dimension.
     """
     if h.beta is not None:
-        raise ValueError("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
+        raise BadInput("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
     h = h.validate()
     p0 = as_float64(p0, "p0")
     if not np.isfinite(p0).all():
-        raise ValueError("p0 is NaN or infinite; give finite numbers")
+        raise BadInput("p0 is NaN or infinite; give finite numbers")
     unit, hat = scales(h), scaled(h)
     p0, eta, eta_p, unit_s = np.broadcast_arrays(p0 / unit.p, hat.eta, hat.eta_p, unit.s)
 

@@ -13,6 +13,7 @@ from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, ema_mode_flow, mode_flow
 from stopgrad.linear_theory.tools.arrays import as_float64, as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -88,17 +89,17 @@ def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "
     import xarray as xr
 
     if flow not in _FLOWS:
-        raise ValueError(f"flow is {flow!r}; it must be 'mode' or 'ema'")
+        raise BadInput(f"flow is {flow!r}; it must be 'mode' or 'ema'")
     names = [f.name for f in fields(Hyperparameters) if f.name != _ABSENT_PARAMETER[flow]]
     if parameter not in names:
-        raise ValueError(f"parameter is {parameter!r}; the {flow} flow has {', '.join(names)}")
+        raise BadInput(f"parameter is {parameter!r}; the {flow} flow has {', '.join(names)}")
     values = as_float64(values, "values")
     if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"values have shape {values.shape}; they must be a list of at least one number")
+        raise BadInput(f"values have shape {values.shape}; they must be a list of at least one number")
     h = h.replace(**{parameter: values[:, None]}).validate()
     many = [f.name for f in fields(h) if f.name != parameter and np.ndim(getattr(h, f.name))]
     if many:
-        raise ValueError(f"{many[0]} is an array; everything but {parameter} must be one number")
+        raise BadInput(f"{many[0]} is an array; everything but {parameter} must be one number")
     function, states = _FLOWS[flow]
     state = states(h)
     found = stability(function, state, h)
@@ -126,7 +127,7 @@ def _modes(h: Hyperparameters) -> Mode:
 
 def _ema_modes(h: Hyperparameters) -> EmaMode:
     if h.beta is None or not np.all(h.beta > 0):
-        raise ValueError("beta must be above 0 for the ema flow; a target that never moves is flow='mode' with its tau")
+        raise BadInput("beta must be above 0 for the ema flow; a target that never moves is flow='mode' with its tau")
     alive = _modes(h.replace(tau=np.ones(())))
     surplus = np.broadcast_to(h.beta - h.eta, alive.p[:, :1].shape)
     lag = np.divide(h.beta, surplus, out=np.full(surplus.shape, np.nan), where=surplus > _MARGINAL * h.beta)

@@ -18,6 +18,7 @@ from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.predictors.matrices import optimal_regression
 from stopgrad.linear_theory.tools.arrays import as_array, as_float64, beside
+from stopgrad.linear_theory.tools.errors import BadInput
 
 Seen = Literal["views", "means"]
 
@@ -56,7 +57,7 @@ def isotropic_regression(F, tau, a, check: bool = True):
 def inflation(h: Hyperparameters, seen: Seen):
     """q/s: a where the predictor is set from the views' correlation, 1 where from that of their means."""
     if seen not in ("views", "means"):
-        raise ValueError(f"seen is {seen!r}; it must be 'views' or 'means'")
+        raise BadInput(f"seen is {seen!r}; it must be 'views' or 'means'")
     return h.a if seen == "views" else 1.0
 
 

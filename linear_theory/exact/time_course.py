@@ -13,6 +13,7 @@ import numpy as np
 from stopgrad.linear_theory.exact.fixed_points import discriminant
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.tools.arrays import as_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 REACHED, ASYMPTOTIC, NEVER = "reached", "asymptotic", "never"
 _LATEST = 700.0  # in units of `_approach`: e^{−u} is then at the end of the floats, and p as good as at its limit
@@ -70,7 +71,7 @@ def position(p_start, t, h: Hyperparameters) -> np.ndarray:
     """
     start, t, h = _prepare(h, p_start, t)
     if np.any(t < 0):
-        raise ValueError(f"t is {t[t < 0].flat[0]:g}; it must be at least 0")
+        raise BadInput(f"t is {t[t < 0].flat[0]:g}; it must be at least 0")
     cubic = _cubic(h)
     final = _limit(start, cubic)
     moving = (start != final) & (t > 0)
@@ -107,12 +108,12 @@ def _prepare(h: Hyperparameters, *values):
     """The values and the hyperparameters, validated and broadcast to one shape; refuses what Eq. 16 does not cover."""
     h = h.validate()
     if h.beta is not None:
-        raise ValueError("beta is given; the closed time course needs a fixed tau, so leave beta out")
+        raise BadInput("beta is given; the closed time course needs a fixed tau, so leave beta out")
     if np.any(h.predictor_decay != h.eta):
-        raise ValueError("eta_p differs from eta; the parabola is invariant only where they are equal")
+        raise BadInput("eta_p differs from eta; the parabola is invariant only where they are equal")
     values = [as_float64(v, "p or t") for v in values]
     if not all(np.isfinite(v).all() for v in values):
-        raise ValueError("p or t is NaN or infinite; give finite numbers")
+        raise BadInput("p or t is NaN or infinite; give finite numbers")
     fields = [h.sigma2, h.eta, h.tau, h.alpha_p, h.x]
     shape = np.broadcast_shapes(*(np.shape(v) for v in values + fields))
     h = h.map(lambda v: np.broadcast_to(v, shape))

@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Hyperparameters:
             value = getattr(checked, name)
             if value is not None and not np.all(np.isfinite(value) & test(value)):
                 bad = value[~(np.isfinite(value) & test(value))].flat[0]
-                raise ValueError(f"{name} is {bad:g}; it must be {rule}")
+                raise BadInput(f"{name} is {bad:g}; it must be {rule}")
         return checked
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 class Correlations(NamedTuple):
@@ -56,9 +57,9 @@ class Switches:
         ):
             value = getattr(self, name)
             if value not in choices and not (name == "predictor" and callable(value)):
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+                raise BadInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
         if self.stop_gradient != "target" and self.target != "shared":
-            raise ValueError(f"stop_gradient={self.stop_gradient!r} needs target='shared', not {self.target!r}")
+            raise BadInput(f"stop_gradient={self.stop_gradient!r} needs target='shared', not {self.target!r}")
 
 
 def symmetric_part(matrix):

@@ -9,6 +9,7 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network
 from stopgrad.linear_theory.flows.modes import ScalarNetwork, scalar_network_flow
 from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import MATRIX, magnitude
 
 _ROUNDING = 1e-10  # relative: eigenvalues and asymmetries below this are zero
@@ -34,7 +35,7 @@ def shared_modes(data: Correlations, tolerance: float = 1e-8) -> Modes:
     X, Xp = X / unit, Xp / unit
     size, sizep, defect = (np.linalg.norm(m, axis=(-2, -1)) for m in (X, Xp, X @ Xp - Xp @ X))
     if np.any(defect > tolerance * size * sizep + 1e-14 * (size + sizep) ** 2):
-        raise ValueError("X and X′ do not commute, so they share no eigenvectors; integrate the matrix flow instead")
+        raise BadInput("X and X′ do not commute, so they share no eigenvectors; integrate the matrix flow instead")
     # A generic combination separates what is degenerate in one matrix alone.
     _, vectors = np.linalg.eigh(X + 0.6180339887498949 * Xp)
     x, xp = (np.maximum(np.sum(vectors * (m @ vectors), axis=-2), 0.0) for m in (X, Xp))
@@ -57,7 +58,7 @@ def mode_hyperparameters(
     positive = x > _ROUNDING * modes.x[..., :1]
     if not np.all(positive):
         least = int(positive.sum(axis=-1).min())
-        raise ValueError(f"X has {least} eigenvalues above zero; ask for at most that many leading modes")
+        raise BadInput(f"X has {least} eigenvalues above zero; ask for at most that many leading modes")
     return h.map(lambda value: as_float64(value)[..., None]).replace(x=x, sigma2=xp / x)
 
 
@@ -78,9 +79,9 @@ def fixed_point_without_decay(data: Correlations, features: int) -> Network:
     total = X + Xp
     spectrum = np.linalg.eigvalsh(total)
     if not np.all(spectrum[..., 0] > _ROUNDING * spectrum[..., -1]):
-        raise ValueError("X + X′ is singular; project the data onto its range first")
+        raise BadInput("X + X′ is singular; project the data onto its range first")
     if not 1 <= features <= X.shape[-1]:
-        raise ValueError(f"features is {features}; it must be between 1 and the input dimension {X.shape[-1]}")
+        raise BadInput(f"features is {features}; it must be between 1 and the input dimension {X.shape[-1]}")
     inverse = np.linalg.inv(np.linalg.cholesky(total))
     ratios, basis = np.linalg.eigh(inverse @ X @ inverse.mT)
     W = np.flip(basis.mT @ inverse, axis=-2)[..., :features, :]
@@ -104,9 +105,9 @@ def multiplicative_scrambling(inputs, kept) -> Correlations:
     inputs, kept = _psd("inputs", inputs), _psd("kept", kept)
     scale = np.abs(inputs).max(axis=(-2, -1), keepdims=True)
     if not np.allclose(kept @ kept, kept, rtol=0, atol=_ROUNDING):
-        raise ValueError("kept is not a projector; its square must be itself")
+        raise BadInput("kept is not a projector; its square must be itself")
     if np.any(np.abs(kept @ inputs - inputs @ kept) > _ROUNDING * scale):
-        raise ValueError("kept does not commute with inputs; it must project onto eigenvectors of inputs")
+        raise BadInput("kept does not commute with inputs; it must project onto eigenvectors of inputs")
     lost = np.eye(kept.shape[-1]) - kept
     return Correlations(kept @ inputs @ kept, lost @ inputs @ lost)
 
@@ -130,7 +131,7 @@ def settled_predictor(F, h: Hyperparameters) -> np.ndarray:
     floor = as_float64(h.predictor_decay / h.alpha_p)
     singular = spectrum[..., 0] <= _ROUNDING * spectrum[..., -1]
     if np.any(singular[..., None, None] & (floor == 0)):
-        raise ValueError("F is singular and there is no weight decay, so W_p is not unique; give eta_p or eta above 0")
+        raise BadInput("F is singular and there is no weight decay, so W_p is not unique; give eta_p or eta above 0")
     return np.linalg.solve(h.a * F + floor * np.eye(F.shape[-1]), h.tau * F).mT
 
 
@@ -166,11 +167,11 @@ def _psd(name: str, matrix) -> np.ndarray:
     if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.shape[-1] == 0:
         raise ValueError(f"{name} has shape {matrix.shape}; it must be (…, n, n)")
     if not np.all(np.isfinite(matrix)):
-        raise ValueError(f"{name} holds NaN or infinity; it must be finite")
+        raise BadInput(f"{name} holds NaN or infinity; it must be finite")
     scale = np.abs(matrix).max(axis=(-2, -1), keepdims=True)
     if np.any(np.abs(matrix - matrix.mT) > _ROUNDING * scale):
-        raise ValueError(f"{name} is not symmetric; a correlation matrix equals its transpose")
+        raise BadInput(f"{name} is not symmetric; a correlation matrix equals its transpose")
     matrix = (matrix + matrix.mT) / 2
     if np.any(np.linalg.eigvalsh(matrix)[..., 0] < -_ROUNDING * scale[..., 0, 0]):
-        raise ValueError(f"{name} has a negative eigenvalue; a correlation matrix is positive semi-definite")
+        raise BadInput(f"{name} has a negative eigenvalue; a correlation matrix is positive semi-definite")
     return matrix

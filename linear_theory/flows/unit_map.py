@@ -17,6 +17,7 @@ from stopgrad.linear_theory.flows.modes import EmaMode, Mode, ema_mode_flow, mod
 from stopgrad.linear_theory.simulation.discrete import stable_lr
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _SAME = 1e-14  # decay rates this close (relative) are equal but for rounding
 
@@ -52,10 +53,10 @@ class TrainingRecipe:
         for name, (test, rule) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not np.all(np.isfinite(value) & test(np.asarray(value))):
-                raise ValueError(f"{name} is {value}; it must be {rule}")
+                raise BadInput(f"{name} is {value}; it must be {rule}")
         for name, choices in {"decay_style": _SHRINK, "loss": ("squared", "cosine")}.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}")
+                raise BadInput(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}")
         return self
 
     @property
@@ -119,17 +120,15 @@ def to_recipe(
     h.validate()
     dt, lr, momentum = (v if v is None else as_float64(v)[()] for v in (dt, lr, momentum))
     if (dt is None) == (lr is None):
-        raise ValueError("give either dt, the time of a step, or lr, and not both")
+        raise BadInput("give either dt, the time of a step, or lr, and not both")
     if not np.all(np.asarray(h.tau) == 1):
-        raise ValueError(f"tau is {h.tau}; a recipe's target is the online network or its EMA, for which tau is 1")
+        raise BadInput(f"tau is {h.tau}; a recipe's target is the online network or its EMA, for which tau is 1")
     style = {"momentum": momentum, "decay_style": decay_style, "loss_scale": loss_scale, "loss": loss}
     scale = TrainingRecipe(lr=1.0, **style).validate().time_per_step
     lr = dt / scale if lr is None else lr
     dt = TrainingRecipe(lr=lr, **style).validate().time_per_step
     if h.beta is not None and np.any(np.asarray(h.beta) * dt > 1):
-        raise ValueError(
-            f"beta is {h.beta} and a step takes {dt:.3g}; it must be at most 1/beta, or the EMA overshoots"
-        )
+        raise BadInput(f"beta is {h.beta} and a step takes {dt:.3g}; it must be at most 1/beta, or the EMA overshoots")
     lr_p = h.alpha_p * lr
     decay = h.eta * dt / _SHRINK[decay_style](lr, momentum)
     decay_p = h.predictor_decay * dt / _SHRINK[decay_style](lr_p, momentum)
@@ -164,7 +163,7 @@ def predict(recipe: TrainingRecipe, sigma2: float, steps: int, x: float = 1.0) -
     Raises ValueError for steps < 1 and for σ² or x out of range.
     """
     if steps < 1:
-        raise ValueError(f"steps is {steps}; a run has at least 1")
+        raise BadInput(f"steps is {steps}; a run has at least 1")
     h, dt = to_theory(recipe, sigma2, x)
     points, t = fixed_points(h), steps * dt
     alive = points.regime in ("bistable", "critical")

@@ -19,6 +19,7 @@ import numpy as np
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.tools.arrays import as_array, as_tensor, beside, is_tensor, namespace
+from stopgrad.linear_theory.tools.errors import BadInput
 
 Normalisation = Literal["none", "spectral", "frobenius"]
 
@@ -47,7 +48,7 @@ def _nonzero(scale):
 def spectral_size(s, normalisation: Normalisation):
     """What `normalisation` divides by: the largest |s| or √Σs² over the last axis (kept), and 1 where that is 0."""
     if normalisation not in ("none", "spectral", "frobenius"):
-        raise ValueError(f"normalisation is {normalisation!r}; it must be 'none', 'spectral' or 'frobenius'")
+        raise BadInput(f"normalisation is {normalisation!r}; it must be 'none', 'spectral' or 'frobenius'")
     s = as_array(s, "s")
     xp = namespace(s)
     largest = _nonzero(xp.amax(xp.abs(s), axis=-1, keepdims=True))
@@ -148,7 +149,7 @@ def optimal_regression(F, cross, ridge=0.0, cutoff=None, check: bool = True):
     if F.shape[-1] != cross.shape[-1]:
         raise ValueError(f"F is {tuple(F.shape)} and cross {tuple(cross.shape)}; their last two axes must agree")
     if check and not namespace(cross).isfinite(cross).all():
-        raise ValueError("cross has entries that are NaN or infinite; it must be finite")
+        raise BadInput("cross has entries that are NaN or infinite; it must be finite")
     _check_numbers(check, ridge=ridge)
     inverse = spectral_function(F, lambda s: inverse_spectrum(s, ridge, cutoff), check)
     return symmetric_part(cross) @ inverse
@@ -178,7 +179,7 @@ def correlation(features, centred: bool = False, check: bool = True):
     if features.ndim < 2 or features.shape[-2] == 0:
         raise ValueError(f"features are {tuple(features.shape)}; they must be (…, batch, n) with at least one sample")
     if check and not namespace(features).isfinite(features).all():
-        raise ValueError("features have entries that are NaN or infinite; they must be finite")
+        raise BadInput("features have entries that are NaN or infinite; they must be finite")
     if _name(features.dtype) not in ("float32", "float64"):
         features = _cast(features, namespace(features).float32)
     if centred:
@@ -190,7 +191,7 @@ def correlation(features, centred: bool = False, check: bool = True):
 def update_correlation(F_hat, F_new, rho):
     """F̂ ← ρF̂ + (1 − ρ)F, starting from the first batch (F̂ None). Raises ValueError for ρ outside [0, 1]."""
     if not 0 <= rho <= 1:
-        raise ValueError(f"rho is {rho:g}; it must be in [0, 1]")
+        raise BadInput(f"rho is {rho:g}; it must be in [0, 1]")
     if F_hat is None:
         return as_array(F_new, "F_new")
     F_hat, F_new = as_array(F_hat, "F_hat"), as_array(F_new, "F_new")
@@ -232,11 +233,11 @@ def _require_correlation(F):
     if finite & symmetric & positive:
         return
     if not finite:
-        raise ValueError("F has entries that are NaN or infinite; a correlation matrix is finite")
+        raise BadInput("F has entries that are NaN or infinite; a correlation matrix is finite")
     if not symmetric:
-        raise ValueError("F is not symmetric; a correlation matrix is, to rounding")
+        raise BadInput("F is not symmetric; a correlation matrix is, to rounding")
     worst = torch.linalg.eigvalsh(symmetric_part(F)).min()
-    raise ValueError(f"F has an eigenvalue of {worst:.3g} times its largest entry; a correlation has none below 0")
+    raise BadInput(f"F has an eigenvalue of {worst:.3g} times its largest entry; a correlation has none below 0")
 
 
 def _check_numbers(check, **values):
@@ -244,7 +245,7 @@ def _check_numbers(check, **values):
         value = as_tensor(value, name)
         good = value.isfinite() & (value >= 0)
         if not good.all():
-            raise ValueError(f"{name} is {value[~good].flatten()[0]:g}; it must be finite and at least 0")
+            raise BadInput(f"{name} is {value[~good].flatten()[0]:g}; it must be finite and at least 0")
 
 
 def _name(dtype):

@@ -15,6 +15,7 @@ import torch
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Network, Switches, symmetric_part
 from stopgrad.linear_theory.tools.arrays import as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.threads import for_tensors_of
 
 Draw = Callable[[torch.Generator, int], tuple[torch.Tensor, torch.Tensor]]
@@ -45,7 +46,7 @@ class Training:
             ("record_every", self.record_every >= 1, "at least 1"),
         ):
             if not valid:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {rule}")
+                raise BadInput(f"{name} is {getattr(self, name)}; it must be {rule}")
 
     @property
     def time_per_step(self) -> float:
@@ -155,9 +156,9 @@ def train(
     """
     h = h.validate().map(as_tensor)
     if switches.target == "ema" and h.beta is None:
-        raise ValueError("target='ema' needs beta, the EMA rate; it is None")
+        raise BadInput("target='ema' needs beta, the EMA rate; it is None")
     if switches.target == "ema" and (h.beta * training.time_per_step > 1).any():
-        raise ValueError(
+        raise BadInput(
             f"beta · lr/(1 − momentum) is {float((h.beta * training.time_per_step).max()):g}; it must be at most 1, "
             "or the EMA momentum would be negative"
         )
@@ -189,14 +190,14 @@ def train(
 
 def _checked(state: Network, seeds: int) -> Network:
     if not seeds:
-        raise ValueError("seeds is empty; give at least one")
+        raise BadInput("seeds is empty; give at least one")
     state = Network(*(as_tensor(v, name, dtype=torch.float64) for v, name in zip(state, state._fields)))
     n2, n1 = state.W.shape[-2:]
     for name, value, shape in zip(state._fields, state, ((n2, n2), (n2, n1), (n2, n1))):
         if value.shape not in (shape, (seeds, *shape)):
-            raise ValueError(f"{name} has shape {tuple(value.shape)}; it must be {shape} or {(seeds, *shape)}")
+            raise BadInput(f"{name} has shape {tuple(value.shape)}; it must be {shape} or {(seeds, *shape)}")
         if not value.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity; the initial weights must be finite")
+            raise BadInput(f"{name} holds NaN or infinity; the initial weights must be finite")
     return Network(*(v.expand(seeds, *v.shape[-2:]).clone() for v in state))
 
 

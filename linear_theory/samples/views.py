@@ -13,6 +13,7 @@ import torch
 from stopgrad.linear_theory.flows.matrices import Correlations, symmetric_part
 from stopgrad.linear_theory.predictors.matrices import as_square
 from stopgrad.linear_theory.tools.arrays import as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 def gaussian_views(data: Correlations):
@@ -46,7 +47,7 @@ def measure_correlations(draw, samples: int, seed: int = 0, batch: int = 4096) -
     eigenvalues, which are sampling error, are set to zero.
     """
     if samples < 1:
-        raise ValueError(f"samples is {samples}; it must be at least 1")
+        raise BadInput(f"samples is {samples}; it must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     X = Xp = 0
     for start in range(0, samples, batch):
@@ -66,7 +67,7 @@ def measure_image_correlations(augment: Callable, images, views: int, seed: int 
     negative eigenvalues left by that are set to zero. The images themselves are taken as the whole population.
     """
     if views < 2:
-        raise ValueError(f"views is {views}; a covariance within each image needs at least 2")
+        raise BadInput(f"views is {views}; a covariance within each image needs at least 2")
     generator = torch.Generator().manual_seed(seed)
     total = second = 0
     for _ in range(views):
@@ -90,13 +91,13 @@ def _roots(data: Correlations):
     for name, matrix in (("X", data.X), ("X′", data.Xp)):
         M = as_tensor(matrix, name, dtype=torch.float64)
         if M.ndim != 2 or M.shape[0] != M.shape[1] or M.shape != np.shape(data.X):
-            raise ValueError(f"{name} has shape {tuple(M.shape)}; X and X′ must be square matrices of the same size")
+            raise BadInput(f"{name} has shape {tuple(M.shape)}; X and X′ must be square matrices of the same size")
         if not M.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity; it must be finite")
+            raise BadInput(f"{name} holds NaN or infinity; it must be finite")
         if not torch.allclose(M, M.mT, rtol=1e-9, atol=1e-12 * float(M.abs().max())):
-            raise ValueError(f"{name} is not symmetric; a correlation matrix must be")
+            raise BadInput(f"{name} is not symmetric; a correlation matrix must be")
         values, vectors = torch.linalg.eigh(symmetric_part(M))
         if values[0] < -1e-10 * max(float(values[-1]), 1e-300):
-            raise ValueError(f"{name} has the negative eigenvalue {float(values[0]):.3g}; it must be PSD")
+            raise BadInput(f"{name} has the negative eigenvalue {float(values[0]):.3g}; it must be PSD")
         roots.append(vectors * values.clamp(min=0).sqrt())
     return roots

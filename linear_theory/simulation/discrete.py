@@ -13,6 +13,7 @@ from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, ScalarNetwork, scalar_network_flow
 from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 class Weights(NamedTuple):
@@ -103,14 +104,14 @@ def _step(flow, state, velocity, args, lr, momentum, targets):
 
 def _check(state, lr, momentum, steps, every):
     if not np.all(np.isfinite(lr) & (lr > 0)):
-        raise ValueError("lr must be finite and above 0")
+        raise BadInput("lr must be finite and above 0")
     if not np.all((momentum >= 0) & (momentum < 1)):
-        raise ValueError("momentum must be in [0, 1)")
+        raise BadInput("momentum must be in [0, 1)")
     if steps < 0 or (every is not None and every < 1):
-        raise ValueError(f"steps is {steps} and every is {every}; they must be at least 0 and 1")
+        raise BadInput(f"steps is {steps} and every is {every}; they must be at least 0 and 1")
     for name, value in zip(state._fields, state):
         if not np.all(np.isfinite(value)):
-            raise ValueError(f"{name} holds NaN or infinity; start from finite weights")
+            raise BadInput(f"{name} holds NaN or infinity; start from finite weights")
 
 
 def _broadcast(force, state, lr, momentum, event_dims):
@@ -150,5 +151,5 @@ def largest_stable_lr(h: Hyperparameters, momentum=0.0) -> np.ndarray:
     """
     momentum = as_float64(momentum, "momentum")
     if not np.all((momentum >= 0) & (momentum < 1)):
-        raise ValueError("momentum must be in [0, 1)")
+        raise BadInput("momentum must be in [0, 1)")
     return stable_lr(fixed_points(h).eigenvalues_plus, momentum)

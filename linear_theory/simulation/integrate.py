@@ -23,6 +23,7 @@ from stopgrad.linear_theory.simulation.kernel import compiler, kernel
 from stopgrad.linear_theory.simulation.kernel_source import Given
 from stopgrad.linear_theory.simulation.runge_kutta import APART, METHOD, SLOT, Problem, map_leaves
 from stopgrad.linear_theory.tools.arrays import as_float64, as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.threads import for_tensors_of
 
 _FIRST_STEPS = 24
@@ -158,7 +159,7 @@ def integrate(
 def _checked_times(t) -> np.ndarray:
     times = np.atleast_1d(as_float64(t, "t"))
     if times.ndim != 1 or not np.all(np.isfinite(times)) or np.any(times < 0) or np.any(np.diff(times) <= 0):
-        raise ValueError("t must be finite, at least 0 and, if there are several, rising")
+        raise BadInput("t must be finite, at least 0 and, if there are several, rising")
     return times
 
 
@@ -170,7 +171,7 @@ def _arrange(state, args, rates, units, event_dims, device):
 
     fields = [tensor(v) for v in state]
     if any(np.isnan(v.cpu().numpy()).any() for v in fields):
-        raise ValueError("the initial state holds NaN; give numbers")
+        raise BadInput("the initial state holds NaN; give numbers")
     leaves: list = []
     map_leaves(lambda v: leaves.append(tensor(v)), args)
     rates, units = [tensor(v) for v in rates], [tensor(v) for v in units]

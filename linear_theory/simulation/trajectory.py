@@ -20,6 +20,7 @@ from stopgrad.linear_theory.flows.modes import (
     scales,
 )
 from stopgrad.linear_theory.tools.arrays import in_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:
     from stopgrad.linear_theory.simulation.integrate import Solution
@@ -45,13 +46,13 @@ def trajectory(start: Mode | EmaMode, h: Hyperparameters, t, tolerance: float = 
 def check_start(start: Mode | EmaMode, h: Hyperparameters) -> list[np.ndarray]:
     """The fields of a start as float64 arrays; ValueError for NaN, s < 0, or a kind that does not go with h.beta."""
     if (h.beta is not None) != isinstance(start, EmaMode):
-        raise ValueError("a moving target needs both beta and an EmaMode to start from, a fixed one neither")
+        raise BadInput("a moving target needs both beta and an EmaMode to start from, a fixed one neither")
     fields = list(in_float64(start))
     for name, v in zip(start._fields, fields):
         if not np.isfinite(v).all():
-            raise ValueError(f"the initial {name} is not a finite number; give one")
+            raise BadInput(f"the initial {name} is not a finite number; give one")
     if np.any(fields[1] < 0):
-        raise ValueError(f"the initial s is {fields[1].min():g}; an eigenvalue of W X Wᵀ is at least 0")
+        raise BadInput(f"the initial s is {fields[1].min():g}; an eigenvalue of W X Wᵀ is at least 0")
     return fields
 
 

@@ -17,6 +17,7 @@ from stopgrad.linear_theory.flows.modes import Mode
 from stopgrad.linear_theory.predictors.matrices import as_correlation, as_square, full_precision, identity_like
 from stopgrad.linear_theory.spectra.eigen import eigh
 from stopgrad.linear_theory.tools.arrays import as_array, beside, namespace
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import MATRIX, length, magnitude
 
 
@@ -92,7 +93,7 @@ def asymmetry(Wp, kind: Literal["frobenius", "absolute"] = "frobenius"):
     if kind == "absolute":
         xp = namespace(Wp)
         return _ratio(xp.abs(Wp - Wp.mT).sum(axis=(-2, -1)), xp.abs(Wp).sum(axis=(-2, -1)))
-    raise ValueError(f"kind is {kind!r}; it must be 'frobenius' or 'absolute'")
+    raise BadInput(f"kind is {kind!r}; it must be 'frobenius' or 'absolute'")
 
 
 def balance_residual(state: Network, initial: Network, t, h: Hyperparameters):
@@ -205,7 +206,7 @@ def _finite(**matrices):
         if matrix.shape[-1] != squares[0].shape[-1]:
             raise ValueError(f"{name} is {tuple(matrix.shape)} beside {tuple(squares[0].shape)}; sizes must agree")
         if not namespace(matrix).isfinite(matrix).all():
-            raise ValueError(f"{name} has entries that are NaN or infinite; it must be finite")
+            raise BadInput(f"{name} has entries that are NaN or infinite; it must be finite")
     return squares
 
 

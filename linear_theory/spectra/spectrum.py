@@ -16,6 +16,7 @@ import numpy as np
 
 from stopgrad.linear_theory.spectra.white_noise import white_noise_spectrum
 from stopgrad.linear_theory.tools.arrays import as_array, as_float64, is_tensor, namespace
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import length, magnitude
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def _checked(sigma):
         raise ValueError(f"the spectrum is {sigma.dtype}; take singular values of float32 or float64 features")
     sigma = _float64(sigma)
     if not bool(xp.isfinite(sigma).all()):
-        raise ValueError("the spectrum holds NaN or infinity; look for them in the features")
+        raise BadInput("the spectrum holds NaN or infinity; look for them in the features")
     if bool((sigma < 0).any()):
-        raise ValueError("the spectrum holds a negative value; give singular values (of eigenvalues, the square roots)")
+        raise BadInput("the spectrum holds a negative value; give singular values (of eigenvalues, the square roots)")
     if not bool((sigma > 0).any(-1).all()):
-        raise ValueError("all singular values are 0: the features do not vary, which is complete collapse")
+        raise BadInput("all singular values are 0: the features do not vary, which is complete collapse")
     return sigma
 
 
@@ -88,7 +89,7 @@ def collapse_auc(sigma, dim: int | None = None):
     modes = cev.shape[-1]
     dim = modes if dim is None else dim
     if dim < modes:
-        raise ValueError(f"dim is {dim}, but there are {modes} singular values; dim is the features' dimension")
+        raise BadInput(f"dim is {dim}, but there are {modes} singular values; dim is the features' dimension")
     return (cev.sum(-1) + (dim - modes)) / dim
 
 
@@ -99,7 +100,7 @@ def rankme(sigma, eps: float = 0.0):
     of an SVD (`report`). `variance_effective_rank` is the same of σ².
     """
     if not 0 <= eps < math.inf:
-        raise ValueError(f"eps is {eps}; it must be at least 0")
+        raise BadInput(f"eps is {eps}; it must be at least 0")
     sigma = _relative(sigma)
     return _exp_entropy(sigma / sigma.sum(-1)[..., None] + eps)
 
@@ -130,10 +131,10 @@ def alpha_req(sigma, first: int = FIT[0], last: int = FIT[1], weighted: bool = T
     """
     sigma = _relative(sigma)
     if not 1 <= first < last <= sigma.shape[-1]:
-        raise ValueError(f"ranks {first} to {last} cannot be fitted to {sigma.shape[-1]} values; choose first and last")
+        raise BadInput(f"ranks {first} to {last} cannot be fitted to {sigma.shape[-1]} values; choose first and last")
     window = sigma[..., first - 1 : last]
     if not bool((window > 0).all()):
-        raise ValueError(f"a singular value of the ranks {first} to {last} is 0; fit fewer ranks")
+        raise BadInput(f"a singular value of the ranks {first} to {last} is 0; fit fewer ranks")
     rank = np.arange(first, last + 1)
     x, w = np.log(rank), 1 / rank if weighted else np.ones(len(rank))
     slope = w * (x - np.average(x, weights=w))
@@ -219,7 +220,7 @@ def singular_values(m: Moments, centred: bool = True):
     xp = namespace(m.scatter)
     gram = m.scatter if centred else m.scatter + m.count * m.mean[:, None] * m.mean
     if not bool(xp.isfinite(gram).all()):
-        raise ValueError("the features hold NaN or infinity (or values too large to square)")
+        raise BadInput("the features hold NaN or infinity (or values too large to square)")
     lam = xp.flip(xp.linalg.eigvalsh(gram), (0,))
     modes, spread = len(lam), xp.trace(m.scatter)
     unresolved = centred & (spread <= m.count * (m.rounding * xp.linalg.norm(m.mean)) ** 2)
@@ -346,14 +347,14 @@ def report(sigma, samples: int, dim: int, convention: Convention = LI2022, space
     if sigma.ndim != 1:
         raise ValueError(f"the spectrum has shape {tuple(sigma.shape)}; a report is about one spectrum, (modes,)")
     if len(sigma) > dim:
-        raise ValueError(f"dim is {dim}, but there are {len(sigma)} singular values; dim is the features' dimension")
+        raise BadInput(f"dim is {dim}, but there are {len(sigma)} singular values; dim is the features' dimension")
     collapsed = len(sigma) > 0 and not sigma.any()
     sigma = np.sort(as_float64(sigma if collapsed else _checked(sigma)))[::-1]
     cap = max(min(samples - convention.centred, dim), 0)
     if (beyond := sigma[cap:]).any():
         if beyond[0] > dim * FLOAT32 * sigma[0]:
             how = "centred" if convention.centred else "uncentred"
-            raise ValueError(
+            raise BadInput(
                 f"{samples} {how} samples of {dim} dimensions span {cap}, but more singular values are not 0; "
                 "check samples, and whether the features were centred"
             )
@@ -386,6 +387,6 @@ def measure(batches: Iterable, convention: Convention = LI2022, space: str | Non
     prepared = unit_rows if convention.normalised else _float64
     parts = (moments(prepared(z))._replace(rounding=_rounding(z)) for z in batches)
     if (first := next(parts, None)) is None:
-        raise ValueError("there are no batches of features; give at least one")
+        raise BadInput("there are no batches of features; give at least one")
     total = reduce(merge, parts, first)
     return report(singular_values(total, convention.centred), total.count, len(total.mean), convention, space)

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 
 def white_noise_spectrum(samples: int, dim: int, centred: bool = True) -> np.ndarray:
     """σ (dim,), falling, of white Gaussian features of unit variance: the Marčenko–Pastur law's quantiles (i − ½)/rank.
@@ -12,7 +14,7 @@ def white_noise_spectrum(samples: int, dim: int, centred: bool = True) -> np.nda
     """
     n = samples - centred
     if n < 1 or dim < 1:
-        raise ValueError(f"{samples} samples of {dim} dimensions have no spectrum; give two samples and one dimension")
+        raise BadInput(f"{samples} samples of {dim} dimensions have no spectrum; give two samples and one dimension")
     rank, root = min(n, dim), math.sqrt(dim / n)
     # λ/n = 1 + g − 2√g cos θ turns the density √((b−λ)(λ−a))/λ, singular at its ends, into a smooth one on (0, π).
     theta = np.linspace(0, math.pi, 1 + max(1 << 14, 16 * rank))

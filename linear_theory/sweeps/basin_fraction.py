@@ -7,6 +7,7 @@ import numpy as np
 
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.tools.arrays import as_float64, as_int64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ def wilson_interval(count, n, confidence: float = 0.95) -> tuple[np.ndarray, np.
 
     count, n = np.broadcast_arrays(as_float64(count, "count"), as_float64(n, "n"))
     if not (n >= 1).all():
-        raise ValueError("n must be at least 1")
+        raise BadInput("n must be at least 1")
     if not ((count >= 0) & (count <= n)).all():
-        raise ValueError("count must be from 0 to n")
+        raise BadInput("count must be from 0 to n")
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence:g}; it must be in (0, 1)")
+        raise BadInput(f"confidence is {confidence:g}; it must be in (0, 1)")
     z2 = ndtri((1 + confidence) / 2) ** 2
     centre = (count + z2 / 2) / (n + z2)
     half = np.sqrt(z2 * (count * (n - count) / n + z2 / 4)) / (n + z2)
@@ -73,7 +74,7 @@ def basin_fraction(
     shape, a label that is not among `labels`, and a confidence outside (0, 1).
     """
     if n < 1:
-        raise ValueError(f"n is {n}; draw at least 1 sample")
+        raise BadInput(f"n is {n}; draw at least 1 sample")
     column, length = _column(curve)
     streams = np.random.default_rng(seed).spawn(1 if common else length)
     rows = max(1, points_per_call // n)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stopgrad.linear_theory.tools.arrays import as_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 UNDECIDED = -1
 """The label of a point at which nothing could be decided."""
@@ -86,7 +87,7 @@ def trace_boundary(
     x, y = _axis("x", x, 1), _increasing("y", y, log)
     finest = 4 * np.finfo(float).eps * (1.0 if log else np.abs(y).max())
     if not finest <= width < np.inf:
-        raise ValueError(f"width is {width:g}; it must be finite and at least {finest:.2g}, which float64 can resolve")
+        raise BadInput(f"width is {width:g}; it must be finite and at least {finest:.2g}, which float64 can resolve")
     label = _Counted(predicate, undecided)
     scan = label(*np.meshgrid(x, y, indexing="ij"))
     i, j = np.nonzero(scan[:, :-1] != scan[:, 1:])
@@ -114,9 +115,9 @@ def refine(label: Label, x_edges, y_edges, levels: int, floor=0.0, undecided: in
     edges = _increasing("x_edges", x_edges), _increasing("y_edges", y_edges)
     floor = np.broadcast_to(as_float64(floor, "floor"), (2,))
     if not 0 <= levels <= 20:
-        raise ValueError(f"levels is {levels}; it must be from 0 to 20")
+        raise BadInput(f"levels is {levels}; it must be from 0 to 20")
     if not (floor >= 0).all():
-        raise ValueError(f"floor is {floor.min():g}; it must be at least 0")
+        raise BadInput(f"floor is {floor.min():g}; it must be at least 0")
     call = _Counted(label, undecided)
     # Corners are integers on the lattice of the finest possible level, so that shared ones are known to be the same.
     step = 2**levels
@@ -221,14 +222,14 @@ def _middle(lower, upper, log: bool):
 def _axis(name: str, values, least: int) -> np.ndarray:
     values = as_float64(values, name)
     if values.ndim != 1 or values.size < least or not np.isfinite(values).all():
-        raise ValueError(f"{name} must be a list of at least {least} finite numbers, and no NaN")
+        raise BadInput(f"{name} must be a list of at least {least} finite numbers, and no NaN")
     return values
 
 
 def _increasing(name: str, values, log: bool = False) -> np.ndarray:
     values = _axis(name, values, 2)
     if not (np.diff(values) > 0).all():
-        raise ValueError(f"{name} must increase from each value to the next")
+        raise BadInput(f"{name} must increase from each value to the next")
     if log and values[0] <= 0:
-        raise ValueError(f"{name} starts at {values[0]:g}; a logarithmic axis must be above 0 throughout")
+        raise BadInput(f"{name} starts at {values[0]:g}; a logarithmic axis must be above 0 throughout")
     return values

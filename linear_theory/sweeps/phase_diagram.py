@@ -29,6 +29,7 @@ from stopgrad.linear_theory.simulation.fate import (
 from stopgrad.linear_theory.simulation.runge_kutta import METHOD
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
 from stopgrad.linear_theory.tools.arrays import as_float64
+from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,24 +76,24 @@ def parse_axis(text: str) -> Axis:
     name, _, span = text.partition("=")
     parts = span.split(":")
     if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
-        raise ValueError(f"axis {text!r} is not of the form name=low:high:points or name=low:high:points:log")
+        raise BadInput(f"axis {text!r} is not of the form name=low:high:points or name=low:high:points:log")
     try:
         low, high, points = float(parts[0]), float(parts[1]), int(parts[2])
     except ValueError:
-        raise ValueError(f"axis {text!r}: low and high must be numbers and points a whole number") from None
+        raise BadInput(f"axis {text!r}: low and high must be numbers and points a whole number") from None
     return make_axis(name.strip().replace("-", "_"), low, high, points, log=len(parts) == 4)
 
 
 def make_axis(name: str, low: float, high: float, points: int, log: bool = False) -> Axis:
     """An axis of evenly (or, with log, geometrically) spaced values. Raises ValueError with one sentence."""
     if name not in AXES:
-        raise ValueError(f"axis {name!r} is unknown; choose one of {', '.join(AXES)}")
+        raise BadInput(f"axis {name!r} is unknown; choose one of {', '.join(AXES)}")
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise ValueError(f"axis {name}: low must be below high and both finite, not {low:g} and {high:g}")
+        raise BadInput(f"axis {name}: low must be below high and both finite, not {low:g} and {high:g}")
     if points < 2:
-        raise ValueError(f"axis {name} has {points} point; it needs at least 2")
+        raise BadInput(f"axis {name} has {points} point; it needs at least 2")
     if log and low <= 0:
-        raise ValueError(f"axis {name}: a log axis must start above 0, not at {low:g}")
+        raise BadInput(f"axis {name}: a log axis must start above 0, not at {low:g}")
     return Axis(name, np.geomspace(low, high, points) if log else np.linspace(low, high, points), log)
 
 
@@ -187,31 +188,31 @@ def phase_diagram(
 def check(x: Axis, y: Axis, problem: Problem) -> None:
     """Raise ValueError, before any computing, for axes that do not fit the problem or each other."""
     if x.name == y.name:
-        raise ValueError(f"both axes are {x.name}; choose two different ones")
+        raise BadInput(f"both axes are {x.name}; choose two different ones")
     names = {x.name, y.name}
     discrete = problem.descent is not None or "lr" in names
     if "momentum" in names and not discrete:
-        raise ValueError("a momentum axis needs a learning rate: give lr as well")
+        raise BadInput("a momentum axis needs a learning rate: give lr as well")
     if discrete and problem.t_end is not None:
-        raise ValueError("t_end belongs to the flow; gradient descent is followed for a number of steps")
+        raise BadInput("t_end belongs to the flow; gradient descent is followed for a number of steps")
     ends = {a.name: a.values[[0, -1]] for a in (x, y)}
     h = problem.h.replace(**{k: v for k, v in ends.items() if k in THEORY}).validate()
     if "tau" in names and h.beta is not None:
-        raise ValueError("tau moves when beta is given; make tau0 an axis instead")
+        raise BadInput("tau moves when beta is given; make tau0 an axis instead")
     if "tau0" in names and h.beta is None:
-        raise ValueError("tau0 is the start of a moving target; give beta too")
+        raise BadInput("tau0 is the start of a moving target; give beta too")
     for name in ("s0", "lr"):
         if name in ends and (ends[name][0] < 0 or (name == "lr" and ends[name][0] == 0)):
-            raise ValueError(
+            raise BadInput(
                 f"{name} starts at {ends[name][0]:g}; it must be {'above' if name == 'lr' else 'at least'} 0"
             )
     start = problem.start
     if not np.isfinite(start.p0) or (start.s0 is not None and not start.s0 >= 0):
-        raise ValueError("p0 must be a finite number and s0 at least 0")
+        raise BadInput("p0 must be a finite number and s0 at least 0")
     if problem.t_end is not None and not (np.isfinite(problem.t_end) and problem.t_end >= 0):
-        raise ValueError(f"t_end is {problem.t_end:g}; it must be finite and at least 0")
+        raise BadInput(f"t_end is {problem.t_end:g}; it must be finite and at least 0")
     if not problem.budget > 0:
-        raise ValueError(f"budget is {problem.budget:g}; it must be above 0")
+        raise BadInput(f"budget is {problem.budget:g}; it must be above 0")
 
 
 def boundary(x: Axis, y: Axis, problem: Problem) -> "xr.Dataset":
@@ -260,9 +261,9 @@ def _thin(values, most):
 def _survivors(problem: Problem, point, spectrum, shape):
     """How many modes are alive; undecided ones do not count."""
     if "x" in point:
-        raise ValueError("x is an axis; a spectrum gives every mode its own x, so choose one of the two")
+        raise BadInput("x is an axis; a spectrum gives every mode its own x, so choose one of the two")
     if not all(np.isfinite(v) and v > 0 for v in spectrum):
-        raise ValueError("the spectrum must hold finite variances above 0")
+        raise BadInput("the spectrum must hold finite variances above 0")
     alive = sum((problem.follow(point, x=v).fate == ALIVE).astype(np.int16) for v in spectrum)
     return np.broadcast_to(alive, shape)
 
@@ -271,11 +272,11 @@ def _descend(begin, h: Hyperparameters, descent: Descent, axes: dict, progress) 
     """Fates under gradient descent on the scalar network's weights, chunk by chunk; diverged is a fate of its own."""
     lr, momentum = (as_float64(axes.get(name, getattr(descent, name)), name) for name in DESCENT)
     if not (np.all(np.isfinite(lr)) and np.all(lr > 0)):
-        raise ValueError("lr must be finite and above 0")
+        raise BadInput("lr must be finite and above 0")
     if not np.all((momentum >= 0) & (momentum < 1)):
-        raise ValueError("momentum must be in [0, 1)")
+        raise BadInput("momentum must be in [0, 1)")
     if descent.steps < 1:
-        raise ValueError(f"steps is {descent.steps}; take at least 1")
+        raise BadInput(f"steps is {descent.steps}; take at least 1")
     kind, given = type(begin), [v for v in vars(h).values() if v is not None]
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*begin, *given, lr, momentum)))
     size, parts = int(np.prod(shape)), []

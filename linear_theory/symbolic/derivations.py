@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from stopgrad.linear_theory.symbolic import matrix_derivations, mode_derivations
 from stopgrad.linear_theory.symbolic.derivation import Derivation
+from stopgrad.linear_theory.tools.errors import BadInput
 
 DERIVATIONS: dict[str, Callable[[], Derivation]] = {
     function.__name__: function
@@ -34,7 +35,7 @@ DERIVATIONS: dict[str, Callable[[], Derivation]] = {
 def derive(name: str) -> Derivation:
     """The derivation of that name. Raises ValueError for an unknown one."""
     if name not in DERIVATIONS:
-        raise ValueError(f"name is {name!r}; it must be all or one of {', '.join(DERIVATIONS)}")
+        raise BadInput(f"name is {name!r}; it must be all or one of {', '.join(DERIVATIONS)}")
     return DERIVATIONS[name]()
 
 

@@ -1,23 +1,26 @@
 """How every wing's `python -m …` reads its arguments, prints and fails.
 
 A command is a frozen dataclass: its fields are the flags, its docstring the help, and `run()` returns the result as a
-dictionary. `text(result)` says it to a person; with `--json` the dictionary itself is printed instead. Bad input is a
-ValueError (or OSError) anywhere below `run()`: exit status 2 and one sentence on standard error.
+dictionary. `text(result)` says it to a person; with `--json` the dictionary itself is printed instead. A user's mistake
+is a `BadInput`, or what the system refuses, anywhere below `run()`: exit status 2 and one sentence on standard error.
+Any other error is the program's, and keeps its traceback.
 """
 
 import contextlib
 import dataclasses
-import io
+import difflib
 import json
 import math
 import os
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Union
 
 import numpy as np
 import tyro
+from tyro import _errors as refused
+
+from stopgrad.linear_theory.tools.errors import BadInput, sentence_of
 
 # How long a thread of a fused kernel spins at a barrier before it sleeps. The default is so long that on a busy machine
 # threads that wait keep off those that are waited for; sleeping at once costs more than a small kernel takes.
@@ -30,7 +33,7 @@ class Command:
     """What `main` asks of a command. Subclasses are frozen dataclasses with a field `json: bool = False` at the end."""
 
     def run(self) -> dict:
-        """Compute and return the result. Raises ValueError for values that make no sense."""
+        """Compute and return the result. Raises BadInput for values that make no sense."""
         raise NotImplementedError
 
     def text(self, result: dict) -> str:
@@ -72,10 +75,14 @@ def main(program: str, description: str, commands: Commands, argv: list[str] | N
     except BrokenPipeError:
         _drop_output()
         return NO_READER
-    except (ValueError, OSError) as error:
+    except (BadInput, OSError) as error:
+        if (told := sentence_of(error)) is None:
+            raise
         _drop_output()
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
         return BAD_INPUT
+    except SystemExit as leave:  # tyro has said all that is to be said
+        return leave.code or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -118,68 +125,87 @@ def sentences(commands: Commands) -> dict[str, str]:
     return said
 
 
-def _subcommand(name: str, command: type[Command] | Command | Group):
-    if isinstance(command, Group):  # only for the help, and for what is said of a name that does not exist
-        command = dataclasses.make_dataclass("Group", [], namespace={"__doc__": command.about})
-    if isinstance(command, type):
-        return Annotated[command, tyro.conf.subcommand(name, prefix_name=False)]
-    return Annotated[type(command), tyro.conf.subcommand(name, prefix_name=False, default=command)]
+def _parse(program: str, description: str, commands: Commands, argv: list[str]) -> Command:
+    """The command that `argv` stands for. Raises BadInput where it stands for none, SystemExit after printing help."""
+    name, *rest = argv or [""]
+    if len(commands) == 1:
+        [(alone, command)] = commands.items()
+        return _read(f"python -m {program}", description, command, rest if name == alone else argv)
+    if isinstance(group := commands.get(name), Group):
+        return _parse(f"{program} {name}", group.about, group.commands, rest)
+    if name in commands:
+        return _read(f"python -m {program} {name}", None, commands[name], rest)
+    if name in ("-h", "--help"):
+        every = Union[tuple(_listed(name, command) for name, command in commands.items())]  # noqa: UP007
+        return tyro.cli(every, prog=f"python -m {program}", description=description, args=argv, config=CONFIG)
+    unknown = f"there is no command {name}" if name else "a command is missing"
+    raise BadInput(f"{unknown}; there are {', '.join(commands)}")
 
 
-def _parse(program: str, description: str, commands: Commands, argv: list[str]) -> Command | None:
-    """The command that `argv` stands for; None where tyro has printed the help that was asked for."""
-    group = commands.get(argv[0]) if argv else None
-    if isinstance(group, Group):
-        return _parse(f"{program} {argv[0]}", group.about, group.commands, argv[1:])
-    kinds = tuple(_subcommand(name, command) for name, command in commands.items())
-    kind = Union[kinds]  # noqa: UP007
-    if len(commands) == 1:  # a union of one is no union, and would have no name to be called by
-        [(name, kind)] = commands.items()
-        argv = argv[1:] if argv[:1] == [name] else argv
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, prog=f"python -m {program}", description=description, args=argv, config=CONFIG)
-    except SystemExit as leave:
-        if leave.code in (0, None):
-            return None
-        classes = [c.__name__ if isinstance(c, type) else type(c).__name__ for c in commands.values()]
-        raise ValueError(_from_box(complaint.getvalue(), classes) or "the arguments could not be read") from None
+def _listed(name: str, command: type[Command] | Command | Group):
+    """A command as the help of all shows it."""
+    if not isinstance(command, type):
+        about = command.about if isinstance(command, Group) else type(command).__doc__
+        command = dataclasses.make_dataclass(name, [], namespace={"__doc__": about})
+    return Annotated[command, tyro.conf.subcommand(name, prefix_name=False)]
 
 
-def _from_box(box: str, classes: list[str]) -> str:
-    """tyro's complaint, a titled box with sections, as one sentence: what is wrong and what would be right."""
-    title, *lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines() or [""]
-    inside = "\n".join(re.sub(r"^[│ ] |\s*│?$", "", line) for line in lines)  # where UTF-8 is missing, it has no border
-    first, *more = [s for s in re.split(r"^[ ╰]?[─-]{3,}╯?$", inside, flags=re.MULTILINE) if s.strip()] or [""]
-    first = _one_line(first.split("Got errors:")[0])  # tyro's own account of every type it has tried
-    first = re.sub(r"\.? \(required\)(?= |$)", ",", first).rstrip(",.")
-    # An error raised by a dataclass itself names its field; where tyro met it is of no use to the reader.
-    first = re.sub(rf"^Error parsing (?:{'|'.join(map(re.escape, classes))}|[a-z_][\w.-]*): ", "", first)
-    if "Missing subcommand" in title:
-        first = f"Missing subcommand: {first[:1].lower()}{first[1:]}"
-    hints = (_one_line(re.sub(r"^ {5,}.*$", "", part, flags=re.MULTILINE)) for part in more)  # without their help texts
-    return "; ".join([first, *(h for h in hints if h and not re.match("Argument helptext|For full|Full help", h))])
+def _read(prog: str, description: str | None, command: type[Command] | Command, argv: list[str]) -> Command:
+    """The command with the flags of `argv`."""
+    kind, given = (command, {}) if isinstance(command, type) else (type(command), {"default": command})
+
+    def refuse(event: refused.ParseErrorEvent) -> None:
+        if told := _refusal(event, command):
+            raise BadInput(told) from None
+
+    with refused.on_parse_error(refuse):
+        return tyro.cli(kind, prog=prog, description=description, args=argv, config=CONFIG, **given)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _refusal(event: refused.ParseErrorEvent, command: type[Command] | Command) -> str | None:
+    """What is wrong with the flags, and what would be right; None leaves it to tyro's own words."""
+    match event:
+        case refused.UnrecognizedArgs(tokens=tokens):
+            return f"unknown: {' '.join(tokens)}{_near(tokens[0], _flags(command))}"
+        case refused.MissingArgs(missing_arguments=missing):
+            return f"missing: {', '.join(each.arg.display_name() for each in missing)}; see {event.prog} --help"
+        case refused.InvalidChoice(argument=argument, value=value, choices=choices):
+            return f"{argument.display_name()} is {value!r}; it must be one of {', '.join(choices)}"
+        case refused.BadValue(argument=argument, reason="too_few_values"):
+            return f"{argument.display_name()} needs a value: {argument.lowered.metavar}"
+        case refused.InstantiationFailure(argument=None, message=message):
+            return message
+        case refused.InstantiationFailure(argument=argument, message=message):
+            first = message.partition("\n")[0].rstrip(".")
+            return f"{argument.display_name()} takes {argument.lowered.metavar}; {first}"
+    return None
 
 
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return _one_line(str(error))
+def _near(word: str, known: Iterable[str]) -> str:
+    """'; perhaps --colour' where something known is called much the same."""
+    near = difflib.get_close_matches(word.partition("=")[0], known)
+    return f"; perhaps {' or '.join(near)}" if near else ""
+
+
+def _flags(record) -> Iterator[str]:
+    """The flags of a command, those of the groups among its fields included."""
+    for field in dataclasses.fields(record):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+        value = getattr(record, field.name, made)
+        if dataclasses.is_dataclass(value):
+            yield from _flags(value)
+        else:
+            yield f"--{field.name.replace('_', '-')}"
 
 
 def refuse_nan(command) -> None:
-    """Raise ValueError naming the first field, at any depth, that holds NaN.
+    """Raise BadInput naming the first field, at any depth, that holds NaN.
 
     Infinity passes: whether it makes sense (an end time may be infinite) is for the command to say.
     """
     for field in dataclasses.fields(command):
         if _holds_nan(getattr(command, field.name)):
-            raise ValueError(f"{field.name.replace('_', '-')} is NaN; give a number")
+            raise BadInput(f"{field.name.replace('_', '-')} is NaN; give a number")
 
 
 def _holds_nan(value) -> bool:

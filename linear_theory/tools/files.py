@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from stopgrad.linear_theory.tools.errors import BadInput
+
 ENGINE = "h5netcdf"
 _LEFT_BY_SYSTEMS = frozenset(
     (
@@ -30,7 +32,7 @@ def is_litter(name: str) -> bool:
 def refuse_broken_link(path: Path) -> None:
     """Raise ValueError where `path` is a link that leads nowhere."""
     if path.is_symlink() and not path.exists():
-        raise ValueError(f"{path} is a broken link; repair it or take it away")
+        raise BadInput(f"{path} is a broken link; repair it or take it away")
 
 
 def cache_folder() -> Path:
@@ -71,9 +73,9 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
 def prepare_file(path: Path, suffix: str) -> Path:
     """Make the folder of a file to be written. Raises ValueError, naming it, if its name or its folder cannot serve."""
     if path.suffix != suffix:
-        raise ValueError(f"{path} does not end in {suffix}")
+        raise BadInput(f"{path} does not end in {suffix}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file")
+        raise BadInput(f"{path} is a folder; name a file")
     try:
         for folder in path.parents:
             refuse_broken_link(folder)
@@ -82,7 +84,7 @@ def prepare_file(path: Path, suffix: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"cannot write into {path.parent}: {error.strerror}") from None
+        raise BadInput(f"cannot write into {path.parent}: {error.strerror}") from None
     return path
 
 

@@ -1,14 +1,17 @@
 """What a result was computed by: a digest of each module that its code can reach, and the versions of its numerics.
 
 A digest is of what computes. Comments, layout and documentation strings do not count, nor do the functions named draw_…
-of the wing that draws, nor modules that are never imported. So a kept result stays good for as long as it would come
-out the same again, and where it is not, the names of what changed say why.
+and the lists FIGURES of the wing that draws, nor modules that are never imported. So a kept result stays good for as
+long as it would come out the same again, and where it is not, the names of what changed say why.
 """
 
 import ast
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,30 +21,33 @@ PROJECT = "stopgrad"
 PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
-    "stopgrad.linear_theory.tools.door",
-    "stopgrad.linear_theory.tools.files",
-    "stopgrad.linear_theory.tools.origin",
+    *(f"stopgrad.{wing}" for wing in ("linear_theory", "deep", "experiments", "figures")),
+    *(f"stopgrad.linear_theory.tools.{name}" for name in ("door", "errors", "files", "kept", "origin")),
 )
-"""Arguments, files and this module: they change no number, and never count."""
+"""What the wings export by name, arguments, refusals, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
 
 
-def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
+def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: bool = False) -> dict[str, str]:
     """{module: digest} of the module `name` and of all the project's modules that it imports, directly or not.
 
-    `silent` modules change no result: neither they nor what only they import count. Each file is read once in a
-    process, since one edited while the work goes on is not the code that does it.
+    `name` itself may be anybody's module, a script too. `silent` modules (or patterns: "stopgrad.deep.words*") change
+    no result: neither they nor what only they import count. With `pictures` functions that draw count too. Each file is
+    read once in a process, since one edited while the work goes on is not the code that does it.
     """
-    digests, todo, skipped = {}, [name], {*silent, *PLUMBING}
+    digests, todo, skipped = {}, [name], (*silent, *PLUMBING)
     while todo:
         module = todo.pop()
-        if module in digests or module in skipped or not module.startswith(f"{PROJECT}."):
+        known = module in digests or any(fnmatchcase(module, pattern) for pattern in skipped)
+        foreign = not module.startswith(f"{PROJECT}.")
+        if known or (foreign and module != name):
             continue
-        found = _parsed(module, Path(root))
+        file = getattr(sys.modules.get(module), "__file__", None) if foreign else None
+        found = _parsed(module, Path(root), pictures, file)
         if found:
             digests[module], imported = found
             todo += imported
-        if "." in module:
+        if "." in module and not foreign:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))
 
@@ -51,6 +57,26 @@ def code(
 ) -> dict[str, str]:
     """`modules(name, silent)`, and {package: version}."""
     return modules(name, silent, root) | {package: version(package) for package in packages}
+
+
+def call(function: Callable) -> tuple[str, str]:
+    """(module, digest of name and arguments) of a function, or of a functools.partial of one."""
+    arguments = []
+    while isinstance(function, functools.partial):
+        arguments += [function.args, sorted(function.keywords.items())]
+        function = function.func
+    return function.__module__, digest(f"{function.__module__}.{function.__qualname__} {arguments!r}")
+
+
+def of_class(kind: type, silent: Sequence[str] = (), root: Path = ROOT) -> dict[str, str]:
+    """`modules` of the module that defines a class; of one outside of the project, as in a script, that file alone."""
+    if kind.__module__.startswith(f"{PROJECT}."):
+        return modules(kind.__module__, silent, root)
+    try:
+        text = inspect.getsource(sys.modules[kind.__module__])
+    except (OSError, TypeError, KeyError):  # typed into a prompt
+        text = repr(sorted(vars(kind)))
+    return {f"{kind.__module__}.{kind.__qualname__}": digest(text)}
 
 
 def difference(old: dict, now: dict) -> str | None:
@@ -65,17 +91,21 @@ def digest(text: str) -> str:
 
 
 @functools.cache
-def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
-    """(digest of what computes, names that may be imported modules) of a module; None where there is no such file."""
+def _parsed(module: str, root: Path, pictures: bool, foreign: str | None) -> tuple[str, tuple[str, ...]] | None:
+    """(digest of what computes, names that may be imported modules) of a module; None where there is no such file.
+
+    `foreign`: the file of a module that is not of the project.
+    """
     path = root.joinpath(*module.split(".")[1:])
-    files = [path.with_name(f"{path.name}.py"), path / "__init__.py"]
+    files = [Path(foreign)] if foreign else [path.with_name(f"{path.name}.py"), path / "__init__.py"]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
     tree = ast.parse(file.read_text(encoding="utf-8"))
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     imported = tuple(dict.fromkeys(_imported(tree, package)))
-    return digest(ast.dump(_Computing(module.startswith(PICTURES)).visit(tree))), imported
+    computing = _Computing(bool(foreign) or module.startswith(PICTURES), pictures)
+    return digest(ast.dump(computing.visit(tree))), imported
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
@@ -97,14 +127,19 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 class _Computing(ast.NodeTransformer):
-    """Drops what cannot change a number: documentation strings, and in the wing that draws, functions named draw_…."""
+    """Drops what cannot change a number: documentation strings; in the wing that draws, draw_… and lists of figures."""
 
-    def __init__(self, draws: bool):
-        self.draws = draws
+    def __init__(self, draws: bool, pictures: bool):
+        self.draws, self.pictures = draws, pictures
 
     def visit_Expr(self, node):
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)
 
+    def visit_Assign(self, node):
+        listed = self.draws and ast.unparse(node.targets[0]) == "FIGURES"
+        return None if listed else self.generic_visit(node)
+
     def visit_FunctionDef(self, node):
-        return None if self.draws and node.name.lstrip("_").startswith("draw_") else self.generic_visit(node)
+        draws = self.draws and not self.pictures and node.name.lstrip("_").startswith("draw_")
+        return None if draws else self.generic_visit(node)

@@ -1,19 +1,18 @@
-"""Checkpoints: whole or recognised as damaged, whatever happens to the file or the process; one writer a folder."""
+"""Checkpoints: whole or recognised as damaged, whatever happens to the file or the process."""
 
 import dataclasses
 import os
 import random
-import signal
 import time
 import zipfile
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from processes import process
 
 from stopgrad.deep.config import Config, Optimisation, to_json
-from stopgrad.deep.storage.checkpoint import first_difference, load_latest, lock, save
+from stopgrad.deep.storage.checkpoint import first_difference, load_latest, save
 
 CONFIG = to_json(Config())
 
@@ -161,29 +160,6 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- other processes
 
 
-@contextmanager
-def process(task):
-    """A forked process running `task(say)`: gives (pid, a file of what it said), and kills it with SIGKILL."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            task(lambda number: os.write(writing, b"%d\n" % number))
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with os.fdopen(reading) as said:
-        try:
-            yield pid, said
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-
-
-def sleep(*_):
-    time.sleep(60)
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.007, 0.012, 0.02, 0.031, 0.05, 0.08])
 def test_killed_while_saving_there_is_always_one_to_load(tmp_path, delay):
     def save_for_ever(say):
@@ -199,53 +175,3 @@ def test_killed_while_saving_there_is_always_one_to_load(tmp_path, delay):
     assert (found.payload["w"] == found.step).all()
     save_steps(tmp_path, found.step + 1, found.step + 2)
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_living_holder_keeps_the_lock_and_a_dead_one_does_not(tmp_path):
-    def hold(say):
-        with lock(tmp_path):
-            say(1)
-            sleep()
-
-    with process(hold) as (pid, said):
-        said.readline()
-        with pytest.raises(ValueError, match=rf"is being written by process {pid} on ") as refusal, lock(tmp_path):
-            pass
-        assert "\n" not in str(refusal.value)
-    with lock(tmp_path):
-        pass
-
-
-def test_a_worker_that_outlives_its_parent_does_not_hold_the_lock(tmp_path):
-    def hold_with_worker(say):
-        with lock(tmp_path), process(sleep) as (worker, _):
-            say(worker)
-            sleep()
-
-    with process(hold_with_worker) as (_, said):
-        worker = int(said.readline())
-    try:
-        os.kill(worker, 0)  # it lives
-        with lock(tmp_path):
-            pass
-    finally:
-        os.kill(worker, signal.SIGKILL)
-
-
-def test_the_lock_holds_in_one_process_too_and_ends_with_its_block(tmp_path):
-    folder = tmp_path / "new" / "run"
-    with lock(folder):
-        with pytest.raises(ValueError, match=f"process {os.getpid()}"), lock(folder):
-            pass
-        with pytest.raises(ValueError, match="is being written"), lock(folder):
-            pass
-    with pytest.raises(KeyError), lock(folder):
-        raise KeyError
-    with lock(folder):
-        pass
-
-
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot write into"), lock(tmp_path / "file" / "run"):
-        pass

@@ -106,7 +106,7 @@ def test_presets_are_listed(capsys):
     ("argv", "sentence"),
     [
         ("--preset nothing", "there is no preset 'nothing'"),
-        ("--colour red", "Unrecognized options: --colour"),
+        ("--colour red", "--colour red"),
         ("--lr fast", "--lr"),
         ("--lr nan", "NaN"),
         ("--predictor mpl", "--predictor"),

@@ -42,8 +42,8 @@ def test_the_summary_carries_its_origin(finished):
     folder, summary = finished
     assert summary["config"] == json.loads((folder / "config.json").read_text())
     origin = summary["provenance"]
-    assert origin["fingerprint"] == fingerprint()
-    assert origin["code"] == code()
+    assert origin["fingerprint"] == fingerprint(TINY)
+    assert origin["code"] == code(TINY)
     assert origin["device"] == "cpu"
     assert origin["hardware"]
     assert origin["processes"] == 1
@@ -59,7 +59,7 @@ def test_another_setting_does_not_pass_for_it(finished, untrainable):
 
 
 def test_other_code_does_not_pass_for_it(finished, untrainable, monkeypatch):
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda *_: "other")
     with pytest.raises(ValueError, match="computed by other code or versions"):
         run(finished[0])
 
@@ -71,7 +71,7 @@ def test_the_default_folder_follows_from_all_that_decides_the_numbers(monkeypatc
     assert default_folder(TINY).name == key(TINY)
     assert default_folder(TINY) == default_folder(changed(TINY))
     before = default_folder(TINY)
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda *_: {"a": "other"})
     assert default_folder(TINY) != before
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_another_process_has_just_finished_is_read(tmp_path, finished
         shutil.copytree(finished[0], folder)
         yield
 
-    monkeypatch.setattr("stopgrad.deep.storage.checkpoint.lock", waited_for)
+    monkeypatch.setattr("stopgrad.deep.storage.lock.hold", waited_for)
     assert run(tmp_path / "run") == finished[1]
 
 
@@ -139,7 +139,7 @@ def test_an_unfinished_run_is_gone_on_with_only_if_asked(unfinished, finished):
 
 
 def test_an_unfinished_run_is_not_gone_on_with_by_other_code(unfinished, monkeypatch, untrainable):
-    monkeypatch.setattr("stopgrad.deep.training.recorder.fingerprint", lambda: "other")
+    monkeypatch.setattr("stopgrad.deep.training.recorder.fingerprint", lambda *_: "other")
     with pytest.raises(ValueError, match="begun by other code or versions; name another --out"):
         run(unfinished, resume=True)
 

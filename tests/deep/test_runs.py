@@ -15,7 +15,7 @@ import torch
 import torchvision
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.storage import checkpoint, table
+from stopgrad.deep.storage import checkpoint, lock, table
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, evaluate_again, execute, joined
 
@@ -286,7 +286,7 @@ def test_two_processes_refuse_together(tmp_path, finished, case):
         "locked": (tmp_path / "run", [], "is being written by"),
         "shares": (tmp_path / "run", ["--batch-size", "35"], "2 processes cannot share --batch-size 35 evenly"),
     }[case]
-    with checkpoint.lock(folder) if case == "locked" else contextlib.nullcontext():
+    with lock.hold(folder) if case == "locked" else contextlib.nullcontext():
         assert two(door_in, tmp_path, [*ARGV, *more, "--out", str(folder)]) == [2, 2]
     err = [(tmp_path / f"{rank}.err").read_text() for rank in range(2)]
     assert sentence in err[0]

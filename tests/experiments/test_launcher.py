@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.storage import checkpoint, table
+from stopgrad.deep.storage import checkpoint, lock, table
 from stopgrad.deep.training import runs
 from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.launch import launcher as launchers
@@ -110,7 +110,7 @@ def answered(process, answer):
 
 def writer_of(folder):
     """The process that writes the run in `folder`; 0 where there is none."""
-    words = checkpoint.writer(folder)
+    words = lock.writer(folder)
     return int(words.split()[1]) if words and words.split()[0] == "process" else 0
 
 
@@ -165,8 +165,26 @@ def test_an_unforeseen_error_is_one_line_with_its_place():
         json.loads(3)
     except TypeError as error:
         assert sentence(error).startswith("TypeError: the JSON object must be") and "line" in sentence(error)
-    assert sentence(ValueError("two\n lines")) == "two lines"
+    assert sentence(ValueError("two\n lines")) == "ValueError: two lines"
     assert sentence(ValueError()) == "ValueError"
+
+
+def test_the_traceback_of_a_mistake_in_the_program_is_kept_until_the_run_is_begun_again(tmp_path, monkeypatch, capsys):
+    def edited(*_):
+        return torch.zeros(2) + torch.zeros(3)
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "build", edited)
+        outcomes = carried_out([TINY, BAD], store, InProcess("cpu"))
+    assert [outcome.state for outcome in outcomes] == ["failed", "failed"]
+    kept = store.folder(TINY) / "error.txt"
+    assert f"{kept}" in outcomes[0].reason and "failed: run 0" in capsys.readouterr().err
+    assert "Traceback" in kept.read_text() and "in edited" in kept.read_text()
+    assert not store.folder(BAD).exists()  # bad input: a sentence says it all
+
+    assert carried_out([TINY], store, InProcess("cpu"))[0].state == "finished"
+    assert not kept.exists()
 
 
 # ---------------------------------------------------------------- killed
@@ -327,7 +345,7 @@ def test_a_run_held_by_another_is_looked_at_again(finishes, tmp_path, monkeypatc
     held = threading.Event()
 
     def hold():
-        with checkpoint.lock(store.folder(config)):
+        with lock.hold(store.folder(config)):
             held.set()
             assert waited.wait(PATIENCE)
             if finishes:

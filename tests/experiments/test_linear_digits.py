@@ -376,20 +376,27 @@ def test_store_keys_on_every_setting_exactly(tmp_path):
 def test_store_says_what_changed(tmp_path, monkeypatch, capsys):
     import stopgrad.experiments.store.run_store as module
 
-    RunStore(tmp_path, (linear_digits,)).finish([unit({"lr": 0.1, "batch": 2})], "test")
-    other = RunStore(tmp_path, (linear_digits,))
-    assert other.why(unit({"lr": 0.1, "batch": 2})) is None
-    assert other.why(unit({"lr": 0.2, "batch": 2})) == "setting lr changed"
-    assert other.why(Unit("another", {}, None)) is None
+    one = unit({"lr": 0.1, "batch": 2})
+    RunStore(tmp_path, (linear_digits,)).finish([one], "test")
+    assert RunStore(tmp_path, (linear_digits,)).kept(one) == ({"value": 1.0}, None)
     found = module.code
     monkeypatch.setattr(module, "code", lambda *_: found(*_) | {"stopgrad.experiments.linear_digits.study": "edited"})
     edited = RunStore(tmp_path, (linear_digits,))
-    assert edited.kept(unit({"lr": 0.1, "batch": 2})) is None
-    assert edited.why(unit({"lr": 0.1, "batch": 2})) == "module stopgrad.experiments.linear_digits.study changed"
-    assert edited.finish([unit({"lr": 0.1, "batch": 2})], "test")[1] == 1
-    assert "computed again; module stopgrad.experiments.linear_digits.study changed" in " ".join(
+    assert edited.kept(one)[1] == "stopgrad.experiments.linear_digits.study changed"
+    assert edited.finish([one], "test")[1] == 1
+    assert "computed again; stopgrad.experiments.linear_digits.study changed" in " ".join(
         capsys.readouterr().err.split()
     )
+    assert edited.kept(one)[1] is None
+
+
+def test_a_damaged_unit_is_computed_again(tmp_path):
+    store, one = RunStore(tmp_path, (linear_digits,)), unit({"lr": 0.1})
+    store.finish([one], "test")
+    [path] = tmp_path.glob("*.npz")
+    path.write_bytes(path.read_bytes()[:-30])
+    assert store.finish([one], "test")[1] == 1
+    assert store.finish([one], "test")[1] == 0
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_draft(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from test_runs import TINY, changed
 
 from stopgrad.deep.config import to_json
-from stopgrad.deep.storage import checkpoint
+from stopgrad.deep.storage import lock
 from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 from stopgrad.experiments.__main__ import COMMANDS
@@ -152,7 +152,7 @@ def test_show_says_what_has_changed_since(kept, runs):
 def test_show_of_an_unfinished_run_says_how_far_it_is(store, runs):
     assert "unfinished; nothing measured yet" in runs(store, "show", key(BEGUN))[1]
     (store.folder(TINY) / "summary.json").write_text('{"state": "fin')
-    with checkpoint.lock(store.folder(TINY)):
+    with lock.hold(store.folder(TINY)):
         out = runs(store, "show", key(TINY))[1]
     assert "running by process " in out and "; last measured at step 7" in out
 
@@ -224,7 +224,7 @@ def test_rm_needs_to_be_told_what(store, refusal):
 
 
 def test_a_run_at_work_stays(store, refusal, answer):
-    with checkpoint.lock(store.folder(BEGUN)):
+    with lock.hold(store.folder(BEGUN)):
         assert "is being written by process" in refusal(store, "rm", key(BEGUN), key(TINY), "--yes")
         assert answer(store, "rm", "--unfinished", "--yes")["runs"] == []
     assert store.find(TINY) and store.state(BEGUN) == "unfinished"
@@ -240,6 +240,6 @@ def test_the_commands_stand_under_one_name(capsys):
     out = capsys.readouterr().out
     assert "python -m experiments runs" in out and "compare" in out and "linear-digits" not in out
     assert main("experiments", "", COMMANDS, ["runs"]) == 2
-    assert capsys.readouterr().err == "error: Missing subcommand: expected one of {list, show, compare, rm}\n"
+    assert "list, show, compare, rm" in capsys.readouterr().err
     assert main("experiments", "", COMMANDS, ["runs", "lst"]) == 2
     assert "Available subcommands: list, show, compare, rm" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import torch
 from test_runs import TINY, changed
 
 from stopgrad.deep.config import to_json
-from stopgrad.deep.storage import checkpoint
+from stopgrad.deep.storage import lock
 from stopgrad.deep.storage.provenance import code
 from stopgrad.deep.storage.run_folder import default_folder
 from stopgrad.deep.training.distributed import World
@@ -42,7 +42,7 @@ def by_other_code(store, **parts):
     """Make the run one that other code has computed, in a folder of another name; returns the folder."""
     folder = store.folder(TINY).rename(store.root / "fedcba9876543210")
     summary = json.loads((folder / "summary.json").read_text())
-    summary["provenance"] |= {"fingerprint": "other", "code": code() | parts}
+    summary["provenance"] |= {"fingerprint": "other", "code": code(TINY) | parts}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -209,8 +209,8 @@ def test_a_result_that_other_code_left_under_this_name_is_not_found(store):
 
 def test_edited_code_makes_a_new_key_and_the_old_run_stale(store, monkeypatch):
     before = key(TINY)
-    monkeypatch.setattr("stopgrad.deep.storage.run_folder.fingerprint", lambda: "edited")
-    monkeypatch.setattr("stopgrad.experiments.store.store.fingerprint", lambda: "edited")
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda *_: {"a": "edited"})
+    monkeypatch.setattr("stopgrad.experiments.store.store.fingerprint", lambda *_: "edited")
     assert key(TINY) != before
     assert store.state(TINY) == "stale"
 
@@ -251,10 +251,10 @@ def test_only_a_run_can_be_removed(store, name):
 def test_a_run_that_is_being_written_is_not_removed(store):
     folder = store.folder(TINY)
     (folder / "summary.json").unlink()
-    with checkpoint.lock(folder):
+    with lock.hold(folder):
         [entry] = store.entries()
         assert entry.state == "running" and entry.writer.startswith("process ")
-        with pytest.raises(checkpoint.Busy, match="is being written by process"):
+        with pytest.raises(lock.Busy, match="is being written by process"):
             store.remove(key(TINY))
         assert store.state(TINY) == "unfinished"
     [entry] = store.entries()
@@ -265,20 +265,14 @@ def test_a_run_that_is_being_written_is_not_removed(store):
 def test_a_killed_writer_holds_nothing(store):
     folder = store.folder(TINY)
     (folder / ".lock").write_text("process 1 on elsewhere")  # what a killed process leaves
-    assert checkpoint.writer(folder) is None
-    assert checkpoint.writer(folder / "none") is None
+    assert lock.writer(folder) is None
+    assert lock.writer(folder / "none") is None
 
 
-def test_a_lock_whose_file_was_removed_keeps_nobody_out_and_lets_nobody_share(tmp_path, monkeypatch):
-    """Between opening the file and locking it, its holder removed the folder: the lock is of the new file, or none."""
-    seize, calls = checkpoint._seize, []
-
-    def removed_meanwhile(file):
-        if not calls:
-            shutil.rmtree(tmp_path / "run")
-        calls.append(seize(file))
-
-    monkeypatch.setattr(checkpoint, "_seize", removed_meanwhile)
-    with checkpoint.lock(tmp_path / "run"):
-        assert len(calls) == 2
-        assert checkpoint.writer(tmp_path / "run")
+def test_a_lock_whose_file_was_removed_keeps_nobody_out_and_lets_nobody_share(tmp_path):
+    with lock.hold(tmp_path / "run"):
+        shutil.rmtree(tmp_path / "run")
+        with lock.hold(tmp_path / "run"):
+            with pytest.raises(lock.Busy), lock.hold(tmp_path / "run"):
+                pass
+            assert lock.writer(tmp_path / "run").startswith("process ")

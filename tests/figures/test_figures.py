@@ -13,8 +13,8 @@ from figure_examples import SMALL, from_made_up, phase_data, small
 import stopgrad.figures.__main__ as door
 from stopgrad.experiments.claims import ledger
 from stopgrad.figures.machinery import commands, data, style
-from stopgrad.figures.machinery.registry import FIGURES, Picture, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
+from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.tian2021 import theory as tian2021
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.door import main
@@ -105,10 +105,10 @@ def test_a_digest_of_values_survives_a_file(name, tmp_path):
 
 def test_cache_key_follows_the_code_that_computes_and_no_other(tmp_path):
     files = {
-        "figures/mine.py": "from figures import style\nfrom linear_theory.low import f\n"
+        "figures/mine.py": "from stopgrad.figures.machinery import style\nfrom stopgrad.linear_theory.low import f\n"
         "def compute():\n    return f()\ndef draw_it(d):\n    return 1\n",
         "figures/machinery/style.py": "COLOUR = 1\n",
-        "linear_theory/low.py": "from linear_theory.lower import g\nf = g\n",
+        "linear_theory/low.py": "from stopgrad.linear_theory.lower import g\nf = g\n",
         "linear_theory/lower.py": "def g():\n    'old words'\n    return 1\n",
         "linear_theory/other.py": "x = 1\n",
     }
@@ -122,26 +122,26 @@ def test_cache_key_follows_the_code_that_computes_and_no_other(tmp_path):
         def compute():
             return None
 
-        compute.__module__ = "figures.mine"
+        compute.__module__ = "stopgrad.figures.mine"
         return data.origin(compute, root=root)
 
     first = key()
     assert set(first) == {
         "parameters",
-        "figures.mine",
-        "linear_theory.low",
-        "linear_theory.lower",
+        "stopgrad.figures.mine",
+        "stopgrad.linear_theory.low",
+        "stopgrad.linear_theory.lower",
         "numpy",
         "scipy",
         "torch",
     }
     mine = files["figures/mine.py"]
-    assert key(figures__style="COLOUR = 2\n", linear_theory__other="x = 2\n") == first
+    assert key(figures__machinery__style="COLOUR = 2\n", linear_theory__other="x = 2\n") == first
     assert key(figures__mine=mine.replace("return 1", "return 2") + "# a remark\n") == first
     assert key(linear_theory__lower="def g():\n    'new words'\n    return 1\n") == first
     assert key(figures__mine=mine.replace("f()", "f() + 1")) != first
     changed = key(linear_theory__lower="def g():\n    return 2\n")
-    assert [name for name in first if first[name] != changed[name]] == ["linear_theory.lower"]
+    assert [name for name in first if first[name] != changed[name]] == ["stopgrad.linear_theory.lower"]
 
 
 def test_every_figure_reaches_the_theory_it_draws():
@@ -168,8 +168,8 @@ def run(capsys):
 @pytest.fixture
 def two_figures(monkeypatch):
     """A registry of one computed figure and one whose experiment may not have run."""
-    computed = Picture(SMALL["tian-fig4"], tian2021.draw_fig4, "computed", "a paper", "What it shows.")
-    recorded = Picture(Recorded("run/d.nc", "make it"), tian2021.draw_fig4, "recorded", "a run", "What it was.")
+    computed = Picture(SMALL["tian-fig4"], tian2021.draw_fig4, "computed", "a paper", "tian2021")
+    recorded = Picture(Recorded("run/d.nc", "make it"), tian2021.draw_fig4, "recorded", "a run", "tian2021")
     monkeypatch.setattr(commands, "FIGURES", {"computed": computed, "recorded": recorded})
     return small("tian-fig4")
 

@@ -71,7 +71,7 @@ class Guarded(Command):
     """Check itself, and misbehave on request."""
 
     p0: float = 0.1
-    fail: Literal["no", "interrupt", "bug"] = "no"
+    fail: Literal["no", "interrupt", "shapes", "torch"] = "no"
     json: bool = False
 
     def __post_init__(self):
@@ -81,8 +81,10 @@ class Guarded(Command):
     def run(self) -> dict:
         if self.fail == "interrupt":
             raise KeyboardInterrupt
-        if self.fail == "bug":
-            raise KeyError("p0")
+        if self.fail == "shapes":
+            return {"p0": np.zeros(2) + np.zeros(3)}
+        if self.fail == "torch":
+            raise OSError("no words of the system's")
         return {"p0": self.p0}
 
     def text(self, result: dict) -> str:
@@ -119,40 +121,35 @@ def test_help_is_no_failure(door, argv):
     assert status == 0 and "python -m wing" in out and err == ""
 
 
-@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize("columns", ["40", "200"])
 @pytest.mark.parametrize(
-    "argv, sentence",
+    "argv, words",
     [
-        (["echo", "--p0", "x"], "Error parsing --p0: could not convert string to float: 'x'"),
-        (["echo", "--count", "3.5"], "Error parsing --count: invalid literal for int() with base 10: '3.5'"),
-        (
-            ["echo", "--colour", "green"],
-            "invalid choice 'green' for argument '--colour'. Expected one of ('red', 'blue')",
-        ),
-        (
-            ["echo", "--pair", "1", "z"],
-            "Error parsing --pair: no type matching {None}|{FLOAT FLOAT} could be instantiated from ['1', 'z']",
-        ),
-        (["echo", "--p0"], "Missing value for argument '--p0'. Expected 1 values"),
-        (["echo", "--zz", "3"], "Unrecognized options: --zz, 3"),
-        (
-            ["echo", "--colours", "red"],
-            "Unrecognized options: --colours, red; Perhaps you meant: --colour {red,blue}",
-        ),
-        (["echo", "--eta", "-1"], "eta is negative; it must be at least 0"),
-        (["guarded", "--p0", "-1"], "p0 is negative; it must be at least 0"),
-        (["store"], "Missing from python -m wing store: PATH The file, --p1 FLOAT The end"),
-        (["store", "f", "--p1", "y"], "Error parsing --p1: could not convert string to float: 'y'"),
-        (["ekko"], "Unrecognized options: ekko; Available subcommands: echo, store, guarded"),
-        ([], "Missing subcommand: expected one of {echo, store, guarded}"),
-        (["echo", "--p0", "nan"], "p0 is NaN; give a number"),
-        (["store", "no/such/folder/f", "--p1", "1"], "no/such/folder/f: No such file or directory"),
+        (["echo", "--p0", "x"], ["--p0", "FLOAT", "'x'"]),
+        (["echo", "--count", "3.5"], ["--count", "INT", "'3.5'"]),
+        (["echo", "--colour", "green"], ["--colour", "'green'", "red, blue"]),
+        (["echo", "--pair", "1", "z"], ["--pair", "FLOAT FLOAT", "'z'"]),
+        (["echo", "--p0"], ["--p0", "FLOAT"]),
+        (["echo", "--zz", "3"], ["--zz 3"]),
+        (["echo", "--colours", "red"], ["--colours red; perhaps --colour"]),
+        (["echo", "--etas=3"], ["--etas=3; perhaps --eta"]),
+        (["echo", "--eta", "-1"], ["eta is negative; it must be at least 0"]),
+        (["guarded", "--p0", "-1"], ["p0 is negative; it must be at least 0"]),
+        (["store"], ["file, --p1", "python -m wing store --help"]),
+        (["store", "f", "--p1", "y"], ["--p1", "FLOAT", "'y'"]),
+        (["ekko"], ["ekko", "echo, store, guarded"]),
+        (["--p0", "1"], ["--p0", "echo, store, guarded"]),
+        ([], ["echo, store, guarded"]),
+        (["echo", "--p0", "nan"], ["p0 is NaN"]),
+        (["store", "no/such/folder/f", "--p1", "1"], ["no/such/folder/f: No such file or directory"]),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value),
 )
-def test_bad_input_is_one_sentence_and_status_2(door, monkeypatch, argv, sentence, columns):
+def test_bad_input_is_one_sentence_and_status_2(door, monkeypatch, argv, words, columns):
     monkeypatch.setenv("COLUMNS", columns)
-    assert door(*argv) == (2, "", f"error: {sentence}\n")
+    status, out, err = door(*argv)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ") and all(word in err for word in words), err
 
 
 @pytest.mark.parametrize("name", [[], ["echo"]])
@@ -161,14 +158,14 @@ def test_the_name_of_a_lone_command_may_be_given_or_left_out(door, name):
     status, out, _ = door(*name, "--p0", "0.5", "--json", commands=lone)
     assert status == 0 and json.loads(out)["p0"] == 0.5
     assert door(*name, "--eta", "-1", commands=lone)[::2] == (2, "error: eta is negative; it must be at least 0\n")
-    assert door(*name, "--zz", commands=lone)[::2] == (2, "error: Unrecognized options: --zz\n")
+    assert door(*name, "--zz", commands=lone)[::2] == (2, "error: unknown: --zz\n")
     status, out, _ = door(*name, "--help", commands=lone)
     assert status == 0 and "--p0" in out and "A wing." in out
 
 
 def test_a_lone_command_takes_no_other_name(door):
-    assert door("ekko", commands={"echo": Echo}) == (2, "", "error: Unrecognized options: ekko\n")
-    assert door("echo", "echo", commands={"echo": Echo}) == (2, "", "error: Unrecognized options: echo\n")
+    assert door("ekko", commands={"echo": Echo}) == (2, "", "error: unknown: ekko\n")
+    assert door("echo", "echo", commands={"echo": Echo}) == (2, "", "error: unknown: echo\n")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +192,9 @@ def test_a_group_holds_commands_under_one_name(door):
     assert status == 0 and "python -m wing files store" in out and "--p1" in out
     status, out, _ = door("files", "lone", "--p0", "0.5", "--json", commands=grouped)
     assert status == 0 and json.loads(out)["p0"] == 0.5
-    assert door("files", commands=grouped)[::2] == (2, "error: Missing subcommand: expected one of {store, lone}\n")
-    assert "python -m wing files store: PATH The file" in door("files", "store", commands=grouped)[2]
+    status, _, err = door("files", commands=grouped)
+    assert status == 2 and "store, lone" in err
+    assert "file, --p1; see python -m wing files store --help" in door("files", "store", commands=grouped)[2]
 
 
 @dataclass(frozen=True)
@@ -243,9 +241,10 @@ def test_interruption_is_130(door):
     assert door("guarded", "--fail", "interrupt") == (130, "", "interrupted\n")
 
 
-def test_a_bug_is_not_taken_for_bad_input(door):
-    with pytest.raises(KeyError):
-        door("guarded", "--fail", "bug")
+@pytest.mark.parametrize(("fail", "error"), [("shapes", ValueError), ("torch", OSError)])
+def test_a_bug_is_not_taken_for_bad_input(door, fail, error):
+    with pytest.raises(error):
+        door("guarded", "--fail", fail)
 
 
 def test_values_become_json():
@@ -361,5 +360,5 @@ def test_letters_that_a_stream_cannot_write_are_replaced(program, encoding, root
 
 def test_a_terminal_without_utf8_gets_the_same_sentence(program):
     process = program("lines", "--zz", PYTHONIOENCODING="ascii")
-    assert process.communicate() == ("", "error: Unrecognized options: --zz\n")
+    assert process.communicate() == ("", "error: unknown: --zz\n")
     assert process.returncode == 2

@@ -1,11 +1,16 @@
 """What a result was computed by: which edits count, and which recompute nothing."""
 
+import dataclasses
+import importlib
+import linecache
 import shutil
 
 import pytest
 
+from stopgrad.deep.config import Config
 from stopgrad.deep.storage import provenance
 from stopgrad.deep.storage.provenance import code, fingerprint
+from stopgrad.deep.storage.run_folder import key
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.origin import ROOT, difference, modules
 
@@ -27,7 +32,7 @@ FILES = {
 REACHED = [
     f"stopgrad.{name}"
     for name in (
-        *("deep", "deep.net", "deep.run", "linear_theory.late", "linear_theory.latest"),
+        *("deep.net", "deep.run", "linear_theory.late", "linear_theory.latest"),
         *("linear_theory.low", "linear_theory.sibling"),
     )
 ]
@@ -54,12 +59,14 @@ def of(tmp_path):
 def test_all_that_can_be_reached_counts_and_nothing_else(of):
     assert list(of()) == REACHED
     assert list(of(silent=())) == sorted([*REACHED, "stopgrad.deep.view", "stopgrad.deep.picture"])
+    assert of(silent=("stopgrad.deep.view*",)) == of()
 
 
 @pytest.mark.parametrize(
     "edit",
     [
         {"deep__other": "x = 2\n"},
+        {"deep/__init__": "from stopgrad.deep import other\n"},  # what a wing exports
         {"deep__view": "import stopgrad.deep.other\n"},
         {"deep__picture": "COLOUR = 2\n"},
         {"deep__run": FILES["deep/run.py"].replace("A run.", "A better description.") + "\n\n# a remark\n"},
@@ -81,7 +88,6 @@ def test_what_changes_no_number_does_not_count(of, edit):
         {"deep__net": FILES["deep/net.py"].replace("return 1", "return 2")},  # draws random crops, not pictures
         {"deep__net": FILES["deep/net.py"].replace("class", "@final\nclass")},
         {"linear_theory__sibling": "x = 2\n"},
-        {"deep/__init__": "import os\n"},
     ],
     ids=str,
 )
@@ -94,7 +100,7 @@ def test_functions_that_draw_do_not_count_in_the_wing_that_draws(of):
     edited = FILES["figures/fig.py"].replace("(d):\n    return 1", "(d):\n    return 2")
     assert edited != FILES["figures/fig.py"]
     before = of("stopgrad.figures.fig")
-    assert list(before) == ["stopgrad.deep", "stopgrad.deep.net", "stopgrad.figures.fig"]
+    assert list(before) == ["stopgrad.deep.net", "stopgrad.figures.fig"]
     assert of("stopgrad.figures.fig", figures__fig=edited) == before
     assert (
         of("stopgrad.figures.fig", figures__fig=edited.replace("compute():\n    return 1", "compute():\n    return 2"))
@@ -132,44 +138,31 @@ def test_versions_count_where_they_are_named(monkeypatch):
 
 @pytest.fixture
 def project(tmp_path):
-    """`code()` of a copy of the project in which one file was edited."""
+    """`code` of configs in a copy of the project in which one file was edited, or written."""
 
-    def edited(path="deep/config.py", old="", new=""):
+    def edited(path="deep/config.py", old="", new="", kinds=()):
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
         for wing in ("deep", "linear_theory"):
-            shutil.copytree(ROOT / wing, tmp_path / wing, ignore=shutil.ignore_patterns("__pycache__"))
-        text = (ROOT / path).read_text()
+            shutil.copytree(ROOT / wing, root / wing, ignore=shutil.ignore_patterns("__pycache__"))
+        text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
         assert old in text
-        (tmp_path / path).write_text(text.replace(old, new, 1))
-        return origin.code("stopgrad.deep.training.runs", provenance._SILENT, provenance.NUMERICS, root=tmp_path)
+        (root / path).write_text(text.replace(old, new, 1))
+        return provenance._code(frozenset(kinds), root)
 
     return edited
 
 
 def test_the_code_of_a_run_is_all_that_computes_it():
-    names = code().keys()
+    names = code(Config()).keys()
     assert names >= {
-        "torch",
-        "torchvision",
-        "stopgrad.deep.training.runs",
-        "stopgrad.deep.method.siamese",
-        "stopgrad.deep.data.augmentation",
-        "stopgrad.deep.config",
+        *("torch", "torchvision", "scikit-learn", "stopgrad.deep.training.runs", "stopgrad.deep.method.siamese"),
+        *("stopgrad.deep.data.augmentation", "stopgrad.deep.config", "stopgrad.deep.measuring.monitor"),
+        *("stopgrad.linear_theory.predictors.matrices", "stopgrad.linear_theory.spectra.alignment"),
     }
-    assert names >= {
-        "stopgrad.deep.measuring.monitor",
-        "stopgrad.linear_theory.predictors.matrices",
-        "stopgrad.linear_theory.spectra.alignment",
-        "scikit-learn",
-    }
-    assert not names & {
-        "stopgrad.deep.commands",
-        "stopgrad.deep.words.report",
-        "stopgrad.deep.words.live",
-        "stopgrad.deep.words.picture",
-        "stopgrad.linear_theory.tools.door",
-    }
-    assert not [name for name in names if name.startswith(("experiments", "figures"))]
-    assert len(fingerprint()) == 64
+    silent = ("deep.words", "deep.presets", "deep.commands", "deep.storage.lock", "linear_theory.tools.door")
+    silent = tuple(f"stopgrad.{name}" for name in (*silent, "experiments", "figures"))
+    assert not [name for name in names if name.startswith(silent)]
+    assert len(fingerprint(Config())) == 64
 
 
 @pytest.mark.parametrize(
@@ -182,6 +175,9 @@ def test_the_code_of_a_run_is_all_that_computes_it():
         ("deep/commands.py", "import re", "import os, re"),
         ("deep/presets.py", "epochs=40", "epochs=41"),
         ("deep/words/live.py", "import time", "import os, time"),
+        ("deep/words/expectation.py", "return ", "return 1 * "),
+        ("deep/storage/lock.py", "return ", "return 1 * "),
+        ("deep/method/mine.py", "", "class Mine: ...\n"),
     ],
 )
 def test_edits_that_recompute_no_run(project, path, old, new):
@@ -199,3 +195,48 @@ def test_edits_that_recompute_no_run(project, path, old, new):
 )
 def test_edits_that_recompute_every_run(project, path, old, new):
     assert difference(code(), project(path, old, new)) == f"stopgrad.{path[:-3].replace('/', '.')} changed"
+
+
+def part(module, name="Part"):
+    """A part's class, as the file of a module would define it."""
+    return dataclasses.make_dataclass(name, [], frozen=True, namespace={"__module__": module})
+
+
+def test_editing_a_part_recomputes_exactly_its_users(project):
+    ours, others = part("stopgrad.deep.method.mine"), part("stopgrad.linear_theory.exact.basin")
+    before = project("deep/method/mine.py", "", "class Part:\n    rate = 1\n", [ours])
+    after = project("deep/method/mine.py", "", "class Part:\n    rate = 2\n", [ours])
+    assert difference(code(), before) == "stopgrad.deep.method.mine changed"
+    assert difference(before, after) == "stopgrad.deep.method.mine changed"
+    without = [project("deep/method/mine.py", "", text, [others]) for text in ("x = 1\n", "x = 2\n")]
+    assert without[0] == without[1] != code()
+
+
+def test_a_config_reaches_the_parts_that_it_holds_at_any_depth():
+    def holding(kind):
+        inner = dataclasses.make_dataclass("Method", [("predictor", object, kind())], frozen=True)
+        return dataclasses.make_dataclass("Record", [("method", object, inner())], frozen=True)()
+
+    used = code(holding(part("stopgrad.linear_theory.exact.branches")))
+    assert "stopgrad.linear_theory.exact.branches" in used and "stopgrad.linear_theory.exact.branches" not in code()
+
+
+def test_a_part_of_a_script_counts_by_the_scripts_text(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_script.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Mine:\n    x: int = 1\n"
+    )
+    mine = importlib.import_module("my_script").Mine
+    assert origin.of_class(mine).keys() == {"my_script.Mine"}
+    before = origin.of_class(mine)
+    (tmp_path / "my_script.py").write_text("# edited\n" + (tmp_path / "my_script.py").read_text())
+    linecache.checkcache()
+    assert origin.of_class(mine) != before
+    assert origin.of_class(type("Typed", (), {"__module__": "__prompt__"})).keys() == {"__prompt__.Typed"}
+
+
+def test_the_key_follows_config_and_code(monkeypatch):
+    before = key(Config())
+    assert key(Config(seed=1)) != before == key(Config())
+    monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda config: {"a": "b"})
+    assert key(Config()) != before
