@@ -25,6 +25,7 @@ from stopgrad.experiments.claims.measures import fall
 from stopgrad.experiments.commands.runs import Compare
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import Store
+from stopgrad.figures.machinery.measures import over_steps
 
 NEW = '''
 """How long embeddings are, by image and over the layers of the network."""
@@ -80,7 +81,7 @@ def test_a_new_quantity_is_everywhere(new, tmp_path, capsys):
     assert "mean norm of Z" in [line.get_label() for line in figure(table, "").axes[3].lines]
 
 
-def test_a_new_quantity_can_be_claimed_compared_and_recorded(new, tmp_path):
+def test_a_new_quantity_can_be_claimed_compared_drawn_and_recorded(new, tmp_path):
     store = Store(tmp_path / "runs")
     configs = [TINY, replace(TINY, seed=1)]
     for config in configs:
@@ -89,6 +90,10 @@ def test_a_new_quantity_can_be_claimed_compared_and_recorded(new, tmp_path):
     assert fall(records[0], "norm_z") == records[0].first("norm_z") - records[0].last("norm_z") != 0
     compared = Compare(tuple(record.key for record in records), store.root).run()["outcome"]
     assert compared["norm_z"] == [record.last("norm_z") for record in records]
+    drawn, columns = over_steps(records[0].columns, ["norm_z", "norms_z"]), records[0].columns
+    assert drawn.norm_z.dims == ("step",) and drawn.norms_z.dims == ("step", "mode")
+    np.testing.assert_array_equal(drawn.norm_z, columns.scalars["norm_z"])
+    np.testing.assert_array_equal(drawn.norms_z, columns.arrays["norms_z"].values)
     kept = evidence._kept(records[0])
     assert kept["first"]["norm_z"] == records[0].first("norm_z") and kept["last"]["largest"] > 0
 

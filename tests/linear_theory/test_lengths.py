@@ -13,8 +13,8 @@ from stopgrad.deep.config import Method
 from stopgrad.deep.data import counter
 from stopgrad.deep.measuring.evaluation import knn_accuracy
 from stopgrad.deep.measuring.monitor import measure, to_host
-from stopgrad.deep.measuring.weights import follow_target
 from stopgrad.deep.measuring.probe import logistic_probe
+from stopgrad.deep.measuring.weights import follow_target
 from stopgrad.deep.method.heads import BiasLayer
 from stopgrad.deep.method.siamese import cosine_loss, objective
 from stopgrad.linear_theory.flows.matrices import Correlations
