@@ -71,9 +71,9 @@ class Make(Command):
 class All(Command):
     """Make every figure whose data can be computed or have been recorded."""
 
+    places: Places = Places()
     paper: tuple[str, ...] = ()
     """Only those of these papers."""
-    places: Places = Places()
     pdf: bool = False
     """Write a PDF beside each PNG."""
     json: bool = False
@@ -107,9 +107,9 @@ class Check(Command):
     Exit status 1 where there is one. Nothing is drawn or written; `all` brings everything up to date.
     """
 
+    places: Places = Places()
     paper: tuple[str, ...] = ()
     """Only those of these papers."""
-    places: Places = Places()
     json: bool = False
 
     def run(self) -> dict:

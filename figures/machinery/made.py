@@ -125,7 +125,7 @@ def record_of(one: Picture, source: Path, places: Places) -> dict:
 
 
 def drawing(draw: Callable, root: Path = origin.ROOT) -> dict[str, str]:
-    """{module of figures, or its own: digest} of all that `draw` can reach there, drawing functions included, and its own name."""
+    """{module: digest} of what `draw` can reach in its own file and in figures, what draws included; and its name."""
     module, called = origin.call(draw)
     code = origin.modules(module, root=root, pictures=True)
     return {
