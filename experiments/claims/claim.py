@@ -20,7 +20,8 @@ THEORY = "theory"
 """The scale of a claim that needs no run."""
 FEWEST_SEEDS = 3
 KEYS = (
-    *("id", "paper", "place", "statement", "theory", "scale", "setting", "statistic", "rule", "since"),
+    *("id", "paper", "place", "statement", "theory", "scale", "setting", "arms"),
+    *("statistic", "rule", "since"),
     *("estimate", "ci", "p", "p_adjusted", "survives"),
     *("n_seeds", "seeds", "values", "run_ids", "recorded", "verdict", "reason"),
 )
@@ -114,7 +115,7 @@ def evaluate(claim: Claim, suite, store) -> Row:
     verdict rests on and nothing else does: removing a run changes the rows that list it and no others.
     """
     if not claim.arms:
-        return _row(claim, THEORY, claim.setting, Evidence([], [], [], []), _by_theory(claim))
+        return _row(claim, THEORY, claim.setting, [], Evidence([], [], [], []), _by_theory(claim))
     configs = {(name, seed): config for name, seed, config in suite.configs()}
     absent = [arm for arm in claim.arms if arm not in {name for name, _ in configs}]
     if suite.scale not in claim.scales:
@@ -128,8 +129,9 @@ def evaluate(claim: Claim, suite, store) -> Row:
         asked = len(set.intersection(*({seed for name, seed in configs if name == arm} for arm in claim.arms)))
         decision = _from_runs(claim, evidence, asked)
     there = [suite.arms[arm] for arm in claim.arms if arm not in absent]
-    setting = "; ".join(describe(arm, [run[arm.name] for run in evidence.runs]) for arm in there)
-    return _row(claim, suite.scale, setting, evidence, decision)
+    arms = [describe(arm, [run[arm.name] for run in evidence.runs]) for arm in there]
+    setting = "; ".join(f"{name}: {theory} [{recipe}]" for name, theory, recipe in arms)
+    return _row(claim, suite.scale, setting, arms, evidence, decision)
 
 
 def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evidence:
@@ -156,11 +158,11 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
     return Evidence(seeds, runs, values, complaints)
 
 
-def _row(claim: Claim, scale: str, setting: str, evidence: Evidence, decision: Decision) -> Row:
+def _row(claim: Claim, scale: str, setting: str, arms: list, evidence: Evidence, decision: Decision) -> Row:
     read = [record for records in evidence.runs for record in records.values()]
     recorded = dict.fromkeys(record.recorded for record in read if record.recorded)
     values = (
-        *(claim.id, claim.paper, claim.place, claim.statement, _theory(claim), scale, setting),
+        *(claim.id, claim.paper, claim.place, claim.statement, _theory(claim), scale, setting, arms),
         *(claim.rule.statistic, rule_in_words(claim), claim.rule.since),
         *(decision.estimate, decision.ci, decision.p, None, None),  # the last two: `multiplicity.adjusted`
         *(len(evidence.seeds), evidence.seeds, evidence.values, list(dict.fromkeys(record.key for record in read))),

@@ -12,7 +12,7 @@ import tyro
 from stopgrad.deep.commands import read_seeds
 from stopgrad.deep.config import Config
 from stopgrad.experiments.launch.launcher import choose, launch
-from stopgrad.experiments.launch.one_run import Outcome, to_fetch
+from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.papers import chosen
@@ -99,8 +99,8 @@ def exit_status(result: dict) -> int:
 
 def fetching(result: dict) -> list[str]:
     """How to fetch the data for want of which runs of `summed_up` failed, each set once."""
-    found = [to_fetch(run["reason"] or "") for run in result["failed"]]
-    return [f"to fetch the data: {command}" for command in dict.fromkeys(found) if command]
+    found = dict.fromkeys(run["fetch"] for run in result["failed"] if run["fetch"])
+    return [f"to fetch the data: {command}" for command in found]
 
 
 def names_of(*papers: str) -> list[str]:
@@ -135,7 +135,7 @@ def summed_up(names: Sequence[tuple[str, int]], outcomes: Sequence[Outcome]) -> 
 
     def listed(state: str) -> list[dict]:
         return [
-            {"arm": arm, "seed": seed, "key": outcome.key, "reason": outcome.reason}
+            {"arm": arm, "seed": seed, "key": outcome.key, "reason": outcome.reason, "fetch": outcome.fetch}
             for (arm, seed), outcome in runs
             if outcome.state == state
         ]

@@ -37,7 +37,6 @@ FAMILIES = {
 TEMPLATES = Path(__file__).parent / "templates"
 UNKNOWN = "not recorded"
 TWIN = "-as-stated"
-_ARM = re.compile(r"(.+?): (.+) \[(.+)\]", re.DOTALL)  # as stopgrad.experiments.claims.claim.describe writes an arm
 _INDEX = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zΑ-Ωα-ω])_([A-Za-z0-9]{1,3})(?![A-Za-z0-9_])")
 _POWER = re.compile(r"(?<=[\w)])\^(?:\(([^()<>&]+)\)|\{([^{}<>&]+)\}|([−-]?\w+))")
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -140,8 +139,7 @@ class Entry:
     @property
     def arms(self) -> list[tuple[str, str, str]]:
         """The setting arm by arm: (name, in the theory's units, as the recipe has it); empty where it has no arms."""
-        parts = [_ARM.fullmatch(part.strip()) for part in re.split(r"(?<=\]);", self.row["setting"])]
-        return [part.groups() for part in parts] if all(parts) else []
+        return [tuple(arm) for arm in self.row["arms"]]
 
     @property
     def small_plot(self):

@@ -7,7 +7,7 @@ import numpy as np
 
 from stopgrad.deep.words.expectation import Noise, units
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import Runs
+from stopgrad.figures.machinery.measures import Runs, over_steps
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 from stopgrad.figures.tian2021.sources import MEASURED
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
@@ -76,20 +76,13 @@ def _mode(arm: str, h: Hyperparameters, times: np.ndarray) -> np.ndarray:
 
 
 def _size(run) -> "xr.DataArray":
-    import xarray as xr
-
-    columns = run.columns
-    values = columns.scalars["trace_z"] / columns.scalars["trace_z"][0]
-    return xr.DataArray(values, {"step": columns.step}, ("step",)).drop_duplicates("step")
+    size = over_steps(run.columns, ["trace_z"]).trace_z
+    return size / size[0]
 
 
 def _alignment(run) -> "xr.DataArray":
-    import xarray as xr
-
-    series = run.columns.arrays["alignment"]
-    values = series.values[:, 1 : MODES + 1].astype(float)
-    coords = {"step": series.step, "j": np.arange(2, values.shape[1] + 2)}
-    return xr.DataArray(values, coords, ("step", "j")).drop_duplicates("step")
+    aligned = over_steps(run.columns, ["alignment"]).alignment
+    return aligned[:, 1 : MODES + 1].astype(float).rename(mode="j")
 
 
 def _by_seed(found: Mapping[int, "xr.DataArray"], seeds) -> "xr.DataArray":

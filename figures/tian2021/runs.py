@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import FAMILIES, Runs, statistics_at, value_of
+from stopgrad.figures.machinery.measures import FAMILIES, Runs, over_steps, statistics_at, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 from stopgrad.figures.tian2021.sources import MEASURED
 
@@ -64,27 +65,11 @@ def _trajectories(records: Mapping, seeds: tuple[int, ...]) -> "xr.Dataset":
     """One row of Figure 2."""
     import xarray as xr
 
-    each = [_over_training(records[seed].columns) if seed in records else _nothing() for seed in seeds]
+    each = [over_steps(records[seed].columns, WHOLE) if seed in records else _nothing() for seed in seeds]
     over_seeds = xr.concat(each, "seed", join="outer").assign_coords(seed=list(seeds))
     shown = min(records, default=-1)
-    modes = _modes(records[shown].columns) if records else _no_modes()
+    modes = over_steps(records[shown].columns, SPECTRA).rename(SPECTRA) if records else _no_modes()
     return xr.merge([over_seeds, modes, xr.Dataset({"shown": shown})], join="outer")
-
-
-def _over_training(columns) -> "xr.Dataset":
-    import xarray as xr
-
-    values = {name: ("step", columns.scalars[name]) for name in WHOLE}
-    return xr.Dataset(values, {"step": columns.step}).drop_duplicates("step")
-
-
-def _modes(columns) -> "xr.Dataset":
-    import xarray as xr
-
-    found = {name: columns.arrays[key] for key, name in SPECTRA.items()}
-    step, count = found["s"].step, found["s"].values.shape[1]
-    values = {name: (("step", "mode"), series.values.astype(np.float32)) for name, series in found.items()}
-    return xr.Dataset(values, {"step": step, "mode": np.arange(1, count + 1)}).drop_duplicates("step")
 
 
 def _nothing() -> "xr.Dataset":
@@ -120,12 +105,7 @@ def draw_fig2(data: "xr.Dataset") -> "Figure":
     for line, one in zip(axes, (data.isel(row=i) for i in range(data.sizes["row"]))):
         _draw_row(line, one)
         line[0].set_title(_upper(one.row), fontweight="bold")
-    texts = (
-        r"eigenvalue $s_j$ of $F = E[zz^\top]$",
-        r"$p_j = u_j^\top W_p\, u_j$",
-        r"alignment $\cos(u_j,\, W_p u_j)$",
-        "part of $W_p$",
-    )
+    texts = [*(QUANTITIES[name].label for name in SPECTRA), "part of $W_p$"]
     for column, text in zip(axes.T, texts):
         for axis in column:
             axis.set_ylabel(text)
@@ -146,14 +126,11 @@ def _draw_row(axes, one: "xr.Dataset") -> None:
         _draw_modes(axis, one[name].dropna("step", how="all"))
     axes[0].set_yscale("log")
     axes[1].set_title(f"seed {int(one.shown)}")
-    for name, text, colour in (
-        ("asymmetry", r"skew part of $W_p$", "vermillion"),
-        ("predictor_negative", r"negative part of $W_p$", "blue"),
-    ):
+    for name, colour in zip(WHOLE, ("vermillion", "blue")):
         seeds = one[name].dropna("seed", how="all").dropna("step", how="all")
         look = {"color": style.OKABE_ITO[colour]}
         axes[3].fill_between(seeds.x, seeds.min("seed"), seeds.max("seed"), alpha=0.2, linewidth=0, **look)
-        axes[3].plot(seeds.x, seeds.mean("seed"), label=text, **look)
+        axes[3].plot(seeds.x, seeds.mean("seed"), label=QUANTITIES[name].label, **look)
     axes[3].set_title(f"mean and range of {seeds.sizes['seed']} seeds" if seeds.sizes["seed"] > 1 else "")
     axes[3].set_ylim(-0.03, 1.03)
 

@@ -317,10 +317,11 @@ def test_what_has_acted():
 
 def test_setting_says_both_forms():
     said = describe(ARMS["ema"], [FakeRecord("k", EMA, {"time": 80.0})])
-    for words in ("ema: ", "η = 0.05", "ηt = 4", "β = 0.25", "βt = 20", "α_p = 1", "lr 0.02", "EMA momentum 0.99"):
-        assert words in said
-    assert "weight decay 0.05" in said and "squared loss" in said
-    assert "base (the baseline): " in describe(ARMS["base"]) and "ηt" not in describe(ARMS["base"])
+    name, theory, recipe = said
+    assert name == "ema" and describe(ARMS["base"])[0] == "base (the baseline)"
+    assert all(words in theory for words in ("η = 0.05", "ηt = 4", "β = 0.25", "βt = 20", "α_p = 1"))
+    assert all(words in recipe for words in ("lr 0.02", "EMA momentum 0.99", "weight decay 0.05", "squared loss"))
+    assert "ηt" not in describe(ARMS["base"])[1]
     assert "α_p = 4" in in_theory(changed(predictor_lr=0.08), None)
     assert "0.22 η_c" in in_theory(LINEAR, None)  # η_c = 1/(4 · 1.1)
     assert "α_p" not in in_theory(changed(predictor="identity"), None)

@@ -102,7 +102,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
 def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     status, out, err = run(tmp_path / "runs", capsys, "no data")
-    assert status == 3 and "--download to" not in err and "--data-folder" not in err
+    assert status == 3 and "--download to" not in err and "--data-folder to" not in err
     for name in ("cifar10", "stl10"):
         command = f"python -m deep train --dataset {name} --download --epochs 0"
         assert err.count(f"or damaged there; fetch it with {command}\n") == 2
@@ -111,7 +111,7 @@ def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, t
         train = commands([])["train"]
         config = tyro.cli(type(train), default=train, args=flags.split(), config=CONFIG).configs()[0]
         assert (config.data.dataset, config.data.download, config.data.data_folder) == (name, True, None)
-    assert "there is no train/ in /nowhere/images; /nowhere/images, a folder or a link to one, must hold train/" in err
+    assert "there is no train/ in /nowhere/images; that folder" in err and "must hold train/CLASS/" in err
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_a_run_that_serves_two_arms_counts_once_under_the_first():
     wild = Outcome("k3", "diverged", None, 3.0, True)
     result = summed_up(names, [failed, failed, found, wild])
     assert (result["total"], result["finished"], result["fresh"]) == (3, 2, 1)
-    assert result["failed"] == [{"arm": "a", "seed": 0, "key": "k1", "reason": "why"}]
-    assert result["diverged"] == [{"arm": "d", "seed": 0, "key": "k3", "reason": None}]
+    assert result["failed"] == [{"arm": "a", "seed": 0, "key": "k1", "reason": "why", "fetch": ""}]
+    assert result["diverged"] == [{"arm": "d", "seed": 0, "key": "k3", "reason": None, "fetch": ""}]
 
 
 def test_a_signal_decides_the_exit_status(tmp_path):
