@@ -17,8 +17,10 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, FATES, UNDECIDED
 from stopgrad.linear_theory.simulation.integrate import integrate
+from stopgrad.linear_theory.sweeps.axes import make_axis
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
-from stopgrad.linear_theory.sweeps.phase_diagram import Problem, Start, make_axis, phase_diagram
+from stopgrad.linear_theory.sweeps.mode_problem import Problem, Start
+from stopgrad.linear_theory.sweeps.phase_diagram import phase_diagram
 
 DEFAULTS = Hyperparameters()
 GUIDE = {"color": "black", "linestyle": ":", "linewidth": 1.6}

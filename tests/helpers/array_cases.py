@@ -11,7 +11,8 @@ from stopgrad.linear_theory.flows.unit_map import TrainingRecipe
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.samples.linear_siamese import Training
 from stopgrad.linear_theory.simulation.integrate import integrate
-from stopgrad.linear_theory.sweeps.phase_diagram import Axis, Problem
+from stopgrad.linear_theory.sweeps.axes import Axis
+from stopgrad.linear_theory.sweeps.mode_problem import Problem
 
 WHOLE = np.random.default_rng(0).integers(-4, 5, (5, 4, 4)).astype(float)
 MATRIX, FEATURES, OTHER = WHOLE[0], WHOLE[1:4].reshape(-1, 4), WHOLE[2]

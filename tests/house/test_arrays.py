@@ -103,7 +103,8 @@ INNER = {
 }
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
-    "stopgrad.linear_theory.sweeps.phase_diagram": "parse_axis make_axis",
+    "stopgrad.linear_theory.sweeps.axes": "parse_axis make_axis",
+    "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
     "stopgrad.linear_theory.spectra.white_noise": "white_noise_spectrum",
     "stopgrad.linear_theory.flows.unit_map": "predict",
     "stopgrad.deep.measuring.evaluation": "evaluating representations raw_pixels evaluate for_table pixel_knn "
