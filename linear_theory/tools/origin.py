@@ -18,11 +18,14 @@ PROJECT = "stopgrad"
 PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
+    "stopgrad.linear_theory",
+    "stopgrad.deep",
     "stopgrad.linear_theory.tools.door",
+    "stopgrad.linear_theory.tools.exports",
     "stopgrad.linear_theory.tools.files",
     "stopgrad.linear_theory.tools.origin",
 )
-"""Arguments, files and this module: they change no number, and never count."""
+"""The wings' lists of names, arguments, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
 
 
@@ -41,6 +44,8 @@ def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT) -> dict[st
         if found:
             digests[module], imported = found
             todo += imported
+        else:
+            todo += _homes(module, Path(root))
         if "." in module:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))
@@ -78,12 +83,25 @@ def _parsed(module: str, root: Path) -> tuple[str, tuple[str, ...]] | None:
     return digest(ast.dump(_Computing(module.startswith(PICTURES)).visit(tree))), imported
 
 
+@functools.cache
+def _homes(name: str, root: Path) -> tuple[str, ...]:
+    """The modules behind a name that a package offers by a table {"room.file": "name name"}; of `package.*`, all."""
+    package, _, short = name.rpartition(".")
+    file = root.joinpath(*package.split(".")[1:], "__init__.py")
+    if not file.is_file():
+        return ()
+    tables = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Dict))
+    rows = [tuple(getattr(v, "value", None) for v in row) for t in tables for row in zip(t.keys, t.values)]
+    rows = [row for row in rows if all(isinstance(v, str) for v in row)]
+    return tuple(f"{package}.{home}" for home, names in rows if short == "*" or short in names.split())
+
+
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
     """Names that may be modules in every import at any depth, `import_module("…")` included."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name for alias in names)
+                yield from (name for alias in names for name in (alias.name, f"{alias.name}.*"))
             case ast.ImportFrom(module=module, names=names, level=level):
                 above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
                 base = ".".join([*above, *([module] if module else [])])
