@@ -59,6 +59,12 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False) -> Measurement:
     cos(u_j, W_p u_j) and predictor_spectrum u_jᵀW_p u_j. Above d = 512 arrays, ranks and predictor_negative are there
     only if `full`. Entries that are not finite make NaN, never an exception. Over several processes, give it the
     gathered batch. Raises ValueError for shapes that do not match.
+
+    >>> import torch
+    >>> z = torch.eye(4).expand(2, 4, 4)  # two views of four images
+    >>> found = measure(z, z, -z).scalars
+    >>> float(found["trace_z"]), float(found["cosine_views"]), float(found["cosine_prediction"])
+    (1.0, 1.0, -1.0)
     """
     z, p, target = as_tensor(z, "z"), as_tensor(p, "p"), as_tensor(target, "target")
     if z.ndim != 3 or len(z) != 2 or not z.shape == p.shape == target.shape:

@@ -16,8 +16,9 @@ def train(
     Raises ValueError for an impossible config, data that are not there, or a folder that cannot serve.
 
     >>> import tempfile
-    >>> from stopgrad.deep import Config, Data, Monitor, Optimisation
-    >>> config = Config(Data(fraction=0.1), optimisation=Optimisation(epochs=0), monitor=Monitor(probe="none"))
+    >>> from stopgrad.deep import Config, Data, Method, Optimisation
+    >>> data, method = Data(dataset="gaussian", gaussian_samples=256), Method(backbone="identity")
+    >>> config = Config(data, method, Optimisation(epochs=1))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     train(config, folder)["state"]
     'finished'

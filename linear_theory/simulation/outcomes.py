@@ -26,7 +26,12 @@ _CHUNK = 2**15  # systems in one call of the integrator
 
 
 class End(NamedTuple):
-    """Where n systems are at time t, (n,), with state′ there: records of arrays (n, …)."""
+    """Where n systems are at time t, (n,), with state′ there: records of arrays (n, …).
+
+    >>> from stopgrad.linear_theory import Mode
+    >>> End(state=Mode([0.8], [0.6]), slope=Mode([0.0], [0.0]), t=[25.0]).state.p
+    [0.8]
+    """
 
     state: Any
     slope: Any
@@ -82,7 +87,12 @@ def threshold(what: str | Callable, above: float, slow: float = 1e-6) -> Outcome
 
 
 def mode_outcome(end: End, h: Hyperparameters) -> np.ndarray:
-    """The outcome of one mode (`Mode` or `EmaMode`), proved by the attractor's basin; see `fate.decide`."""
+    """The outcome of one mode (`Mode` or `EmaMode`), proved by the attractor's basin; see `fate.decide`.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode
+    >>> mode_outcome(End(Mode(0.8, 0.64), None, None), Hyperparameters(sigma2=0.0, eta=0.16))
+    array(0, dtype=int8)
+    """
     unit = scales(h)
     p, s, *rest = end.state
     return decide(type(end.state)(p / unit.p, s / unit.s, *rest), scaled(h))
@@ -107,6 +117,11 @@ def follow(
     `integrate`. progress: called with the share done, from 0 to 1.
 
     Raises ValueError for a start that is not finite, shapes that do not broadcast, and an outcome of a wrong kind.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode, mode_flow
+    >>> found = follow(mode_flow, Mode(0.2, [0.03, 0.05]), Hyperparameters(sigma2=0.0, eta=0.16), threshold("s", 0.1))
+    >>> found.fate, found.state.p.round(5)
+    (array([1, 0], dtype=int8), array([0. , 0.8]))
     """
     from stopgrad.linear_theory.simulation.integrate import integrate
 

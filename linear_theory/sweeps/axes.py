@@ -15,7 +15,11 @@ AXES = (*THEORY, *START, *DESCENT)
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: the name of a hyperparameter or initial condition, its values, and whether they are spaced in log."""
+    """One axis: the name of a hyperparameter or initial condition, its values, and whether they are spaced in log.
+
+    >>> Axis("eta", [0.0, 0.1, 0.3]).values.tolist()
+    [0.0, 0.1, 0.3]
+    """
 
     name: str
     values: np.ndarray

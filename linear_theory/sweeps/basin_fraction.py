@@ -35,6 +35,10 @@ def wilson_interval(count, n, confidence: float = 0.95) -> tuple[np.ndarray, np.
     """Wilson's score interval (1927) for a binomial share, `count` of `n`: arrays of their broadcast shape, in [0, 1].
 
     Raises ValueError for n < 1, a count outside 0…n, or a confidence outside (0, 1).
+
+    >>> lower, upper = wilson_interval(5, 10)
+    >>> lower.round(4), upper.round(4)
+    (np.float64(0.2366), np.float64(0.7634))
     """
     from scipy.special import ndtri
 
@@ -76,7 +80,7 @@ def basin_fraction(
 
     >>> from stopgrad.linear_theory import Hyperparameters, Mode, simulate
     >>> def sample(rng, n):
-    ...     return Mode(rng.uniform(0, 1, n), 0.01)
+    ...     return Mode(rng.uniform(0, 0.9, n), 0.01)
     >>> curve = Hyperparameters(eta=[0.0, 0.3])  # without decay all live, above the critical one none
     >>> basin_fraction(lambda state, h: simulate(state, h).fate, sample, 50, curve).fraction
     array([[1., 0.],

@@ -27,8 +27,8 @@ class FlowProblem:
     ...     change = mode_flow(state, h)
     ...     return Mode(change.p, change.s + 1e-3)
     >>> problem = FlowProblem(noisy, Mode(0.1, 0.01), Hyperparameters(), outcome=threshold("s", 0.1))
-    >>> phase_diagram(Axis("eta", [0.1, 0.3]), Axis("p0", [0.05, 0.5]), problem).fate.values
-    array([[1, 1],
+    >>> phase_diagram(Axis("eta", [0.1, 0.3]), Axis("p0", [0.05, 0.5]), problem).fate.values  # saves the weak start
+    array([[0, 1],
            [0, 1]], dtype=int8)
     """
 

@@ -19,7 +19,11 @@ _CELLS = 2**15  # cells in one call of gradient descent
 
 @dataclass(frozen=True)
 class Start:
-    """Where every mode starts: p0; s0 (None: on the parabola, x p0²/α_p); τ(0), used with beta only."""
+    """Where every mode starts: p0; s0 (None: on the parabola, x p0²/α_p); τ(0), used with beta only.
+
+    >>> Start(p0=0.2)  # on the parabola
+    Start(p0=0.2, s0=None, tau0=0.0)
+    """
 
     p0: float = 0.1
     s0: float | None = None
@@ -28,7 +32,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Descent:
-    """Gradient descent instead of the flow: learning rate, heavy-ball momentum, steps."""
+    """Gradient descent instead of the flow: learning rate, heavy-ball momentum, steps.
+
+    >>> Descent(lr=0.1, momentum=0.9)
+    Descent(lr=0.1, momentum=0.9, steps=5000)
+    """
 
     lr: float
     momentum: float = 0.0
@@ -37,7 +45,12 @@ class Descent:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a diagram asks of every point: the constants behind its two axes, and how far to follow."""
+    """What a diagram asks of every point: the constants behind its two axes, and how far to follow.
+
+    >>> problem = Problem(Hyperparameters(sigma2=0.0, eta=0.16), Start(s0=0.04))
+    >>> problem.follow({"p0": [0.1, 0.3]}).p.round(9)  # the border runs through p0 = 0.2
+    array([0. , 0.8])
+    """
 
     h: Hyperparameters
     start: Start = Start()
