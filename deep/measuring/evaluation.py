@@ -149,7 +149,8 @@ def knn_accuracy(
     shapes, labels, k or features that cannot serve.
 
     >>> import torch
-    >>> knn_accuracy(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[1.0, 0.1], [0.9, 0.0]]), torch.tensor([0, 1]), k=1)
+    >>> labels, test = torch.tensor([0, 1]), torch.tensor([[1.0, 0.1], [0.9, 0.0]])  # both point as the first does
+    >>> knn_accuracy(torch.eye(2), labels, test, labels, k=1)
     0.5
     """
     train, train_labels, test, test_labels = check_features(train, train_labels, test, test_labels)

@@ -18,14 +18,12 @@ PROJECT = "stopgrad"
 PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
-    "stopgrad.linear_theory",
-    "stopgrad.deep",
     "stopgrad.linear_theory.tools.door",
     "stopgrad.linear_theory.tools.exports",
     "stopgrad.linear_theory.tools.files",
     "stopgrad.linear_theory.tools.origin",
 )
-"""The wings' lists of names, arguments, files and this module: they change no number, and never count."""
+"""Arguments, offered names, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
 
 
@@ -115,7 +113,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 class _Computing(ast.NodeTransformer):
-    """Drops what cannot change a number: documentation strings, and in the wing that draws, functions named draw_…."""
+    """Drops what cannot change a number: documentation, offered names, and in the wing that draws what draws."""
 
     def __init__(self, draws: bool):
         self.draws = draws
@@ -123,6 +121,10 @@ class _Computing(ast.NodeTransformer):
     def visit_Expr(self, node):
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)
+
+    def visit_Assign(self, node):
+        table = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", None) == "exports"
+        return None if table else self.generic_visit(node)  # which names a wing offers
 
     def visit_FunctionDef(self, node):
         return None if self.draws and node.name.lstrip("_").startswith("draw_") else self.generic_visit(node)
