@@ -27,7 +27,7 @@ def block(mark: str) -> str:
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for text in BLOCKS:
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
 
@@ -44,6 +44,14 @@ def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
         assert re.sub(r"\s+|\d+", "", numbers) == re.sub(r"\s+|\d+", "", others)
         kept = [[[line.split(" | ")[k] for k in (0, 1, 4)] for line in t.splitlines()[2:]] for t in (table, expected)]
         assert kept[0] == kept[1] and len(kept[0]) >= 15
+
+
+def test_what_the_wings_offer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block("summary = train(").replace("help(", "callable("), names)
+    assert names["summary"]["state"] == "finished" and (tmp_path / "out/short/summary.json").exists()
+    assert capsys.readouterr().out.startswith(names["summary"]["diagnosis"])
 
 
 def test_a_flow_and_a_predictor_of_the_theory():
