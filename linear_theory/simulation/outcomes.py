@@ -18,7 +18,7 @@ from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
 from stopgrad.linear_theory.tools.records import items, with_values
 
 _WINDOW = 25.0  # the first time at which an outcome is asked for; each further one takes twice as long
-_QUICK = 2**12  # steps within which a window is followed; where that fails it is halved …
+_QUICK = 2**13  # steps within which a window is followed; where that fails it is halved …
 _LOSSES = 32  # … so many times, which reaches what blows up; then the methods for stiff systems are tried, …
 _LAST = _LOSSES + 4  # … and so many times in all
 _LOOSE = 100  # a window that is not quite resolved may miss the tolerance by this factor
@@ -146,7 +146,7 @@ def follow(
     end, first = (budget, _WINDOW) if t_end is None else (t_end, t_end)
     fate, error, now = np.full(size, UNDECIDED, np.int8), np.zeros(size), np.zeros(size)
     window, steady, losses = np.full(size, min(first, end)), np.ones(size, bool), np.zeros(size, int)
-    todo = np.arange(size)
+    todo, compiled = np.arange(size), None
     while todo.size:
         kinds = todo[losses[todo] < _LOSSES], todo[losses[todo] >= _LOSSES]
         for part in (group[k : k + _CHUNK] for group in kinds for k in range(0, group.size, _CHUNK)):
@@ -155,8 +155,10 @@ def follow(
             unit = window[part].reshape(-1, *(1,) * event_dims)
             most = None if stubborn else _QUICK
             found = integrate(
-                flow, begin, theory, t=1.0, duration=unit, tolerance=tolerance, event_dims=event_dims, most_steps=most
-            )
+                flow, begin, theory, t=1.0, duration=unit, tolerance=tolerance, event_dims=event_dims,
+                most_steps=most, compiled=compiled,
+            )  # fmt: skip
+            compiled = compiled or "C++" in found.engine or None  # once there is a program, it serves the few as well
             reached = found.error <= (APART if stubborn else _LOOSE * tolerance)
             moved, lost = part[reached], part[~reached]
             for whole, v in zip(state, found.state):
