@@ -3,5 +3,21 @@
 import sys
 from importlib import import_module
 
+from stopgrad.linear_theory.tools.exports import exports
+
+__all__, __getattr__, __dir__ = exports(
+    "stopgrad.deep",
+    {
+        "config": "change Config Data Method Monitor Optimisation",
+        "presets": "PRESETS preset",
+        "method.build": "build",
+        "training.from_python": "train",
+        "measuring.monitor": "measure",
+        "measuring.evaluation": "knn_accuracy",
+        "measuring.probe": "linear_probe",
+        "measuring.diagnosis": "diagnose",
+    },
+)
+
 if __name__ == "deep":  # `python -m deep` in a checkout: one package under one name
     sys.modules[__name__] = import_module("stopgrad.deep")

@@ -3,5 +3,42 @@
 import sys
 from importlib import import_module
 
+from stopgrad.linear_theory.tools.exports import exports
+
+__all__, __getattr__, __dir__ = exports(
+    "stopgrad.linear_theory",
+    {
+        "flows.hyperparameters": "Hyperparameters",
+        "flows.modes": "Mode EmaMode mode_flow ema_mode_flow parabola_flow balance scales",
+        "flows.matrices": "Correlations Network Aligned Switches network_flow symmetrised_flow balance_matrix",
+        "flows.nonisotropic": "shared_modes mode_hyperparameters surviving_modes",
+        "flows.unit_map": "TrainingRecipe to_theory to_recipe predict",
+        "exact.fixed_points": "critical_eta fixed_points rest_points",
+        "exact.branches": "branches stability",
+        "exact.basin": "critical_s0 collapses outcome_without_decay",
+        "exact.time_course": "time_between position limit",
+        "exact.closed_loop": "Amplitudes SetPredictor closed_loop_flow directpred_limit directpred_threshold "
+        "directset_limit directset_threshold",
+        "simulation.integrate": "integrate",
+        "simulation.trajectory": "trajectory",
+        "simulation.fate": "simulate",
+        "simulation.discrete": "descend mode_step largest_stable_lr",
+        "simulation.outcomes": "End follow threshold mode_outcome",
+        "sweeps.axes": "Axis make_axis",
+        "sweeps.mode_problem": "Problem Start Descent",
+        "sweeps.flow_problem": "FlowProblem",
+        "sweeps.phase_diagram": "phase_diagram boundary",
+        "sweeps.boundary": "trace_boundary refine",
+        "sweeps.basin_fraction": "basin_fraction wilson_interval",
+        "predictors.matrices": "directpred directset directcopy optimal_regression correlation update_correlation "
+        "spectral_function",
+        "spectra.alignment": "eigenvector_alignment misalignment asymmetry commutator_norm alignment_operator",
+        "spectra.spectrum": "cumulative_spectrum collapse_auc rankme variance_effective_rank participation_ratio "
+        "stable_rank alpha_req numerical_rank moments singular_values measure",
+        "spectra.white_noise": "white_noise_spectrum",
+        "symbolic.derivations": "derive latex",
+    },
+)
+
 if __name__ == "linear_theory":  # `python -m linear_theory` in a checkout: one package under one name
     sys.modules[__name__] = import_module("stopgrad.linear_theory")

@@ -87,6 +87,11 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
     start, the last for now; without any, no dimensional collapse is found, nor in a batch that spans two directions at
     most, as the sentence then says: no effective rank is below 1. Missing or infinite numbers are a divergence. Raises
     ValueError for a start that lacks its statistics.
+
+    >>> start = {"trace_z": 64.0, "std_z": 1.0, "trace_p": 64.0, "std_p": 1.0}
+    >>> start |= {"cosine_views": 0.2, "cosine_prediction": 0.2}
+    >>> diagnose(start, start | {"std_z": 0.01, "cosine_views": 1.0, "cosine_prediction": 1.0}).word
+    'complete collapse (direction)'
     """
     needed = ("trace_z", "std_z", "trace_p", "std_p", "cosine_views", "cosine_prediction")
     if not _finite(start, needed):

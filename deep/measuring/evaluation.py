@@ -179,6 +179,11 @@ def knn_accuracy(
     votes are summed as integers, so no device's order of summation decides. Features of any length, of which only the
     directions count; these in float32, `chunk` test rows at a time (default: as memory allows). Raises ValueError for
     shapes, labels, k or features that cannot serve.
+
+    >>> import torch
+    >>> labels, test = torch.tensor([0, 1]), torch.tensor([[1.0, 0.1], [0.9, 0.0]])  # both point as the first does
+    >>> knn_accuracy(torch.eye(2), labels, test, labels, k=1)
+    0.5
     """
     train, train_labels, test, test_labels = check_features(train, train_labels, test, test_labels)
     n = len(train)

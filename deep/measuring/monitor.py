@@ -33,10 +33,10 @@ def measure(z, p, target, Wp=None, F=None, full: bool = False, **run) -> Measure
     for shapes that do not match.
 
     >>> import torch
-    >>> from stopgrad.deep.measuring.monitor import measure
-    >>> z = torch.eye(4).expand(2, 4, 4)
-    >>> round(float(measure(z, z, z).scalars["trace_z"]), 6)
-    1.0
+    >>> z = torch.eye(4).expand(2, 4, 4)  # two views of four images
+    >>> found = measure(z, z, -z).scalars
+    >>> float(found["trace_z"]), float(found["cosine_views"]), float(found["cosine_prediction"])
+    (1.0, 1.0, -1.0)
     """
     z, p, target = as_tensor(z, "z"), as_tensor(p, "p"), as_tensor(target, "target")
     if z.ndim != 3 or len(z) != 2 or not z.shape == p.shape == target.shape:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from stopgrad.deep.config import VECTOR_BACKBONES, Config
+from stopgrad.deep.config import Config
 from stopgrad.experiments.claims.claim import Claim, Row, evaluate
 from stopgrad.experiments.claims.multiplicity import adjusted
 from stopgrad.experiments.papers import PAPERS, chosen
@@ -75,7 +75,7 @@ def _write(path: Path, rows: dict[str, Row], origin: Origin) -> None:
 def _linear_arms(suite: Callable[[str], Suite]) -> frozenset[str]:
     """The arms of a suite, at any scale, whose network is one linear layer."""
     arms = [arm for scale in SCALES for arm in suite(scale).arms.values()]
-    return frozenset(arm.name for arm in arms if arm.config.method.backbone in VECTOR_BACKBONES)
+    return frozenset(arm.name for arm in arms if arm.config.method.backbone.vectors)
 
 
 def rests_on(claim: Claim) -> str:

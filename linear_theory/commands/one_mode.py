@@ -13,9 +13,11 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, DIVERGED, FATES, UNDECIDED, simulate
 from stopgrad.linear_theory.simulation.trajectory import trajectory
+from stopgrad.linear_theory.sweeps.axes import parse_axis
 from stopgrad.linear_theory.sweeps.basin_fraction import basin_fraction
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
-from stopgrad.linear_theory.sweeps.phase_diagram import Descent, Problem, Start, check, parse_axis
+from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
+from stopgrad.linear_theory.sweeps.phase_diagram import check
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
 

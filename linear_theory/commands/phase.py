@@ -14,16 +14,9 @@ from rich.progress import Progress
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation import fate
 from stopgrad.linear_theory.simulation.fate import FATES
-from stopgrad.linear_theory.sweeps.phase_diagram import (
-    Axis,
-    Descent,
-    Problem,
-    Start,
-    boundary,
-    check,
-    parse_axis,
-    phase_diagram,
-)
+from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
+from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
+from stopgrad.linear_theory.sweeps.phase_diagram import boundary, check, phase_diagram
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.files import prepare_file, write_netcdf
 

@@ -49,6 +49,11 @@ def outcome_without_decay(state: Mode, h: Hyperparameters) -> Mode:
 
     Survives to (τ/a, x(τ/a)²/α_p + c) if c > 0, or if p > 0 and that s is positive (the paper's c > 0 is sufficient
     only); collapses to (sign(p)√(−α_p c/x), 0) otherwise. s = 0 is a line of fixed points.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> rest = outcome_without_decay(Mode(0.5, 0.5), Hyperparameters(sigma2=0.0))  # c = s − p² stays
+    >>> float(rest.p), float(rest.s)
+    (1.0, 1.25)
     """
     state = in_float64(state)
     c = balance(state, h)
@@ -71,6 +76,10 @@ def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
 
     tolerance: relative, of s0. Raises ValueError for NaN, for hyperparameters out of range, and for an EMA (beta),
     whose border has another dimension.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> critical_s0(0.2, Hyperparameters(sigma2=0.0, eta=0.16)).round(9)  # the saddle (p₋, p₋²) itself
+    np.float64(0.04)
     """
     if h.beta is not None:
         raise BadInput("beta is given; with a moving tau the border is no curve in (p, s), so leave beta out")
@@ -120,5 +129,10 @@ def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
 
 
 def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:
-    """Whether a mode is in the basin of the collapsed state (fixed τ), by its side of the separatrix; broadcasts."""
+    """Whether a mode is in the basin of the collapsed state (fixed τ), by its side of the separatrix; broadcasts.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> collapses(Mode(0.2, [0.03, 0.05]), Hyperparameters(sigma2=0.0, eta=0.16))
+    array([ True, False])
+    """
     return as_float64(state.s, "s") <= critical_s0(state.p, h)

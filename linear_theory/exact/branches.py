@@ -40,6 +40,11 @@ def stability(flow, state, *args, event_dims: int = 0) -> Stability:
     and the hyperparameters, whose last `event_dims` axes belong to one element (0 for modes, 2 for matrices) and the
     others to the batch. The coordinates are the fields, flattened, in their order. The verdict is about the
     linearisation alone; NaN anywhere gives "absent".
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode, mode_flow
+    >>> found = stability(mode_flow, Mode(0.0, 0.0), Hyperparameters(eta=0.1))  # p decays at η, s at 2η
+    >>> sorted(found.eigenvalues.real.round(6).tolist())
+    [-0.2, -0.1]
     """
     import torch
 
@@ -85,6 +90,11 @@ def branches(parameter: str, values, h: Hyperparameters, flow: Literal["mode", "
     shrinking encoder; for β ≤ η it lags ever further and the branch is absent though collapse remains.
 
     Raises ValueError for an unknown parameter, one that the flow does not have, values or hyperparameters out of range.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> found = branches("eta", [0.16, 0.3], Hyperparameters(sigma2=0.0))
+    >>> found.p.sel(branch="plus").values.round(12)  # above η_c = ¼ there is none
+    array([0.8, nan])
     """
     import xarray as xr
 

@@ -24,7 +24,11 @@ Seen = Literal["views", "means"]
 
 
 class Amplitudes(NamedTuple):
-    """r_j = √s_j, s_j the eigenvalues of F = W X Wᵀ: (…, modes)."""
+    """r_j = √s_j, s_j the eigenvalues of F = W X Wᵀ: (…, modes).
+
+    >>> Amplitudes([0.5, 0.1])
+    Amplitudes(r=[0.5, 0.1])
+    """
 
     r: Any
 
@@ -35,6 +39,11 @@ class SetPredictor:
 
     Hashed by value, so that a compiled flow is specialised once for each setting. `inflation` divides F first: a = 1 +
     σ² turns the correlation of isotropic views into that of their means.
+
+    >>> import numpy as np
+    >>> from stopgrad.linear_theory import directcopy
+    >>> SetPredictor(directcopy, (0.5,))(np.eye(2)).tolist()  # F + ε
+    [[1.5, 0.0], [0.0, 1.5]]
     """
 
     function: Callable
@@ -70,6 +79,11 @@ def closed_loop_flow(state: Amplitudes, h: Hyperparameters, spectrum: Callable, 
     """r_j′ = r_j [x_j p_j(τ − a_j p_j) − η] with p = spectrum(q, *parameters) and q = a r² ("views") or r² ("means").
 
     `spectrum` is `directpred_spectrum`, `directset_spectrum` or any function of eigenvalues (…, modes).
+
+    >>> import numpy as np
+    >>> h = Hyperparameters(sigma2=0.0, eta=0.0)
+    >>> closed_loop_flow(Amplitudes(np.array([0.5])), h, np.sqrt)  # p = √s = ½, r′ = r p(1 − p)
+    Amplitudes(r=array([0.125]))
     """
     p = spectrum(inflation(h, seen) * (state.r * state.r), *parameters)
     return Amplitudes(state.r * growth_rate(p, h))
@@ -87,6 +101,9 @@ def directpred_limit(h: Hyperparameters, eps=0.0, seen: Seen = "views"):
     """Where r of the leading mode settles under Eq. 18, and of every like mode that survives: √q + εq = p₊.
 
     NaN above the critical weight decay, where all modes die.
+
+    >>> directpred_limit(Hyperparameters(sigma2=0.0, eta=0.16)).round(12)  # √q = p₊
+    np.float64(0.8)
     """
     return _leading_amplitude(_window(h)[1], h, eps, seen)
 
@@ -110,6 +127,9 @@ def directpred_threshold(h: Hyperparameters, top: Hyperparameters | None = None,
     `top` (default: the same), settles where √q_max + ε q_max = P₊; then ε q_max = p at ε = p/(P₊ − p)². For equal
     hyperparameters: from p₋/(p₊ − p₋)² = a² p₋/(τ² − 4ηa/x) on, without upper end. The same for both `seen`.
     ∞ where no ε is large enough; NaN where one of the two modes is above its critical weight decay.
+
+    >>> directpred_threshold(Hyperparameters(sigma2=0.0, eta=0.16))  # from 0.2/0.6² on
+    (array(0.55555556), array(inf))
     """
     lower, upper = _window(h)
     if not relaxing:
@@ -138,12 +158,19 @@ def directset_limit(h: Hyperparameters, alpha=1.0, eps=0.0, seen: Seen = "views"
 
     h describes that mode: for a signal untouched by augmentation a = 1, and r = ((1 + √(1 − 4η))/2)^{1/(2α)} at τ = 1
     and ε = 0 (DirectSet, arXiv 2110.04947). 0 where ε ≥ p₊; NaN above the critical weight decay, where all modes die.
+
+    >>> directset_limit(Hyperparameters(sigma2=0.0, eta=0.16)).round(6)  # q = p₊
+    np.float64(0.894427)
     """
     return _set_amplitude(_window(h)[1], h, alpha, eps, seen)
 
 
 def directset_threshold(h: Hyperparameters, alpha=1.0, eps=0.0, seen: Seen = "views"):
-    """The r(0) above which a mode survives: q^α + ε = p₋. 0 where ε ≥ p₋; NaN above the critical weight decay."""
+    """The r(0) above which a mode survives: q^α + ε = p₋. 0 where ε ≥ p₋; NaN above the critical weight decay.
+
+    >>> directset_threshold(Hyperparameters(sigma2=0.0, eta=0.16)).round(6)  # q = p₋
+    np.float64(0.447214)
+    """
     return _set_amplitude(_window(h)[0], h, alpha, eps, seen)
 
 

@@ -44,7 +44,12 @@ class FixedPoints:
 
 
 def critical_eta(h: Hyperparameters):
-    """η_c = τ²x/(4a): above it the collapsed state is the only fixed point (section 4; x: the mode's variance)."""
+    """η_c = τ²x/(4a): above it the collapsed state is the only fixed point (section 4; x: the mode's variance).
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> critical_eta(Hyperparameters(sigma2=0.0))
+    0.25
+    """
     return h.tau * h.tau * h.x / (4 * h.a)
 
 
@@ -62,6 +67,11 @@ def rest_points(h: Hyperparameters) -> RestPoints:
 
     At η = η_p = 0 every (τ/a, s) is fixed; the one on the parabola is returned, and p₋ = 0. At η = 0 < η_p nothing but
     the collapsed state is fixed.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> rest = rest_points(Hyperparameters(sigma2=0.0, eta=0.16))  # p(1 − p) = η
+    >>> rest.p_minus.round(12), rest.p_plus.round(12)
+    (np.float64(0.2), np.float64(0.8))
     """
     d, ratio = _gap(h)
     p_plus = (h.tau + d) / (2 * h.a)
@@ -77,6 +87,11 @@ def fixed_points(h: Hyperparameters) -> FixedPoints:
     discriminant's root; for r = 1 they are −2η and −(x τ p − 2η).
 
     Raises ValueError (from `validate`) for hyperparameters out of range.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> found = fixed_points(Hyperparameters(sigma2=0.0, eta=0.16))
+    >>> found.s_plus.round(12), str(found.regime)
+    (np.float64(0.64), 'bistable')
     """
     h = h.validate()
     h = h if h.beta is None else h.replace(beta=None, tau=np.float64(1))  # an EMA rests at τ = 1

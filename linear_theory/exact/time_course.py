@@ -39,7 +39,12 @@ class _Cubic(NamedTuple):
 
 
 def limit(p_start, h: Hyperparameters) -> np.ndarray:
-    """p(∞) on the parabola from `p_start`: p₊ from above p₋, else 0; a fixed point stays. Broadcasts."""
+    """p(∞) on the parabola from `p_start`: p₊ from above p₋, else 0; a fixed point stays. Broadcasts.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> limit([0.1, 0.3], Hyperparameters(sigma2=0.0, eta=0.16)).round(12)  # p₋ = 0.2 parts them
+    array([0. , 0.8])
+    """
     p, h = _prepare(h, p_start)
     return _limit(p, _cubic(h))
 
@@ -51,6 +56,11 @@ def time_between(p_start, p_end, h: Hyperparameters) -> Passage:
     nearer, that of an ulp of the input.
 
     Raises ValueError for NaN, infinities or hyperparameters out of range.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> h = Hyperparameters(sigma2=0.0, eta=0.0)
+    >>> time_between(0.5, 0.75, h).time.round(9)  # ∫ dp / p²(1 − p) = [ln(p/(1 − p)) − 1/p] = ln 3 + 2/3
+    np.float64(1.765278955)
     """
     start, end, h = _prepare(h, p_start, p_end)
     cubic = _cubic(h)
@@ -68,6 +78,11 @@ def position(p_start, t, h: Hyperparameters) -> np.ndarray:
     """p(t) on the parabola from `p_start`: the inverse of `time_between`; every argument broadcasts.
 
     Raises ValueError for t < 0, NaN, infinities (see `limit`) or hyperparameters out of range.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, time_between
+    >>> h = Hyperparameters(sigma2=0.0, eta=0.0)
+    >>> position(0.5, time_between(0.5, 0.75, h).time, h).round(9)
+    np.float64(0.75)
     """
     start, t, h = _prepare(h, p_start, t)
     if np.any(t < 0):

@@ -21,6 +21,10 @@ class Hyperparameters:
     Every field is a number or an array; arrays broadcast against each other and against the states (for matrix flows,
     give them shape (…, 1, 1)). Lists and arrays become float64; else nothing is checked here, so that the same record
     can carry SymPy symbols and tensors: call `validate` where a user's numbers enter.
+
+    >>> h = Hyperparameters(sigma2=0.1, eta=[0.01, 0.1])
+    >>> h.a, h.replace(tau=0.5).tau
+    (1.1, 0.5)
     """
 
     sigma2: float = 0.1

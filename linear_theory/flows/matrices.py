@@ -15,14 +15,25 @@ from stopgrad.linear_theory.tools.errors import BadInput
 
 
 class Correlations(NamedTuple):
-    """X = E[x̄ x̄ᵀ], x̄ the augmentation mean of an image; X′ = E[Cov(view | image)]."""
+    """X = E[x̄ x̄ᵀ], x̄ the augmentation mean of an image; X′ = E[Cov(view | image)].
+
+    >>> import numpy as np
+    >>> data = Correlations(X=np.eye(2), Xp=0.1 * np.eye(2))
+    >>> data.X.shape
+    (2, 2)
+    """
 
     X: Any
     Xp: Any
 
 
 class Network(NamedTuple):
-    """Predictor W_p, online encoder W, target encoder W_a (unused where the target is not an EMA)."""
+    """Predictor W_p, online encoder W, target encoder W_a (unused where the target is not an EMA).
+
+    >>> import numpy as np
+    >>> Network(Wp=np.eye(2), W=np.ones((2, 3)), Wa=np.ones((2, 3))).W.shape
+    (2, 3)
+    """
 
     Wp: Any
     W: Any
@@ -30,7 +41,12 @@ class Network(NamedTuple):
 
 
 class Aligned(NamedTuple):
-    """Predictor W_p and F = W X Wᵀ: the state of the isotropic, symmetrised theory (assumptions A1–A3)."""
+    """Predictor W_p and F = W X Wᵀ: the state of the isotropic, symmetrised theory (assumptions A1–A3).
+
+    >>> import numpy as np
+    >>> Aligned(Wp=np.eye(2), F=np.eye(2)).F.trace()
+    np.float64(2.0)
+    """
 
     Wp: Any
     F: Any
@@ -38,7 +54,11 @@ class Aligned(NamedTuple):
 
 @dataclass(frozen=True)
 class Switches:
-    """What to turn on or off in Lemma 1. Hashable, so a compiled flow is specialised once for each combination."""
+    """What to turn on or off in Lemma 1. Hashable, so a compiled flow is specialised once for each combination.
+
+    >>> Switches(stop_gradient="none")
+    Switches(target='shared', stop_gradient='none', predictor='learned')
+    """
 
     target: Literal["shared", "ema", "proportional"] = "shared"
     """Where the target's weights come from: W itself, the EMA state W_a, or τ W with a fixed τ (A1)."""
@@ -82,6 +102,12 @@ def network_flow(state: Network, data: Correlations, h: Hyperparameters, switche
 
     A set predictor is computed from F = W (X + X′) Wᵀ, the correlation of the features that it is applied to; the
     state's W_p is then ignored and its derivative is zero.
+
+    >>> import numpy as np
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> one = np.eye(1)
+    >>> network_flow(Network(one, one, one), Correlations(one, one), Hyperparameters(eta=0.0)).W  # W_p(X − W_p(X + X′))
+    array([[-1.]])
     """
     Wp, W, Wa = state
     if callable(switches.predictor):
@@ -112,12 +138,26 @@ def predictor_flow(Wp, F, h: Hyperparameters):
 
 
 def symmetrised_flow(state: Aligned, h: Hyperparameters) -> Aligned:
-    """Eq. 7–8 (A1–A3): W_p′ is the symmetric part of Eq. 62; F′ = −a{W_p², F} + τ{W_p, F} − 2ηF."""
+    """Eq. 7–8 (A1–A3): W_p′ is the symmetric part of Eq. 62; F′ = −a{W_p², F} + τ{W_p, F} − 2ηF.
+
+    >>> import numpy as np
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> half = 0.5 * np.eye(2)
+    >>> symmetrised_flow(Aligned(half, half**2), Hyperparameters(sigma2=0, eta=0)).F.diagonal()  # 2sp(1 − p), as a mode
+    array([0.125, 0.125])
+    """
     Wp, F = state
     half = h.tau * Wp @ F - h.a * Wp @ Wp @ F
     return Aligned(symmetric_part(predictor_flow(Wp, F, h)), half + half.mT - 2 * h.eta * F)
 
 
 def balance_matrix(state: Network, h: Hyperparameters):
-    """Theorem 1: C = W Wᵀ − W_pᵀ W_p/α_p, which decays exactly as e^{−2ηt} (η_p = η; any W_a, X, X′)."""
+    """Theorem 1: C = W Wᵀ − W_pᵀ W_p/α_p, which decays exactly as e^{−2ηt} (η_p = η; any W_a, X, X′).
+
+    >>> import numpy as np
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> balance_matrix(Network(0.5 * np.eye(2), np.eye(2), np.eye(2)), Hyperparameters())
+    array([[0.75, 0.  ],
+           [0.  , 0.75]])
+    """
     return state.W @ state.W.mT - state.Wp.mT @ state.Wp / h.alpha_p

@@ -29,6 +29,10 @@ def shared_modes(data: Correlations, tolerance: float = 1e-8) -> Modes:
 
     Raises ValueError if a matrix is not symmetric positive semi-definite, the shapes differ, or the two do not commute:
     ‖[X, X′]‖ > tolerance·‖X‖‖X′‖ (Frobenius; beyond rounding), where no shared eigenvectors exist.
+
+    >>> import numpy as np
+    >>> shared_modes(Correlations(np.diag([2.0, 1.0]), np.diag([0.2, 0.5]))).x.tolist()
+    [2.0, 1.0]
     """
     X, Xp = _checked(data)
     unit = np.maximum(magnitude(X, MATRIX), magnitude(Xp, MATRIX))  # of which no product vanishes or overflows
@@ -52,6 +56,10 @@ def mode_hyperparameters(
     The other fields keep their values; their axes, if any, are the batch dimensions of `data`.
 
     Raises ValueError as `shared_modes` does, or if a mode asked for has x_j = 0: it carries nothing of the image.
+
+    >>> import numpy as np
+    >>> mode_hyperparameters(Correlations(np.diag([2.0, 1.0]), np.diag([0.2, 0.5])), Hyperparameters()).sigma2.tolist()
+    [0.1, 0.5]
     """
     modes = shared_modes(data, tolerance)
     x, xp = modes.x[..., :leading], modes.xp[..., :leading]
@@ -63,7 +71,11 @@ def mode_hyperparameters(
 
 
 def surviving_modes(h: Hyperparameters, axis: int = -1) -> np.ndarray:
-    """How many modes along `axis` have a non-collapsed fixed point: η < η_j = τ²x_j/(4a_j)."""
+    """How many modes along `axis` have a non-collapsed fixed point: η < η_j = τ²x_j/(4a_j).
+
+    >>> surviving_modes(Hyperparameters(sigma2=0, eta=0.1, x=[1.0, 0.5, 0.3])).tolist()  # η < x τ²/(4a)
+    2
+    """
     return np.sum(np.asarray(h.eta < critical_eta(h)), axis=axis)
 
 

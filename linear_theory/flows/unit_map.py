@@ -24,7 +24,11 @@ _SAME = 1e-14  # decay rates this close (relative) are equal but for rounding
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """SGD as a training script writes it; the defaults are those of SimSiam."""
+    """SGD as a training script writes it; the defaults are those of SimSiam.
+
+    >>> TrainingRecipe(lr=0.05, momentum=0.9).lr
+    0.05
+    """
 
     lr: float = 0.05
     """Learning rate of the encoder."""
@@ -90,6 +94,10 @@ def to_theory(recipe: TrainingRecipe, sigma2=0.1, x=1.0) -> tuple[Hyperparameter
     η = wd/c coupled, lr·wd/dt decoupled, wd/dt plain; η_p the same with the predictor's own decay and its own lr, so
     α_p·wd_p/c coupled: equal decay in a recipe is unequal decay in the flow unless α_p = 1. η_p is None where it equals
     η, β where the target is shared. Fields may be arrays. Raises ValueError for a recipe, σ² or x out of range.
+
+    >>> h, dt = to_theory(TrainingRecipe(lr=0.05, momentum=0.9, weight_decay=1e-4))
+    >>> round(dt, 9), h.eta  # a step advances time by lr/(1 − momentum)
+    (0.5, 0.0001)
     """
     dt, shrink = recipe.validate().time_per_step, _SHRINK[recipe.decay_style]
     lr_p = recipe.lr if recipe.predictor_lr is None else recipe.predictor_lr
@@ -116,6 +124,10 @@ def to_recipe(
 
     The inverse of `to_theory`, to rounding. Raises ValueError where there is none: h out of range, a fixed τ below 1,
     or a step longer than the target's time 1/β.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> to_recipe(Hyperparameters(eta=1e-4), dt=0.5, momentum=0.9).lr.round(9)
+    np.float64(0.05)
     """
     h.validate()
     dt, lr, momentum = (v if v is None else as_float64(v)[()] for v in (dt, lr, momentum))
@@ -161,6 +173,9 @@ def predict(recipe: TrainingRecipe, sigma2: float, steps: int, x: float = 1.0) -
     """What the theory expects of `steps` steps of the recipe on one mode of the data.
 
     Raises ValueError for steps < 1 and for σ² or x out of range.
+
+    >>> len(predict(TrainingRecipe(lr=0.05), sigma2=0.1, steps=1000)) > 2
+    True
     """
     if steps < 1:
         raise BadInput(f"steps is {steps}; a run has at least 1")

@@ -102,6 +102,10 @@ def spectral_function(F, function, check: bool = True):
 
     Raises ValueError for half precision, a shape that is not square and, with `check`, for NaN, an asymmetric F and
     an F with materially negative eigenvalues. Negative eigenvalues from rounding count as 0.
+
+    >>> import numpy as np
+    >>> spectral_function(np.diag([4.0, 1.0]), np.sqrt).diagonal()
+    array([2., 1.])
     """
     F = as_correlation(F, check)
     s, U = eigh(F)
@@ -113,13 +117,22 @@ def directpred(F, eps=0.1, cutoff=0.0, normalisation: Normalisation = "none", fl
     """DirectPred, W_p = U diag(p) Uᵀ with p of `directpred_spectrum` (Eq. 18; headline ε = 0.1). F: (…, n, n).
 
     Arguments other than F broadcast against its eigenvalues: give them shape (…, 1) to vary them over a batch.
+
+    >>> import numpy as np
+    >>> directpred(np.diag([4.0, 1.0]), eps=0.1).diagonal()  # √s + ε max s
+    array([2.4, 1.4])
     """
     _check_numbers(check, eps=eps, floor=floor, **{"|cutoff|": as_tensor(cutoff).abs() if check else 0.0})
     return spectral_function(F, lambda s: directpred_spectrum(s, eps, cutoff, normalisation, floor), check)
 
 
 def directset(F, alpha=1.0, eps=0.0, normalisation: Normalisation = "none", check: bool = True):
-    """DirectSet(α), W_p = F^α/‖F^α‖ + εI. F: (…, n, n); α ≥ 0 and ε as scalars or of shape (…, 1)."""
+    """DirectSet(α), W_p = F^α/‖F^α‖ + εI. F: (…, n, n); α ≥ 0 and ε as scalars or of shape (…, 1).
+
+    >>> import numpy as np
+    >>> directset(np.diag([4.0, 1.0]), alpha=0.5, eps=0.1).diagonal()  # s^α + ε
+    array([2.1, 1.1])
+    """
     _check_numbers(check, alpha=alpha, eps=eps)
     return spectral_function(F, lambda s: directset_spectrum(s, alpha, eps, normalisation), check)
 
@@ -128,6 +141,10 @@ def directcopy(F, eps=0.0, normalisation: Normalisation = "none", check: bool = 
     """DirectCopy, W_p = F/‖F‖ + εI, without an eigendecomposition ("spectral" needs the eigenvalues alone).
 
     F: (…, n, n); ε as a scalar or of shape (…, 1). The released code uses "none"; a replication ("frobenius", ε = 0.3).
+
+    >>> import numpy as np
+    >>> directcopy(np.diag([4.0, 1.0]), eps=0.1).diagonal()  # s + ε
+    array([4.1, 1.1])
     """
     _check_numbers(check, eps=eps)
     F = as_correlation(F, check)
@@ -144,6 +161,10 @@ def optimal_regression(F, cross, ridge=0.0, cutoff=None, check: bool = True):
 
     F = E[f fᵀ] and cross = E[f_a fᵀ]: (…, n, n). `ridge` is added to the eigenvalues of F that exceed
     `cutoff` · max s; the others are dropped. Not symmetric unless F and the cross-correlation commute.
+
+    >>> import numpy as np
+    >>> optimal_regression(np.diag([4.0, 1.0]), np.diag([2.0, 1.0])).diagonal()
+    array([0.5, 1. ])
     """
     F, cross = as_square(F, "F"), as_square(cross, "cross")
     if F.shape[-1] != cross.shape[-1]:
@@ -174,6 +195,10 @@ def correlation(features, centred: bool = False, check: bool = True):
 
     Not centred by default: 'otherwise the performance deteriorates' (Tian et al., section 4). Sums over this process
     only. Raises ValueError for an empty batch and, with `check` (one device synchronisation), for NaN or infinity.
+
+    >>> correlation([[1.0, 0.0], [0.0, 2.0]])
+    array([[0.5, 0. ],
+           [0. , 2. ]])
     """
     features = as_array(features, "features")
     if features.ndim < 2 or features.shape[-2] == 0:
@@ -189,7 +214,12 @@ def correlation(features, centred: bool = False, check: bool = True):
 
 
 def update_correlation(F_hat, F_new, rho):
-    """F̂ ← ρF̂ + (1 − ρ)F, starting from the first batch (F̂ None). Raises ValueError for ρ outside [0, 1]."""
+    """F̂ ← ρF̂ + (1 − ρ)F, starting from the first batch (F̂ None). Raises ValueError for ρ outside [0, 1].
+
+    >>> import numpy as np
+    >>> update_correlation(np.eye(2), 2 * np.eye(2), rho=0.75).diagonal()
+    array([1.25, 1.25])
+    """
     if not 0 <= rho <= 1:
         raise BadInput(f"rho is {rho:g}; it must be in [0, 1]")
     if F_hat is None:

@@ -34,6 +34,10 @@ def mode_step(mode: Mode, h: Hyperparameters, lr) -> Mode:
     """One step of gradient descent (no momentum) on the weights w_p = p, w = √(s/x), read as (p, s); broadcasts.
 
     s becomes s(1 + lr·g)² with g = x p(τ − a p) − η, unlike a forward Euler step of s′ = 2sg.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode
+    >>> mode_step(Mode(0.5, 0.25), Hyperparameters(sigma2=0.0, eta=0.0), lr=0.5)
+    Mode(p=0.5625, s=0.31640625)
     """
     w = (mode.s / h.x) ** 0.5
     flow = weights_flow(Weights(mode.p, w), h)
@@ -68,6 +72,11 @@ def descend(
     of a step, lr/(1 − momentum), so that β means the same as in the flow.
 
     Raises ValueError for lr ≤ 0, momentum outside [0, 1), negative steps, every < 1, or a state that is not finite.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode, mode_flow
+    >>> run = descend(mode_flow, Mode(0.5, 0.25), Hyperparameters(sigma2=0.0, eta=0.0), lr=0.5, steps=1)
+    >>> run.state  # plus half of (p′, s′) = (0.125, 0.125)
+    Mode(p=array(0.5625), s=array(0.3125))
     """
     lr, momentum = as_float64(lr, "lr"), as_float64(momentum, "momentum")
     state = in_float64(state)
@@ -148,6 +157,10 @@ def largest_stable_lr(h: Hyperparameters, momentum=0.0) -> np.ndarray:
     A flow's eigenvalues at a fixed point are the same in weights and in (p, s), so for η_p = η they are −2η and
     −(xτp₊ − 2η). NaN where there is no p₊ (η > η_c). Broadcasts. Raises ValueError for hyperparameters out of range
     or a momentum outside [0, 1).
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> largest_stable_lr(Hyperparameters(sigma2=0.0, eta=0.16)).round(6)  # 2/0.48, by the fastest eigenvalue there
+    np.float64(4.166667)
     """
     momentum = as_float64(momentum, "momentum")
     if not np.all((momentum >= 0) & (momentum < 1)):

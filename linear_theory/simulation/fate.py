@@ -58,6 +58,10 @@ def simulate(
     of a/(xτ²). progress: called with the share done, from 0 to 1.
 
     Raises ValueError for NaN, s < 0 or hyperparameters out of range.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode
+    >>> simulate(Mode(0.2, [0.03, 0.05]), Hyperparameters(sigma2=0.0, eta=0.16)).fate  # alive is 0, collapsed 1
+    array([1, 0], dtype=int8)
     """
 
     h = h.validate()

@@ -95,6 +95,11 @@ def integrate(
         device: torch device that integrates; results come back as NumPy arrays.
 
     Raises ValueError for NaN or falling times, a NaN initial state, or shapes that do not broadcast.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode, mode_flow
+    >>> found = integrate(mode_flow, Mode(0.5, 0.25), Hyperparameters(sigma2=0.0, eta=0.16), t=200.0)
+    >>> found.state.p.round(6), found.worst_error < 1e-9  # p₊ = 0.8
+    (np.float64(0.8), True)
     """
     began = time.perf_counter()
     times = _checked_times(t)

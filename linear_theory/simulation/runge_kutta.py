@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.tools.arrays import is_tensor, namespace
+from stopgrad.linear_theory.tools.records import is_record, items, with_values
 
 # Butcher's seven-stage method of order 6. Its nodes are whole sixths, so that an exact decay costs four products a
 # step; at tolerances from 1e-6 to 1e-10 it needs fewer operations than orders 4 and 8 (Dormand–Prince).
@@ -62,15 +62,22 @@ def _is_number(value) -> bool:
 
 
 def map_leaves(function, record, is_leaf=_is_number):
-    """`record` with `function` applied to its leaves, every float or array in it, in a fixed order; the rest stays."""
+    """`record` with `function` applied to its leaves, every float or array in it, in a fixed order; the rest stays.
+
+    So does a dataclass that holds anything but numbers, as `Switches` does: the flow is specialised for it.
+    """
     if is_leaf(record):
         return function(record)
-    if isinstance(record, Hyperparameters):
-        return record.map(lambda v: map_leaves(function, v, is_leaf))
-    if isinstance(record, tuple):
-        mapped = [map_leaves(function, v, is_leaf) for v in record]
-        return type(record)(*mapped) if hasattr(record, "_fields") else tuple(mapped)
+    if isinstance(record, tuple) and not hasattr(record, "_fields"):
+        return tuple(map_leaves(function, v, is_leaf) for v in record)
+    if isinstance(record, tuple) or _holds_numbers(record, is_leaf):
+        return with_values(record, {name: map_leaves(function, v, is_leaf) for name, v in items(record).items()})
     return record
+
+
+def _holds_numbers(record, is_leaf) -> bool:
+    """Whether it is a dataclass of leaves, whole numbers and fields left empty."""
+    return is_record(record) and all(v is None or isinstance(v, int) or is_leaf(v) for v in items(record).values())
 
 
 # The loop over steps. It carries both runs, the gap between them a step ago and the widest so far.

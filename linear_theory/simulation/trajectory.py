@@ -33,6 +33,10 @@ def trajectory(start: Mode | EmaMode, h: Hyperparameters, t, tolerance: float = 
     over τ/a and of s over its unit (absolute below one, relative above).
 
     Raises ValueError for NaN, s < 0, hyperparameters out of range, or a start that does not go with beta.
+
+    >>> from stopgrad.linear_theory import Hyperparameters, Mode
+    >>> trajectory(Mode(0.5, 0.25), Hyperparameters(sigma2=0.0, eta=0.16), [0.0, 200.0]).state.p.round(6)
+    array([0.5, 0.8])
     """
     h = h.validate()
     fields = check_start(start, h)

@@ -39,6 +39,10 @@ def eigenvector_alignment(Wp, F, degeneracy: float | None = None) -> Eigenvector
     max s (default: the square root of the rounding unit) form a cluster with projector P, and each of its members gets
     tr(P W_p P)/(√rank P ‖W_p P‖_F): the cosine itself for rank 1, independent of the basis, and 1 exactly when every u
     in the cluster's span has cos(u, W_p u) = 1. (A W_p that merely commutes with F may give less: see `misalignment`.)
+
+    >>> import numpy as np
+    >>> eigenvector_alignment(np.diag([3.0, 2.0]), np.diag([2.0, 1.0]))
+    EigenvectorAlignment(eigenvalues=array([2., 1.]), cosine=array([1., 1.]))
     """
     Wp, F = _finite(Wp=Wp, F=F)
     xp, n, unit = namespace(F), F.shape[-1], namespace(F).finfo(F.dtype).eps
@@ -69,13 +73,23 @@ def commutator(Wp, F):
 
 @full_precision
 def commutator_norm(Wp, F):
-    """‖[F, W_p]‖_F: (…,). Theorem 3 is about this absolute value, which also shrinks when W_p and F do."""
+    """‖[F, W_p]‖_F: (…,). Theorem 3 is about this absolute value, which also shrinks when W_p and F do.
+
+    >>> import numpy as np
+    >>> round(float(commutator_norm([[0.0, 1.0], [1.0, 0.0]], np.diag([2.0, 1.0]))), 9)  # √2
+    1.414213562
+    """
     return _norm(commutator(*_finite(Wp=Wp, F=F)))
 
 
 @full_precision
 def misalignment(Wp, F):
-    """‖[F, W_p]‖_F/(‖F‖_F ‖W_p‖_F), between 0 and √2, and 0 where F or W_p vanishes: (…,). Free of scale."""
+    """‖[F, W_p]‖_F/(‖F‖_F ‖W_p‖_F), between 0 and √2, and 0 where F or W_p vanishes: (…,). Free of scale.
+
+    >>> import numpy as np
+    >>> misalignment(np.diag([3.0, 2.0]), np.diag([2.0, 1.0]))
+    np.float64(0.0)
+    """
     Wp, F = _finite(Wp=Wp, F=F)
     Wp, F = Wp / magnitude(Wp, MATRIX), F / magnitude(F, MATRIX)
     return _ratio(_norm(commutator(Wp, F)), _norm(F) * _norm(Wp))
@@ -85,6 +99,9 @@ def asymmetry(Wp, kind: Literal["frobenius", "absolute"] = "frobenius"):
     """‖(W_p − W_pᵀ)/2‖_F/‖W_p‖_F, or Σ|W_p − W_pᵀ|/Σ|W_p| with "absolute" (√2 for Gaussian entries): (…,).
 
     The first lies in [0, 1] and is √½ for independent entries; both are 0 for W_p = 0.
+
+    >>> asymmetry([[0.0, 1.0], [-1.0, 0.0]])  # all of it
+    np.float64(1.0)
     """
     (Wp,) = _finite(Wp=Wp)
     Wp = Wp / magnitude(Wp, MATRIX)
@@ -117,6 +134,11 @@ def alignment_operator(Wp, F, h: Hyperparameters):
     """K = a[(α_p/2) F + W_p² − (τ/a) W_p] + (η + η_p/2) I: L′ = −LK − KL under `symmetrised_flow` (Theorem 3, Eq. 10).
 
     Symmetric W_p and F of shape (…, n, n); with η_p = η the last term is the paper's (3/2) η I.
+
+    >>> import numpy as np
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> alignment_operator(0.5 * np.eye(1), np.eye(1), Hyperparameters(sigma2=0.0, eta=0.0))  # ½ + ¼ − ½
+    array([[0.25]])
     """
     decay = h.eta + h.predictor_decay / 2
     return h.a * (h.alpha_p / 2 * F + Wp @ Wp) - h.tau * Wp + decay * identity_like(F)

@@ -74,7 +74,11 @@ def _exp_entropy(p):
 
 
 def cumulative_spectrum(sigma):
-    """CEV_j = Σ_{i≤j} σ_i/Σσ (…, modes), σ falling; of σ, not σ², though Li et al. 2022 say 'explained variance'."""
+    """CEV_j = Σ_{i≤j} σ_i/Σσ (…, modes), σ falling; of σ, not σ², though Li et al. 2022 say 'explained variance'.
+
+    >>> cumulative_spectrum([2.0, 1.0, 1.0])
+    array([0.5 , 0.75, 1.  ])
+    """
     total = _relative(sigma).cumsum(-1)
     return total / total[..., -1:]
 
@@ -84,6 +88,9 @@ def collapse_auc(sigma, dim: int | None = None):
 
     `dim` is the features' dimension d, by default the number of values given. It must be told where there are fewer:
     the SVD of N < d samples returns N, and the missing zeros count. ValueError if dim is less than the values given.
+
+    >>> collapse_auc([1.0, 1.0, 1.0, 1.0]), collapse_auc([1.0, 0.0, 0.0, 0.0])
+    (np.float64(0.625), np.float64(1.0))
     """
     cev = cumulative_spectrum(sigma)
     modes = cev.shape[-1]
@@ -98,6 +105,9 @@ def rankme(sigma, eps: float = 0.0):
 
     The paper's eps is 1e-7; with it, a flat spectrum exceeds d, and a zero counts: its spectrum is the min(N, d) values
     of an SVD (`report`). `variance_effective_rank` is the same of σ².
+
+    >>> rankme([1.0, 1.0, 0.0]).round(9)  # exp of the entropy of two equal shares
+    np.float64(2.0)
     """
     if not 0 <= eps < math.inf:
         raise BadInput(f"eps is {eps}; it must be at least 0")
@@ -106,19 +116,31 @@ def rankme(sigma, eps: float = 0.0):
 
 
 def variance_effective_rank(sigma):
-    """exp(−Σ p ln p) with p = σ²/Σσ²: Roy & Vetterli (2007) with variances for singular values; at most `rankme`."""
+    """exp(−Σ p ln p) with p = σ²/Σσ²: Roy & Vetterli (2007) with variances for singular values; at most `rankme`.
+
+    >>> variance_effective_rank([1.0, 1.0, 0.0]).round(9)
+    np.float64(2.0)
+    """
     lam = _relative(sigma) ** 2
     return _exp_entropy(lam / lam.sum(-1)[..., None])
 
 
 def participation_ratio(sigma):
-    """(Σσ²)²/Σσ⁴."""
+    """(Σσ²)²/Σσ⁴.
+
+    >>> participation_ratio([1.0, 1.0, 0.0])
+    np.float64(2.0)
+    """
     lam = _relative(sigma) ** 2
     return lam.sum(-1) ** 2 / (lam * lam).sum(-1)
 
 
 def stable_rank(sigma):
-    """Σσ²/σ₁²; elsewhere NESum."""
+    """Σσ²/σ₁²; elsewhere NESum.
+
+    >>> stable_rank([2.0, 1.0])  # Σσ²/max σ²
+    np.float64(1.25)
+    """
     return (_relative(sigma) ** 2).sum(-1)
 
 
@@ -128,6 +150,10 @@ def alpha_req(sigma, first: int = FIT[0], last: int = FIT[1], weighted: bool = T
     Each point weighs 1/i, or 1 if not `weighted`. Published windows are 12…100 (the default), 4…100, 4…50 and 6…50.
     ValueError unless 1 ≤ first < last ≤ modes, or where a value in the window is 0. A window that reaches into rounding
     noise fits the noise: see `numerical_rank`.
+
+    >>> import numpy as np
+    >>> alpha_req(np.arange(1, 101) ** -0.5).round(9)  # λ_j = σ_j² = 1/j
+    np.float64(1.0)
     """
     sigma = _relative(sigma)
     if not 1 <= first < last <= sigma.shape[-1]:
@@ -147,6 +173,9 @@ def numerical_rank(sigma, rtol: float | None = None):
     """Number of values above rtol·σ₁ (…); rtol is by default modes · the spacing of σ's dtype at 1.
 
     torch.linalg.matrix_rank multiplies by max(N, d) instead, which for a million float32 samples is 0.15.
+
+    >>> numerical_rank([1.0, 1e-3, 1e-20])
+    np.int64(2)
     """
     relative = _relative(sigma)
     return (relative > (relative.shape[-1] * _rounding(sigma) if rtol is None else rtol)).sum(-1)
@@ -174,6 +203,10 @@ def moments(features) -> Moments:
     """Moments of features (N, d), NumPy or torch, on their device. ValueError for another shape, or N or d of 0.
 
     NaN passes here, without a look that would make a GPU wait, and is refused by `singular_values`.
+
+    >>> m = moments([[1.0, 0.0], [0.0, 3.0]])
+    >>> m.count, m.mean.tolist()
+    (2, [0.5, 1.5])
     """
     z = _float64(features)
     if z.ndim != 2 or 0 in z.shape:
@@ -216,6 +249,9 @@ def singular_values(m: Moments, centred: bool = True):
     They are roots of eigenvalues of the Gram matrix, so that σ below about √(d·2⁻⁵²) σ₁ cannot be told from 0, and is
     set to 0; as are those beyond rank N (centred: N − 1), and all of them where the features deviate from their mean by
     less than the rounding of the dtype in which they came: the spectrum would be that of rounding, which looks healthy.
+
+    >>> singular_values(moments([[3.0, 0.0], [0.0, 4.0]]), centred=False)
+    array([4., 3.])
     """
     xp = namespace(m.scatter)
     gram = m.scatter if centred else m.scatter + m.count * m.mean[:, None] * m.mean
@@ -381,6 +417,11 @@ def measure(batches: Iterable, convention: Convention = LI2022, space: str | Non
     """`report` on features: one array (N, d) or an iterable of such batches, read once and never held together.
 
     Raises as `moments`, `merge`, `singular_values` and `report` do, and for no batches.
+
+    >>> import numpy as np
+    >>> found = measure(np.vstack([np.eye(3), -np.eye(3)]))  # three directions, equally strong
+    >>> round(found.metrics.rankme, 9), round(found.metrics.stable_rank, 9)
+    (3.0, 3.0)
     """
     rows = isinstance(batches, list) and len(batches) > 0 and np.ndim(batches[0]) == 1
     batches = [batches] if rows or hasattr(batches, "__array__") else batches

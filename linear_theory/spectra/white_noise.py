@@ -11,6 +11,10 @@ def white_noise_spectrum(samples: int, dim: int, centred: bool = True) -> np.nda
     """σ (dim,), falling, of white Gaussian features of unit variance: the Marčenko–Pastur law's quantiles (i − ½)/rank.
 
     Centring takes one sample's worth. Values beyond the rank are 0. ValueError if nothing is left to vary.
+
+    >>> sigma = white_noise_spectrum(1000, 10)
+    >>> sigma.shape
+    (10,)
     """
     n = samples - centred
     if n < 1 or dim < 1:

@@ -83,6 +83,10 @@ def trace_boundary(
     that is neither of its ends splits it in two, so an undecided zone is found with both its edges.
 
     Raises ValueError for a scan that is not increasing or too short, a width beyond float64, or labels of wrong shape.
+
+    >>> found = trace_boundary(lambda x, y: y > x**2, x=[0.5, 0.75], y=[0.0, 1.0])
+    >>> found.middle.round(5), found.status.tolist()
+    (array([0.25  , 0.5625]), ['found', 'found'])
     """
     x, y = _axis("x", x, 1), _increasing("y", y, log)
     finest = 4 * np.finfo(float).eps * (1.0 if log else np.abs(y).max())
@@ -111,6 +115,10 @@ def refine(label: Label, x_edges, y_edges, levels: int, floor=0.0, undecided: in
     direction; a number, or (in x, in y). A feature that lies inside a cell and touches none of its corners is missed.
 
     Raises ValueError for edges that are not increasing, levels outside 0…20, a negative floor, labels of wrong shape.
+
+    >>> cells = refine(lambda x, y: x < 0.4, [0.0, 1.0], [0.0, 1.0], levels=1)
+    >>> cells.x0.tolist(), cells.uniform.tolist()
+    ([0.0, 0.0, 0.5, 0.5], [False, False, True, True])
     """
     edges = _increasing("x_edges", x_edges), _increasing("y_edges", y_edges)
     floor = np.broadcast_to(as_float64(floor, "floor"), (2,))
@@ -203,11 +211,11 @@ class _Counted:
     def __call__(self, x, y) -> np.ndarray:
         values = as_float64(self.label(x, y), "the label")
         if values.shape != x.shape:
-            raise ValueError(f"the labels have shape {values.shape}; they must have the points' shape {x.shape}")
+            raise BadInput(f"the labels have shape {values.shape}; they must have the points' shape {x.shape}")
         self.count += x.size
         values = np.where(np.isnan(values) | (values == self.undecided), UNDECIDED, values).astype(np.int64)
         if (values < UNDECIDED).any():
-            raise ValueError(f"a label is {values.min()}; labels must be at least 0, or {UNDECIDED} for undecided")
+            raise BadInput(f"a label is {values.min()}; labels must be at least 0, or {UNDECIDED} for undecided")
         return values
 
 

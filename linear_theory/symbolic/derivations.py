@@ -33,12 +33,20 @@ DERIVATIONS: dict[str, Callable[[], Derivation]] = {
 
 
 def derive(name: str) -> Derivation:
-    """The derivation of that name. Raises ValueError for an unknown one."""
+    """The derivation of that name. Raises ValueError for an unknown one.
+
+    >>> derive("parabola").holds
+    True
+    """
     if name not in DERIVATIONS:
         raise BadInput(f"name is {name!r}; it must be all or one of {', '.join(DERIVATIONS)}")
     return DERIVATIONS[name]()
 
 
 def latex(name: str) -> str:
-    """The LaTeX of a derivation's equations, one a line. Raises ValueError for an unknown name."""
+    """The LaTeX of a derivation's equations, one a line. Raises ValueError for an unknown name.
+
+    >>> "frac" in latex("time_course")
+    True
+    """
     return derive(name).latex

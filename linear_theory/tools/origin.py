@@ -22,7 +22,7 @@ PICTURES = "stopgrad.figures."
 """The wing whose functions draw_… and _draw_… draw pictures; elsewhere such a name may draw random numbers."""
 PLUMBING = (
     *(f"stopgrad.{wing}" for wing in ("linear_theory", "deep", "experiments", "figures")),
-    *(f"stopgrad.linear_theory.tools.{name}" for name in ("door", "errors", "files", "kept", "origin")),
+    *(f"stopgrad.linear_theory.tools.{name}" for name in ("door", "errors", "exports", "files", "kept", "origin")),
 )
 """What the wings export by name, arguments, refusals, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
@@ -47,6 +47,8 @@ def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: 
         if found:
             digests[module], imported = found
             todo += imported
+        elif not foreign:
+            todo += _homes(module, Path(root))
         if "." in module and not foreign:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))
@@ -113,12 +115,25 @@ def _parsed(module: str, root: Path, pictures: bool, foreign: str | None) -> tup
     return digest(ast.dump(computing.visit(tree))), imported
 
 
+@functools.cache
+def _homes(name: str, root: Path) -> tuple[str, ...]:
+    """The modules behind a name that a package offers by a table {"room.file": "name name"}; of `package.*`, all."""
+    package, _, short = name.rpartition(".")
+    file = root.joinpath(*package.split(".")[1:], "__init__.py")
+    if not file.is_file():
+        return ()
+    tables = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Dict))
+    rows = [tuple(getattr(v, "value", None) for v in row) for t in tables for row in zip(t.keys, t.values)]
+    rows = [row for row in rows if all(isinstance(v, str) for v in row)]
+    return tuple(f"{package}.{home}" for home, names in rows if short == "*" or short in names.split())
+
+
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
     """Names that may be modules in every import at any depth, `import_module("…")` included."""
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
-                yield from (alias.name for alias in names)
+                yield from (name for alias in names for name in (alias.name, f"{alias.name}.*"))
             case ast.ImportFrom(module=module, names=names, level=level):
                 above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
                 base = ".".join([*above, *([module] if module else [])])
@@ -132,7 +147,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 class _Computing(ast.NodeTransformer):
-    """Drops what cannot change a number: documentation strings; in the wing that draws, draw_… and lists of figures."""
+    """Drops what changes no number: documentation, offered names; in the wing that draws draw_…, and lists of figures."""
 
     def __init__(self, draws: bool, pictures: bool):
         self.draws, self.pictures = draws, pictures
@@ -143,7 +158,8 @@ class _Computing(ast.NodeTransformer):
 
     def visit_Assign(self, node):
         listed = self.draws and ast.unparse(node.targets[0]) == "FIGURES"
-        return None if listed else self.generic_visit(node)
+        offered = isinstance(node.value, ast.Call) and getattr(node.value.func, "id", None) == "exports"
+        return None if listed or offered else self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
         draws = self.draws and not self.pictures and node.name.lstrip("_").startswith("draw_")

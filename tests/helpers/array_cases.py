@@ -11,7 +11,9 @@ from stopgrad.linear_theory.flows.unit_map import TrainingRecipe
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.samples.linear_siamese import Training
 from stopgrad.linear_theory.simulation.integrate import integrate
-from stopgrad.linear_theory.sweeps.phase_diagram import Axis, Problem
+from stopgrad.linear_theory.simulation.outcomes import mode_outcome
+from stopgrad.linear_theory.sweeps.axes import Axis
+from stopgrad.linear_theory.sweeps.mode_problem import Problem
 
 WHOLE = np.random.default_rng(0).integers(-4, 5, (5, 4, 4)).astype(float)
 MATRIX, FEATURES, OTHER = WHOLE[0], WHOLE[1:4].reshape(-1, 4), WHOLE[2]
@@ -109,6 +111,10 @@ CASES = {
     "spectra.eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
     "simulation.fate.simulate": (lambda f, p, s: f(Mode(p, s), h(), budget=1.0), (np.ones(2), np.array([1.0, 2]))),
     "simulation.fate.at_time": (lambda f, p, s, tau: f(EmaMode(p, s, tau), h(beta=1), 0.01), (P, S, ETA)),
+    "simulation.outcomes.follow": (
+        lambda f, p, s, eta: f(mode_flow, Mode(p, s), h(eta=eta), mode_outcome, t_end=0.01),
+        (P, S, ETA),
+    ),
     **{
         f"{name}": (lambda f, *arrays: varied(f)[0](*arrays), varied(None)[1])
         for name in (

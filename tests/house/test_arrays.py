@@ -98,12 +98,15 @@ INNER = {
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
     "stopgrad.linear_theory.spectra.spectrum": "merge singular_values",
     "stopgrad.linear_theory.simulation.fate": "judge decide",
+    "stopgrad.linear_theory.simulation.outcomes": "mode_outcome",
     "stopgrad.linear_theory.simulation.trajectory": "solve",
     "stopgrad.linear_theory.simulation.stiff": "solve",
 }
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
-    "stopgrad.linear_theory.sweeps.phase_diagram": "parse_axis make_axis",
+    "stopgrad.linear_theory.sweeps.axes": "parse_axis make_axis",
+    "stopgrad.linear_theory.simulation.outcomes": "threshold",
+    "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
     "stopgrad.linear_theory.spectra.white_noise": "white_noise_spectrum",
     "stopgrad.linear_theory.flows.unit_map": "predict",
     "stopgrad.deep.measuring.evaluation": "evaluating representations raw_pixels evaluate for_table pixel_knn "
@@ -114,7 +117,7 @@ NO_ARRAYS = {
     "stopgrad.deep.words.expectation": "recipe_of units time_of_run expectation",
 }
 MACHINERY = (
-    "allocator arrays one_mode phase rules derivation derivations door files hyperparameters kernel "
+    "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
     "kernel_source matrix_derivations "
     "mode_derivations origin recording runge_kutta threads processes __main__"
 )

@@ -96,6 +96,22 @@ def test_what_computes_counts(of, edit):
     assert difference(of(), of(**edit)) == f"stopgrad.{name} changed"
 
 
+OFFERS = (
+    "from stopgrad.linear_theory.tools.exports import exports\na, b, c = exports('w', {'late': 'g', 'low': 'f %s'})\n"
+)
+
+
+@pytest.mark.parametrize("line", ["from stopgrad.deep import g", "import stopgrad.deep", "from stopgrad.deep import *"])
+def test_what_is_reached_through_an_offered_name_counts_and_further_names_do_not(of, line):
+    """A wing's table leads to the file; offering one name more makes nothing stale."""
+    late = {"deep__late": "def g(): return 1\n", "deep__user": f"{line}\n", "deep/__init__": OFFERS % ""}
+    before = of("stopgrad.deep.user", **late)
+    assert "stopgrad.deep.late" in before
+    assert not difference(before, of("stopgrad.deep.user", **late | {"deep/__init__": OFFERS % "h"}))
+    edited = of("stopgrad.deep.user", **late | {"deep__late": "def g(): return 2\n"})
+    assert difference(before, edited) == "stopgrad.deep.late changed"
+
+
 def test_functions_that_draw_do_not_count_in_the_wing_that_draws(of):
     edited = FILES["figures/fig.py"].replace("(d):\n    return 1", "(d):\n    return 2")
     assert edited != FILES["figures/fig.py"]

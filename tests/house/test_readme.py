@@ -31,7 +31,7 @@ def block(mark: str) -> str:
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
     for text in BLOCKS:
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
 
@@ -50,10 +50,22 @@ def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
         assert kept[0] == kept[1] and len(kept[0]) >= 15
 
 
+def test_what_the_wings_offer(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block("summary = train(").replace("help(", "callable("), names)
+    assert names["summary"]["state"] == "finished" and (tmp_path / "out/short/summary.json").exists()
+    assert capsys.readouterr().out.startswith(names["summary"]["diagnosis"])
+
+
 def test_a_flow_and_a_predictor_of_the_theory():
     names: dict = {}
-    exec(block("noisy_mode_flow"), names)
+    exec(block("def noisy_mode_flow"), names)
     assert names["solution"].worst_error < 1e-6 and np.all(names["solution"].state.s > 0)
+    exec(block("FlowProblem"), names)
+    alive, collapsed = names["diagram"].fate.values == 0, names["diagram"].fate.values == 1
+    assert alive.any() and collapsed.any() and np.isfinite(names["border"].boundary_p0).any()
+    assert names["shares"].count.sum() == 100
     exec(block("saturating_spectrum"), names)
     switches = eval(block("saturating_spectrum").strip().splitlines()[-1].split("  #")[0], names)
     assert callable(switches.predictor)

@@ -11,16 +11,9 @@ from stopgrad.linear_theory.flows.modes import Mode
 from stopgrad.linear_theory.simulation.discrete import largest_stable_lr
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, DIVERGED, UNDECIDED
 from stopgrad.linear_theory.simulation.trajectory import trajectory
-from stopgrad.linear_theory.sweeps.phase_diagram import (
-    Descent,
-    Problem,
-    Start,
-    boundary,
-    check,
-    make_axis,
-    parse_axis,
-    phase_diagram,
-)
+from stopgrad.linear_theory.sweeps.axes import make_axis, parse_axis
+from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
+from stopgrad.linear_theory.sweeps.phase_diagram import boundary, check, phase_diagram
 
 H = Hyperparameters()
 ETA = parse_axis("eta=0.01:0.29:6")

@@ -16,7 +16,9 @@ from stopgrad.linear_theory.simulation import stiff
 from stopgrad.linear_theory.simulation.fate import ALIVE, UNDECIDED, at_time, simulate
 from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.simulation.trajectory import trajectory
-from stopgrad.linear_theory.sweeps.phase_diagram import Problem, Start, parse_axis, phase_diagram
+from stopgrad.linear_theory.sweeps.axes import parse_axis
+from stopgrad.linear_theory.sweeps.mode_problem import Problem, Start
+from stopgrad.linear_theory.sweeps.phase_diagram import phase_diagram
 
 H = Hyperparameters()
 ALPHA = np.array([1e2, 1e4, 1e6])

@@ -1,0 +1,30 @@
+"""Every file of examples/ is short, and runs."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+
+
+def your_flow(main, tmp_path, said):
+    main["main"](str(tmp_path / "flow.png"), 8)
+    assert (tmp_path / "flow.png").stat().st_size > 10_000 and "of 64 cells" in said()
+    data = main["diagram"](8)
+    alive = data.fate.values == 0
+    assert 0 < alive.mean() < 1 and np.isin(data.fate, (0, 1)).all()
+    assert (np.diff(alive.astype(int), axis=1) <= 0).all(), "a faster decay saves no start"
+    p, h = 1 / 2.2, main["Knobs"](kappa=0.0)
+    assert main["flow"](main["Mode"](p, 1.0), h).p == pytest.approx(1 - 1.1 * p - h.eta * p, abs=1e-15)
+
+
+CHECKS = {"your_flow": your_flow}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_runs(path, tmp_path, capsys, monkeypatch):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 75
+    monkeypatch.chdir(tmp_path)
+    CHECKS[path.stem](runpy.run_path(str(path)), tmp_path, lambda: capsys.readouterr().out)
