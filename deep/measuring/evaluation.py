@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from stopgrad.deep.measuring.probe import check_features
 from stopgrad.linear_theory.predictors.matrices import full_precision
-from stopgrad.linear_theory.spectra.spectrum import LI2022, merge, moments, report, singular_values
+from stopgrad.linear_theory.spectra.moments import merge, moments, singular_values
+from stopgrad.linear_theory.spectra.spectrum import LI2022, report
 from stopgrad.linear_theory.tools.arrays import as_tensor
 from stopgrad.linear_theory.tools.lengths import directions
 
