@@ -34,7 +34,8 @@ __all__, __getattr__, __dir__ = exports(
         "spectral_function",
         "spectra.alignment": "eigenvector_alignment misalignment asymmetry commutator_norm alignment_operator",
         "spectra.spectrum": "cumulative_spectrum collapse_auc rankme variance_effective_rank participation_ratio "
-        "stable_rank alpha_req numerical_rank moments singular_values measure",
+        "stable_rank alpha_req numerical_rank measure",
+        "spectra.moments": "moments singular_values",
         "spectra.white_noise": "white_noise_spectrum",
         "symbolic.derivations": "derive latex",
     },

@@ -18,7 +18,8 @@ from torch.nn import functional
 from stopgrad.deep.measuring.probe import check_features
 from stopgrad.deep.measuring.quantities.quantities import measured
 from stopgrad.linear_theory.predictors.matrices import full_precision
-from stopgrad.linear_theory.spectra.spectrum import LI2022, SpectrumReport, merge, moments, report, singular_values
+from stopgrad.linear_theory.spectra.moments import merge, moments, singular_values
+from stopgrad.linear_theory.spectra.spectrum import LI2022, SpectrumReport, report
 from stopgrad.linear_theory.tools.arrays import as_tensor, is_tensor
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import directions

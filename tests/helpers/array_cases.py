@@ -189,8 +189,8 @@ CASES = {
         )
     },
     "spectra.spectrum.alpha_req": (lambda f, sigma: f(sigma, 1, 4), (SPECTRUM,)),
-    "spectra.spectrum.moments": (lambda f, x: f(x), (FEATURES,)),
-    "spectra.spectrum.unit_rows": (lambda f, x: f(x), (FEATURES,)),
+    "spectra.moments.moments": (lambda f, x: f(x), (FEATURES,)),
+    "spectra.moments.unit_rows": (lambda f, x: f(x), (FEATURES,)),
     "spectra.spectrum.report": (lambda f, sigma: f(sigma, 9, 5), (SPECTRUM[0],)),
     "spectra.spectrum.measure": (lambda f, x, y: (f(x), f([x, y])), (FEATURES, TEST)),
     "exact.time_course.limit": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),

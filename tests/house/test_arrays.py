@@ -96,7 +96,7 @@ INNER = {
     "balanced_mode_flow scaled",
     "stopgrad.linear_theory.flows.nonisotropic": "tied_flow predictorless_flow",
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
-    "stopgrad.linear_theory.spectra.spectrum": "merge singular_values",
+    "stopgrad.linear_theory.spectra.moments": "merge singular_values float64_of rounding_of",
     "stopgrad.linear_theory.simulation.fate": "judge decide",
     "stopgrad.linear_theory.simulation.outcomes": "mode_outcome",
     "stopgrad.linear_theory.simulation.trajectory": "solve",
