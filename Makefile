@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist wor
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test test-slow bench bench-training lint clean
+.PHONY: help install reproduce test bench bench-training lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,11 +47,8 @@ reproduce: install  ## theory, networks, figures, ledger and report (SCALE=quick
 	@$(RUN) -m figures report --scale $(SCALE)
 	@echo "The report is $(CURDIR)/out/report.html; its pictures are in $(CURDIR)/out/figures, with captions (.txt)."
 
-test: lint  ## lint, then run the suite without the slow tests
+test: lint  ## lint, then run the suite
 	@$(PYTEST)
-
-test-slow: install  ## run the suite with the slow tests
-	@$(PYTEST) -m ""
 
 bench: $(VENV)/.bench-installed  ## time the integrator against other ODE engines (ARGS=--json for one JSON object)
 	@$(RUN) -m stopgrad.experiments.benchmarks.ode $(ARGS)

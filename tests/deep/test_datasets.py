@@ -8,6 +8,7 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from image_folders import CLASSES, load_folder, make_folder, same, write_image
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
@@ -17,31 +18,10 @@ from stopgrad.deep.data import datasets, image_files
 from stopgrad.deep.data.datasets import ImageSet, choose_fraction, load, stratified_order
 from stopgrad.deep.data.image_files import ImageFiles, read_image, read_images
 
-CLASSES = ("cat", "dog")
-
-
-def write_image(path, seed, size=(12, 12), mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = (size[1], size[0], len(mode)) if len(mode) > 1 else (size[1], size[0])
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)).save(path)
-
-
-def make_folder(root):
-    """A tiny imagefolder: 2 classes, 4 + 2 images each, JPEG and PNG."""
-    for split, count in (("train", 4), ("val", 2)):
-        for label, name in enumerate(CLASSES):
-            for k in range(count):
-                write_image(root / split / name / f"{k}.{('jpg', 'png')[k % 2]}", 10 * k + label)
-    return root
-
 
 @pytest.fixture
 def folder(tmp_path):
     return make_folder(tmp_path / "set")
-
-
-def load_folder(folder, seed=0, **fields):
-    return load(Data(dataset="imagefolder", data_folder=str(folder), **fields), seed, cache=folder.parent / "cache")
 
 
 def forbid_decoding(monkeypatch):
@@ -49,12 +29,6 @@ def forbid_decoding(monkeypatch):
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr(image_files.Image, "open", refuse)
-
-
-def same(a, b):
-    return type(a) is type(b) and all(
-        torch.equal(u, v) if isinstance(u, torch.Tensor) else u == v for u, v in zip(a, b)
-    )
 
 
 # ---------------------------------------------------------------- digits and gaussian

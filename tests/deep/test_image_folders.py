@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torchvision
-from test_datasets import CLASSES, load_folder, make_folder, same, write_image
+from image_folders import CLASSES, load_folder, make_folder, same, write_image
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data.datasets import load

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_runs import TINY, changed, run
+from small_runs import TINY, changed, run
 
 from stopgrad.deep.config import Config, Optimisation
 from stopgrad.deep.storage import table

@@ -1,43 +1,21 @@
 """A run as a whole: its folder, what is refused, how it ends, and two processes that do what one does."""
 
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import os
 import shlex
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from small_runs import TINY, changed, run
 
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.storage import checkpoint, lock, table
-from stopgrad.deep.training.distributed import World
-from stopgrad.deep.training.runs import Place, evaluate_again, execute, joined
-
-TINY = Config(
-    Data(fraction=0.1, image_size=8),
-    Method(backbone="linear", projector_hidden=16, embedding_dim=8),
-    Optimisation(epochs=2, batch_size=32),
-    Monitor(monitor_every=3, probe="none"),
-)
-
-
-def changed(config, **fields):
-    """`config` with fields of its groups replaced by name."""
-    for group in ("data", "method", "optimisation", "monitor"):
-        record = getattr(config, group)
-        mine = {name: v for name, v in fields.items() if name in {f.name for f in dataclasses.fields(record)}}
-        config = replace(config, **{group: replace(record, **mine)})
-    return replace(config, seed=fields.get("seed", config.seed))
-
-
-def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None)):
-    return execute(config, Place(folder, resume, quiet=True), world)
+from stopgrad.deep.training.runs import evaluate_again, joined
+from stopgrad.linear_theory.tools.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +98,7 @@ def test_a_run_is_evaluated_again_to_the_same_numbers(tmp_path):
 
 def test_what_cannot_be_computed_at_the_end_does_not_cost_the_run(tmp_path, monkeypatch):
     def refuse(*_, **__):
-        raise ValueError("the training labels are all the same")
+        raise BadInput("the training labels are all the same")
 
     monkeypatch.setattr("stopgrad.deep.training.conclusion.linear_probe", refuse)
     summary = run(tmp_path / "run", changed(TINY, probe="logistic"))

@@ -18,6 +18,7 @@ from stopgrad.experiments.claims.regime import acted, describe, in_theory
 from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import dumps
+from stopgrad.linear_theory.tools.errors import BadInput
 
 LINEAR = check(
     Config(
@@ -344,7 +345,7 @@ def test_a_claim_of_theory_alone(value, verdict):
 
 def test_a_theory_that_cannot_be_computed_names_its_claim():
     def theory():
-        raise ValueError("beta is given")
+        raise BadInput("beta is given")
 
     with pytest.raises(ValueError, match=r"tian2021-test cannot .* beta is given"):
         evaluate(dataclasses.replace(claim(lambda: 1.0, ()), theory=theory), None, None)

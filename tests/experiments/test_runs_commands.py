@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_runs import TINY, changed
+from small_runs import TINY, changed
 
 from stopgrad.deep.config import to_json
 from stopgrad.deep.storage import lock
@@ -242,4 +242,4 @@ def test_the_commands_stand_under_one_name(capsys):
     assert main("experiments", "", COMMANDS, ["runs"]) == 2
     assert "list, show, compare, rm" in capsys.readouterr().err
     assert main("experiments", "", COMMANDS, ["runs", "lst"]) == 2
-    assert "Available subcommands: list, show, compare, rm" in capsys.readouterr().err
+    assert "list, show, compare, rm" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_runs import TINY, changed
+from small_runs import TINY, changed
 
 from stopgrad.deep.config import to_json
 from stopgrad.deep.storage import lock

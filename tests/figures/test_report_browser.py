@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from test_report import ALONE, ROWS, made, row
+from ledgers import ALONE, ROWS, made, row
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the extra `browser` (pip install -e '.[browser]')"
