@@ -48,7 +48,7 @@ def out_of_regime(needs: Sequence[Need], runs: Sequence[Mapping]) -> str | None:
 
 
 def describe(arm, records: Sequence = ()) -> tuple[str, str, str]:
-    """An arm: its name, what it is in the theory's units (ηt, βt with a finished run's time), and in the recipe's."""
+    """An arm: its name, the theory's units of it (ηt and βt with a finished run's time), and its recipe, in words."""
     t = min((record.last("time") for record in records), default=None)
     return f"{arm.name}{f' ({arm.note})' if arm.note else ''}", in_theory(arm.config, t), in_recipe(arm.config)
 

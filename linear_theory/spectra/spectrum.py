@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, reduce
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from stopgrad.linear_theory.spectra.white_noise import white_noise_spectrum
 from stopgrad.linear_theory.tools.arrays import as_array, as_float64, is_tensor, namespace
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import length
-
-if TYPE_CHECKING:
-    pass
 
 FLOAT32 = 2.0**-23  # distance from 1 to the next float32, the precision that published spectra were computed in
 FIT = (12, 100)  # ranks that α-ReQ's released code fits (0-based 11…99)

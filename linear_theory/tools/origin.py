@@ -147,7 +147,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 class _Computing(ast.NodeTransformer):
-    """Drops what changes no number: documentation, offered names; in the wing that draws draw_…, and lists of figures."""
+    """Drops what changes no number: documents, offered names; in the wing that draws draw_…, and lists of figures."""
 
     def __init__(self, draws: bool, pictures: bool):
         self.draws, self.pictures = draws, pictures

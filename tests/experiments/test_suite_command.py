@@ -92,7 +92,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
     reason = "--batch-size 16 exceeds the 8 training images; it must be at most 8"
     keys = [Store(tmp_path).folder(replace(BAD["too few"], seed=seed)).name for seed in (1, 3)]
     assert result["failed"] == [
-        {"arm": "too few", "seed": seed, "key": key, "reason": reason} for seed, key in zip((1, 3), keys)
+        {"arm": "too few", "seed": s, "key": key, "reason": reason, "fetch": ""} for s, key in zip((1, 3), keys)
     ]
     status, out, err = run(tmp_path, capsys, "bad", "--seeds", "1", "--arms", "too few")
     assert "bad, cpu: 0 of 1 runs finished" in out and "1 failed" in out
