@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_folders import write_image
 
 from stopgrad.deep.config import Config, Data, Method, Optimisation, change
 from stopgrad.deep.data import datasets
@@ -27,15 +26,14 @@ LENGTH = Optimisation(epochs=5, batch_size=8, accumulation=2)
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
     for k in range(24):
-        path = root / ("train" if k % 3 else "val") / f"class {k % 2}" / f"{k}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(k).integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(path)
+        write_image(root / ("train" if k % 3 else "val") / f"class {k % 2}" / f"{k}.png", k)
     return root
 
 
 @pytest.fixture(params=["resident", "stream", "points"])
-def config(request, folder):
+def config(request, folder, monkeypatch):
     """16 images in each storage, with an order that repeats them within an epoch."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent))  # where decoded images are kept
     images = Data(dataset="imagefolder", data_folder=str(folder), workers=0, order=Hybrid())
     points = Data(dataset="gaussian", gaussian_dim=6, gaussian_samples=16, order=Hybrid())
     data = points if request.param == "points" else replace(images, storage=request.param)
