@@ -11,6 +11,7 @@ from stopgrad.deep.config import Config
 from stopgrad.deep.storage import provenance
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.run_folder import key
+from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.origin import ROOT, difference, modules
 
@@ -172,10 +173,18 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     names = code(Config()).keys()
     assert names >= {
         *("torch", "torchvision", "scikit-learn", "stopgrad.deep.training.runs", "stopgrad.deep.method.siamese"),
-        *("stopgrad.deep.data.augmentation", "stopgrad.deep.config", "stopgrad.deep.measuring.monitor"),
+        *("stopgrad.deep.data.augmentation", "stopgrad.deep.measuring.monitor"),
         *("stopgrad.linear_theory.predictors.matrices", "stopgrad.linear_theory.spectra.alignment"),
     }
-    silent = ("deep.words", "deep.presets", "deep.commands", "deep.storage.lock", "linear_theory.tools.door")
+    silent = (
+        "deep.words",
+        "deep.presets",
+        "deep.config",
+        "deep.seats",
+        "deep.commands",
+        "deep.storage.lock",
+        "linear_theory.tools.door",
+    )
     silent = tuple(f"stopgrad.{name}" for name in (*silent, "experiments", "figures"))
     assert not [name for name in names if name.startswith(silent)]
     assert len(fingerprint(Config())) == 64
@@ -186,14 +195,16 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     [
         ("README.md", "", "# A new first line\n"),
         ("deep/method/siamese.py", '"""The Siamese method', '"""The method'),
-        ("deep/config.py", '"""Probability of a horizontal flip."""', '"""How often a view is mirrored."""'),
+        ("deep/data/views.py", '"""', '"""In other words: '),
+        ("deep/config.py", "    flip: ", "    upside_down: float = 0.0\n    flip: "),
+        ("deep/seats.py", "PREDICTORS = {", 'PREDICTORS = {\n    "mine": f"{_METHOD}.predictors.mine:Mine",'),
+        ("deep/method/predictors/mine.py", "", "class Mine: ...\n"),
         ("deep/training/training.py", "\n\n\n", "\n\n\n# a remark\n"),
         ("deep/commands.py", "import re", "import os, re"),
         ("deep/presets/default.py", "epochs=40", "epochs=41"),
         ("deep/words/live.py", "import time", "import os, time"),
         ("deep/words/expectation.py", "return ", "return 1 * "),
         ("deep/storage/lock.py", "return ", "return 1 * "),
-        ("deep/method/mine.py", "", "class Mine: ...\n"),
     ],
 )
 def test_edits_that_recompute_no_run(project, path, old, new):
@@ -203,7 +214,6 @@ def test_edits_that_recompute_no_run(project, path, old, new):
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
-        ("deep/config.py", "flip: float = 0.5", "flip: float = 0.6"),
         ("deep/data/augmentation.py", "def draw_crops(", "def draw_crops(*_, "),
         ("linear_theory/predictors/matrices.py", "return ", "return 1 * "),
         ("deep/measuring/diagnosis.py", "return ", "return 1 * "),
@@ -218,7 +228,26 @@ def part(module, name="Part"):
     return dataclasses.make_dataclass(name, [], frozen=True, namespace={"__module__": module})
 
 
-def test_editing_a_part_recomputes_exactly_its_users(project):
+@pytest.mark.parametrize(
+    ("path", "predictors"),
+    [
+        ("deep/method/predictors/mlp.py", {"mlp", "fixed"}),
+        ("deep/method/predictors/identity.py", {"identity"}),
+        ("deep/method/predictors/set.py", {"directpred", "directcopy"}),
+        ("linear_theory/predictors/rules.py", {"directpred", "directcopy"}),
+        ("deep/method/networks.py", {"mlp", "fixed", "linear", "identity", "directpred", "directcopy"}),
+    ],
+)
+def test_editing_a_part_recomputes_exactly_its_users(project, path, predictors):
+    stale = set()
+    for name in ("mlp", "fixed", "linear", "identity", "directpred", "directcopy"):
+        config = change(Config(), predictor=name)
+        after = project(path, "\n\n\n", "\n\n\nEDITED = True\n", provenance._kinds(config))
+        stale |= {name} if after != code(config) else set()
+    assert stale == predictors
+
+
+def test_editing_a_part_of_ones_own_recomputes_its_users(project):
     ours, others = part("stopgrad.deep.method.mine"), part("stopgrad.linear_theory.exact.basin")
     before = project("deep/method/mine.py", "", "class Part:\n    rate = 1\n", [ours])
     after = project("deep/method/mine.py", "", "class Part:\n    rate = 2\n", [ours])
