@@ -156,7 +156,7 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     names = code(Config()).keys()
     assert names >= {
         *("torch", "torchvision", "scikit-learn", "stopgrad.deep.training.runs", "stopgrad.deep.method.siamese"),
-        *("stopgrad.deep.data.augmentation", "stopgrad.deep.config", "stopgrad.deep.measuring.monitor"),
+        *("stopgrad.deep.data.augmentation", "stopgrad.deep.measuring.monitor"),
         *("stopgrad.linear_theory.predictors.matrices", "stopgrad.linear_theory.spectra.alignment"),
     }
     silent = ("deep.words", "deep.presets", "deep.commands", "deep.storage.lock", "linear_theory.tools.door")
@@ -170,7 +170,8 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     [
         ("README.md", "", "# A new first line\n"),
         ("deep/method/siamese.py", '"""The Siamese method', '"""The method'),
-        ("deep/config.py", '"""Probability of a horizontal flip."""', '"""How often a view is mirrored."""'),
+        ("deep/config.py", "    grayscale: ", "    sepia: float = 0.0\n    grayscale: "),  # an option that comes later
+        ("deep/seats.py", "ORDERS = {", 'ORDERS = {"mine": "my_script:Mine",'),
         ("deep/training/training.py", "\n\n\n", "\n\n\n# a remark\n"),
         ("deep/commands.py", "import re", "import os, re"),
         ("deep/presets/default.py", "epochs=40", "epochs=41"),
@@ -187,7 +188,6 @@ def test_edits_that_recompute_no_run(project, path, old, new):
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
-        ("deep/config.py", "flip: float = 0.5", "flip: float = 0.6"),
         ("deep/data/augmentation.py", "def draw_crops(", "def draw_crops(*_, "),
         ("linear_theory/predictors/matrices.py", "return ", "return 1 * "),
         ("deep/measuring/diagnosis.py", "return ", "return 1 * "),
