@@ -187,7 +187,7 @@ WORTH = (
 # ---------------------------------------------------------------- scales
 
 # 40 passes over 4,096 points, dt = 0.05, t = 32: ηt = 2.6 and βt = 6.4, at about a third of the critical decay 0.227.
-LINEAR = in_units(
+LINEAR_EMA = in_units(
     change(LINEAR_GAUSSIAN, lr=0.05, lr_scaling="none", epochs=40, monitor_every=20, evaluate_every=1000, probe="none"),
     eta=0.08,
     beta=0.2,
@@ -208,8 +208,9 @@ _DIGITS = change(
     knn_images=500,
     probe="none",
 )
-SQUARED = in_units(change(_DIGITS, loss="squared"), eta=0.026, beta=0.133)
+SQUARED_EMA = in_units(change(_DIGITS, loss="squared"), eta=0.026, beta=0.133)
 COSINE = in_units(_DIGITS, eta=0.026, beta=0.133)
+LINEAR, SQUARED = (change(base, **SHARED) for base in (LINEAR_EMA, SQUARED_EMA))
 
 _CPU = (
     *("baseline", "ema", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-predictor-decay"),
@@ -272,19 +273,21 @@ IMAGENET = {
 
 SCALE = {
     "smoke": Scale(
-        _tiny(SQUARED),
+        _tiny(SQUARED_EMA),
         _tiny(COSINE),
-        change(LINEAR, epochs=2, gaussian_samples=512, monitor_every=1),
+        change(LINEAR_EMA, epochs=2, gaussian_samples=512, monitor_every=1),
         squared_arms=_SMOKE,
         cosine_arms=("baseline",),
         linear_seeds=(0, 1, 2),
     ),
     # Of `cpu` the arms that its main claims rest on: the same runs, which `cpu` then finds.
-    "quick": Scale(SQUARED, COSINE, LINEAR, linear_seeds=(0, 1, 2), squared_arms=_QUICK, cosine_arms=_QUICK_COSINE),
-    "cpu": Scale(SQUARED, COSINE, LINEAR, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
-    "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR, hidden=256),
-    "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR, hidden=512),
+    "quick": Scale(
+        SQUARED_EMA, COSINE, LINEAR_EMA, linear_seeds=(0, 1, 2), squared_arms=_QUICK, cosine_arms=_QUICK_COSINE
+    ),
+    "cpu": Scale(SQUARED_EMA, COSINE, LINEAR_EMA, squared_arms=_CPU, cosine_arms=_CPU_COSINE),
+    "cifar": Scale(_CIFAR_SQUARED, _CIFAR, LINEAR_EMA, hidden=256),
+    "gpu": Scale(in_units(change(_GPU, **_THEORY), eta=0.004, beta=0.1), _GPU, LINEAR_EMA, hidden=512),
     "paper": Scale(
-        in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR, seeds=(0, 1, 2, 3, 4), hidden=512
+        in_units(change(_PAPER, **_THEORY), eta=0.004, beta=0.1), _PAPER, LINEAR_EMA, seeds=(0, 1, 2, 3, 4), hidden=512
     ),
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from stopgrad.deep.words.expectation import Noise, units
 from stopgrad.experiments.suites.grid import change
-from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED, faster_predictor
+from stopgrad.experiments.tian2021.ablation import LINEAR, LINEAR_EMA, SQUARED, faster_predictor
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.closed_loop import directpred_threshold
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
@@ -14,7 +14,7 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 
 def _linear() -> Hyperparameters:
-    return units(change(LINEAR, target="ema"), Noise(LINEAR.data.gaussian_sigma2, 1.0))
+    return units(LINEAR_EMA, Noise(LINEAR.data.gaussian_sigma2, 1.0))
 
 
 def _isotropic(config) -> Hyperparameters:

@@ -199,6 +199,8 @@ def test_the_code_of_a_run_is_all_that_computes_it():
         ("deep/config.py", "    flip: ", "    upside_down: float = 0.0\n    flip: "),
         ("deep/seats.py", "PREDICTORS = {", 'PREDICTORS = {\n    "mine": f"{_METHOD}.predictors.mine:Mine",'),
         ("deep/method/predictors/mine.py", "", "class Mine: ...\n"),
+        ("deep/config.py", "    grayscale: ", "    sepia: float = 0.0\n    grayscale: "),  # an option that comes later
+        ("deep/seats.py", "ORDERS = {", 'ORDERS = {"mine": "my_script:Mine",'),
         ("deep/training/training.py", "\n\n\n", "\n\n\n# a remark\n"),
         ("deep/commands.py", "import re", "import os, re"),
         ("deep/presets/default.py", "epochs=40", "epochs=41"),
