@@ -10,7 +10,7 @@ __all__, __getattr__, __dir__ = exports(
     {
         "config": "change Config Data Method Monitor Optimisation",
         "presets": "PRESETS preset",
-        "method.build": "build",
+        "training.build": "build",
         "training.from_python": "train",
         "measuring.monitor": "measure",
         "measuring.evaluation": "knn_accuracy",

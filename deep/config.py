@@ -11,11 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
-from stopgrad.deep.data.orders import Order
-from stopgrad.deep.method.backbones import Backbone
-from stopgrad.deep.method.objectives import Objective
-from stopgrad.deep.method.predictors import Predictor
-from stopgrad.deep.method.targets import Target
+from stopgrad.deep.kinds import Backbone, Objective, Order, Predictor, Target
 from stopgrad.deep.parts import (
     BELOW_ONE,
     COUNT,

@@ -15,7 +15,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -49,6 +49,10 @@ TWO = Range("at least 2", lambda v: v >= 2)
 # ---------------------------------------------------------------- parts and seats
 
 
+_SEATS: list["Seat"] = []
+"""Every seat there is, as they are made in `deep.seats`."""
+
+
 class Part:
     """A choice with its options, which are its fields: a frozen dataclass.
 
@@ -62,9 +66,7 @@ class Part:
 
     def __str__(self) -> str:
         """The name by which a table has it, else that of its class."""
-        from stopgrad.deep.seats import SEATS
-
-        names = (name for seat in SEATS for name, kind in seat.choices.items() if _loaded(kind) is type(self))
+        names = (name for seat in _SEATS for name, kind in seat.choices.items() if _loaded(kind) is type(self))
         return next(names, type(self).__name__)
 
 
@@ -81,13 +83,16 @@ class Seat:
     default: str
     prefix: str = ""
     """What the flags of the parts' options begin with."""
-    more: Callable[[], Mapping[str, type[Part]]] = dict
-    """Further choices, made from another list."""
+    more: str | None = None
+    """'module:function' that gives further choices, {name: class}, made from another list."""
+
+    def __post_init__(self):
+        _SEATS.append(self)
 
     @property
     def choices(self) -> dict[str, type[Part] | str]:
         """All choices by name."""
-        return {**self.table, **self.more()}
+        return {**self.table, **(_imported(self.more)() if self.more else {})}
 
     def kind(self, name: str) -> type[Part]:
         """The class of this name. Raises ValueError, naming the others, where there is none."""

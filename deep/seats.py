@@ -38,14 +38,11 @@ ORDERS = {
 }
 
 
-def _set_by_rule():
-    from stopgrad.deep.method.predictors.set import choices
-
-    return choices()
-
-
 BACKBONE = Seat("backbone", "The network behind the projector.", BACKBONES, "resnet18")
-PREDICTOR = Seat("predictor", "Learned, none, frozen or set.", PREDICTORS, "linear", "predictor_", _set_by_rule)
+PREDICTOR = Seat(
+    *("predictor", "Learned, none, frozen or set.", PREDICTORS, "linear", "predictor_"),
+    f"{_METHOD}.predictors.set:choices",
+)
 TARGET = Seat("target", "What predictions are compared with.", TARGETS, "shared")
 OBJECTIVE = Seat("objective", "The loss.", OBJECTIVES, "predictive")
 ORDER = Seat("order", "Which images a run visits when.", ORDERS, "shuffled")

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Literal
 
+from stopgrad.deep.config import check
 from stopgrad.experiments.claims.paper import Paper
+from stopgrad.experiments.suites.grid import SCALES, Suite
 from stopgrad.linear_theory.tools.errors import BadInput
 
 MODULES = (
@@ -28,3 +30,14 @@ def chosen(keys: Sequence[str] = (), having: Literal["suite", "claims"] | None =
         if key not in there:
             raise BadInput(f"{key} has no {having}; there are those of {', '.join(there)}")
     return [there[key] for key in dict.fromkeys(keys or there)]
+
+
+def suite(name: str, scale: str) -> Suite:
+    """The suite of this paper at this scale, every config checked. Raises BadInput where there is none."""
+    [paper] = chosen([name], having="suite")
+    if scale not in SCALES:
+        raise BadInput(f"there is no scale {scale!r}; there are {', '.join(SCALES)}")
+    found = paper.suite(scale)
+    for arm in found.arms.values():
+        check(arm.config)
+    return found

@@ -2,7 +2,7 @@
 
 import sys
 
-from stopgrad.figures.machinery.commands import All, Check, List, Make, Phase
+from stopgrad.figures.commands import All, Check, List, Make, Phase
 from stopgrad.figures.report.report import Report
 from stopgrad.linear_theory.tools.door import main
 

@@ -20,7 +20,7 @@ from stopgrad.deep.data import augmentation, counter
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles, read_image
-from stopgrad.deep.training.stopping import HINTS
+from stopgrad.deep.processes.stopping import HINTS
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.words.expectation import recipe_of
+from stopgrad.deep.measuring.units import recipe_of
+from stopgrad.linear_theory.exact.unit_map import to_theory
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Network
-from stopgrad.linear_theory.flows.unit_map import to_theory
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.spectra.alignment import balance_residual
 from stopgrad.linear_theory.tools.arrays import as_tensor

@@ -14,7 +14,7 @@ from stopgrad.deep.config import Method
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.networks import projector
 from stopgrad.deep.method.outputs import Outputs
-from stopgrad.deep.training.distributed import gathered_with_gradient
+from stopgrad.deep.processes.distributed import gathered_with_gradient
 
 
 class Online(nn.Module):

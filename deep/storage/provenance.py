@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from stopgrad.deep.config import Config
-    from stopgrad.deep.training.distributed import World
+    from stopgrad.deep.processes.distributed import World
 
 # Modules that `deep.training.runs` reaches and that change no number: what is shown and said of a run, where its config
 # came from, the records that hold it (its options are in the key, and defaults never change, which a test holds), the

@@ -12,14 +12,14 @@ from stopgrad.deep.measuring.diagnosis import Diagnosis, Sign, diagnose
 from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
 from stopgrad.deep.measuring.probe import linear_probe
 from stopgrad.deep.measuring.quantities.quantities import shown
-from stopgrad.deep.measuring.references import reference
 from stopgrad.deep.method.backbones.resnet_network import export_state_dict
 from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
 from stopgrad.deep.storage.table import export_npz, read
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.recorder import rows_of
+from stopgrad.deep.training.references import reference
 from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file

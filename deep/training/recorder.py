@@ -14,11 +14,11 @@ from stopgrad.deep.measuring.monitor import measure, to_host
 from stopgrad.deep.measuring.weights import BalanceResidual, balance_applies
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.processes.distributed import World, agree, gathered
+from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.provenance import fingerprint
 from stopgrad.deep.storage.table import Columns, Table, read
-from stopgrad.deep.training.distributed import World, agree, gathered
-from stopgrad.deep.training.stopping import Stop
 from stopgrad.deep.training.training import Clock, Plan
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.flows.matrices import Network

@@ -17,20 +17,21 @@ from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.orders.setting import Setting, check_shares, shares
 from stopgrad.deep.measuring.evaluation import pixel_knn
-from stopgrad.deep.measuring.references import reference
-from stopgrad.deep.method.build import build, fitting_threads
+from stopgrad.deep.measuring.units import measure_noise
+from stopgrad.deep.method.optimisation import base_rates, make_optimiser
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.presets import changes, words
 from stopgrad.deep.presets import preset as named_preset
+from stopgrad.deep.processes.distributed import World, agree, gathered, join, leave
+from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.run_folder import CONFIG, claim, default_folder, read_summary
+from stopgrad.deep.training.build import build, fitting_threads
 from stopgrad.deep.training.conclusion import conclude, evaluate_now, evaluation_parts, probe
-from stopgrad.deep.training.distributed import World, agree, gathered, join, leave
-from stopgrad.deep.training.optimisation import base_rates, make_optimiser
 from stopgrad.deep.training.recorder import Recorder
-from stopgrad.deep.training.stopping import Stop
+from stopgrad.deep.training.references import reference
 from stopgrad.deep.training.training import Plan, Run, train
-from stopgrad.deep.words.expectation import expectation, measure_noise
+from stopgrad.deep.words.expectation import expectation
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.tools.door import BAD_INPUT

@@ -9,10 +9,10 @@ import torch
 
 from stopgrad.deep.config import Optimisation
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.optimisation import Rates, rates, set_rates
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
-from stopgrad.deep.training.distributed import average_gradients
-from stopgrad.deep.training.optimisation import Rates, rates, set_rates
+from stopgrad.deep.processes.distributed import average_gradients
 
 
 @dataclass

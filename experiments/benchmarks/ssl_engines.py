@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
-from stopgrad.deep.method.build import build, half_precision
+from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
-from stopgrad.deep.training.distributed import World
-from stopgrad.deep.training.optimisation import make_optimiser
+from stopgrad.deep.processes.distributed import World
+from stopgrad.deep.training.build import build, half_precision
 from stopgrad.deep.training.recorder import Recorder, Stop
 from stopgrad.deep.training.runs import training_batches
 from stopgrad.deep.training.training import Clock, Plan, Run, train

@@ -12,7 +12,7 @@ from multiprocessing import active_children
 import torch
 from torch import nn
 
-from stopgrad.deep.method.build import half_precision
+from stopgrad.deep.training.build import half_precision
 from stopgrad.experiments.benchmarks.ssl_engines import (
     LEARNING_RATE,
     MOMENTUM,

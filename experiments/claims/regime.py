@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.words.expectation import Noise, recipe_of, units
+from stopgrad.deep.measuring.units import Noise, recipe_of, units
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 
 Need = Literal["eta_t", "beta_t"]

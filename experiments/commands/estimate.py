@@ -15,7 +15,7 @@ import tyro
 from stopgrad.deep.config import Config
 from stopgrad.experiments.commands.suite_command import names_of, select
 from stopgrad.experiments.launch.progress import clock
-from stopgrad.experiments.suites.suites import suite as named
+from stopgrad.experiments.papers import suite as named
 from stopgrad.linear_theory.tools.door import Command
 
 OTHER_WORK, AT_LEAST = 11, 45.0

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import change

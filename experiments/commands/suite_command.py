@@ -16,9 +16,9 @@ from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.launch.slurm import Slurm
 from stopgrad.experiments.papers import chosen
+from stopgrad.experiments.papers import suite as named
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
-from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
 

@@ -12,17 +12,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.claims.claim import THEORY, Row, Rule
 from stopgrad.experiments.claims.multiplicity import in_words
 from stopgrad.experiments.claims.paper import AS_STATED, Paper
 from stopgrad.experiments.commands.suite_command import exit_status, fetching, select, summed_up
 from stopgrad.experiments.launch import launcher
-from stopgrad.experiments.papers import chosen
+from stopgrad.experiments.papers import chosen, suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
-from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file

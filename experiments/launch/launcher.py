@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from stopgrad.deep.config import Config
+from stopgrad.deep.processes.stopping import REQUEST, Stop, Told, signals_raise
 from stopgrad.deep.storage.lock import writer
-from stopgrad.deep.training.stopping import REQUEST, Stop, Told, signals_raise
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, found, stopped
 from stopgrad.experiments.launch.progress import Board
 from stopgrad.experiments.launch.slurm import Slurm
@@ -100,7 +100,7 @@ def launch(
 
     A finished run is found and an unfinished one resumed. A run that another living process has is left to it, and
     done here if that dies. A run that fails, or whose process is killed twice, stops no other. At a signal
-    (`deep.training.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`.
+    (`deep.processes.stopping`) runs keep their state, and what is not finished is `stopped`; so it is after `minutes`.
     Progress on standard error. Raises ValueError where the launcher cannot work at all, the store not be written, or
     the time is none.
     """

@@ -14,7 +14,7 @@ from stopgrad.linear_theory.tools.errors import Missing, sentence_of
 from stopgrad.linear_theory.tools.files import replace_file
 
 if TYPE_CHECKING:
-    from stopgrad.deep.training.distributed import World
+    from stopgrad.deep.processes.distributed import World
 
 State = Literal["finished", "diverged", "failed", "stopped", "busy"]
 

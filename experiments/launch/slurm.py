@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage.run_folder import whole_summary
-from stopgrad.deep.training.stopping import Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, found, stopped
 from stopgrad.linear_theory.tools.errors import BadInput
 

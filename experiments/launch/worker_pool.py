@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 
-from stopgrad.deep.training.stopping import REQUEST, Stop
+from stopgrad.deep.processes.stopping import REQUEST, Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, stopped
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
@@ -76,7 +76,7 @@ class _Worker:
 
     def __init__(self, device: str):
         context = multiprocessing.get_context(START)
-        context.set_forkserver_preload(["stopgrad.experiments.launch.preloaded"])
+        context.set_forkserver_preload(["stopgrad.experiments.preloaded"])
         self.connection, theirs = context.Pipe()
         with contextlib.closing(theirs):
             self.process = _started(context, (theirs, device))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from stopgrad.deep.config import Config, change
-from stopgrad.deep.words.expectation import recipe_of
+from stopgrad.deep.measuring.units import recipe_of
+from stopgrad.linear_theory.exact.unit_map import to_recipe
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
-from stopgrad.linear_theory.flows.unit_map import to_recipe
 
 SCALES = ("smoke", "quick", "cpu", "cifar", "gpu", "paper")
 """From seconds on any machine to the papers' own size."""

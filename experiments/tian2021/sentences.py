@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from stopgrad.deep.words.expectation import Noise, units
+from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.experiments.suites.grid import change
 from stopgrad.experiments.tian2021.ablation import LINEAR, LINEAR_EMA, SQUARED, faster_predictor
 from stopgrad.linear_theory.exact.basin import critical_s0

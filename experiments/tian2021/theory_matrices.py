@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stopgrad.experiments.tian2021.theory_modes import digits
+from stopgrad.linear_theory.exact import nonisotropic
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, rest_points
-from stopgrad.linear_theory.flows import nonisotropic
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import (
     Aligned,

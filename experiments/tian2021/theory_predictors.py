@@ -9,9 +9,8 @@ import numpy as np
 
 from stopgrad.experiments.tian2021.theory_matrices import problem
 from stopgrad.experiments.tian2021.theory_modes import digits
-from stopgrad.linear_theory.exact import closed_loop
+from stopgrad.linear_theory.exact import closed_loop, unit_map
 from stopgrad.linear_theory.exact.closed_loop import Amplitudes, SetPredictor, closed_loop_flow, isotropic_regression
-from stopgrad.linear_theory.flows import unit_map
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Switches, network_flow
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum, directset_spectrum

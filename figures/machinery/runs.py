@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stopgrad.experiments import papers
 from stopgrad.experiments.store import evidence, store
-from stopgrad.experiments.suites import suites
 from stopgrad.figures.machinery.data import origin
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     """The finished runs under `root` that the figure is of. Raises ValueError for a scale that there is not."""
-    suite = suites.suite(source.suite, scale)
+    suite = papers.suite(source.suite, scale)
     arms = {name: suite.arms[name] for name in source.arms if name in suite.arms}
     kept = store.Store(root)
     kept = evidence.backed(kept, suite) if source.ends else kept
@@ -34,7 +34,7 @@ def not_planned(source, scale: str) -> str | None:
 
     `source`: its `compute`, of any kind. Raises ValueError for a scale that there is not.
     """
-    if not isinstance(source, FromRuns) or not suites.suite(source.suite, scale).arms.keys().isdisjoint(source.arms):
+    if not isinstance(source, FromRuns) or not papers.suite(source.suite, scale).arms.keys().isdisjoint(source.arms):
         return None
     return f"not in the suite {source.suite} at scale {scale}"
 

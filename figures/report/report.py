@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.claims.claim import THEORY
-from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.papers import PAPERS, chosen, suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
-from stopgrad.experiments.suites.suites import suite
 from stopgrad.figures.machinery.places import refuse_files
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.machinery.runs import not_planned

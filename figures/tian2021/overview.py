@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopgrad.deep.words.expectation import Noise, units
+from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs, over_steps
 from stopgrad.figures.machinery.picture import FromRuns, Picture

@@ -14,6 +14,7 @@ from stopgrad.figures.machinery.picture import Picture
 from stopgrad.figures.tian2021.sources import CITED
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
+from stopgrad.linear_theory.exact.nonisotropic import Online, predictorless_flow, tied_flow
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import (
     EmaMode,
@@ -24,7 +25,6 @@ from stopgrad.linear_theory.flows.modes import (
     parabola_flow,
     scalar_network_flow,
 )
-from stopgrad.linear_theory.flows.nonisotropic import Online, predictorless_flow, tied_flow
 from stopgrad.linear_theory.spectra.alignment import alignment_operator_mode
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The five numbers that fix the dynamics, in the units of the theory.
 
 Time is counted so that the encoder moves with rate one: a gradient step of learning rate `lr` advances time by `lr`
-(momentum and loss scale change this; see `linear_theory.flows.unit_map`).
+(momentum and loss scale change this; see `linear_theory.exact.unit_map`).
 """
 
 from dataclasses import dataclass, fields, replace

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from stopgrad.linear_theory.flows.matrices import symmetric_part
-from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.tools.arrays import as_array, as_tensor, beside, is_tensor, namespace
+from stopgrad.linear_theory.tools.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.tools.errors import BadInput
 
 Normalisation = Literal["none", "spectral", "frobenius"]

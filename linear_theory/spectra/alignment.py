@@ -15,8 +15,8 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, balance_matrix, symmetric_part
 from stopgrad.linear_theory.flows.modes import Mode
 from stopgrad.linear_theory.predictors.matrices import as_correlation, as_square, full_precision, identity_like
-from stopgrad.linear_theory.spectra.eigen import eigh
 from stopgrad.linear_theory.tools.arrays import as_array, beside, namespace
+from stopgrad.linear_theory.tools.eigen import eigh
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import MATRIX, length, magnitude
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stopgrad.linear_theory.exact.basin import critical_s0
+from stopgrad.linear_theory.exact.discrete import Weights, descend, weights_flow
 from stopgrad.linear_theory.exact.time_course import limit
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, ScalarNetwork, scalar_network_flow
-from stopgrad.linear_theory.simulation.discrete import Weights, descend, weights_flow
 from stopgrad.linear_theory.simulation.fate import ALIVE, BUDGET, DIVERGED, Fates, at_time, judge, simulate
 from stopgrad.linear_theory.simulation.runge_kutta import METHOD
 from stopgrad.linear_theory.sweeps.axes import AXES, DESCENT, THEORY, Axis

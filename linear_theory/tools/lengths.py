@@ -7,8 +7,7 @@ float32. Entries that are not finite make NaN.
 
 import numpy as np
 
-from stopgrad.linear_theory.predictors.matrices import namespace
-from stopgrad.linear_theory.tools.arrays import as_array
+from stopgrad.linear_theory.tools.arrays import as_array, namespace
 
 MATRIX = (-2, -1)
 """The axes of a matrix, for its Frobenius norm."""

@@ -11,9 +11,9 @@ from stopgrad.deep.data import datasets
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.orders.hybrid import Hybrid
 from stopgrad.deep.data.orders.setting import Setting
-from stopgrad.deep.method.build import build
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import checkpoint
-from stopgrad.deep.training.distributed import World
+from stopgrad.deep.training.build import build
 from stopgrad.deep.training.recorder import Recorder
 from stopgrad.deep.training.runs import Place, execute, training_batches
 

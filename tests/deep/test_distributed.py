@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from stopgrad.deep.training.distributed import (
+from stopgrad.deep.processes.distributed import (
     SyncedBatchNorm,
     World,
     agree,

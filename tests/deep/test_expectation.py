@@ -12,14 +12,15 @@ import torch
 from stopgrad.deep.config import Config, Data, Method, Optimisation, change, check
 from stopgrad.deep.data import datasets, views
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.measuring.units import Noise, measure_noise, recipe_of, time_of_run, units
 from stopgrad.deep.parts import flat
 from stopgrad.deep.presets import PRESETS
 from stopgrad.deep.training.training import Plan
-from stopgrad.deep.words.expectation import Noise, expectation, measure_noise, recipe_of, time_of_run, units
+from stopgrad.deep.words.expectation import expectation
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
+from stopgrad.linear_theory.exact.unit_map import predict
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations
-from stopgrad.linear_theory.flows.unit_map import predict
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 from stopgrad.linear_theory.samples.views import gaussian_views, measure_correlations
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.measuring.weights import follow_target
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import table
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from stopgrad.deep.config import Method, Optimisation
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.optimisation import Rates, base_rates, make_optimiser, rates, set_rates
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
-from stopgrad.deep.training.optimisation import Rates, base_rates, make_optimiser, rates, set_rates
 from stopgrad.deep.training.training import gradient
 
 FLAT = Optimisation(lr=0.1, lr_scaling="none", schedule="constant", epochs=10)

@@ -13,11 +13,11 @@ import torch
 from stopgrad.deep.config import GROUPS, Config, Data, change, check, flat_config, from_json, key_text, to_json
 from stopgrad.deep.config import parts as parts_of_config
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.predictors.set import choices, set_by
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.parts import Part, canonical, flat, helps, options, override, seats_of
 from stopgrad.deep.seats import PREDICTOR, SEATS
-from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import gradient
 from stopgrad.linear_theory.predictors.rules import SET_RULES, Rule
 

@@ -16,8 +16,8 @@ from stopgrad.deep.measuring import monitor
 from stopgrad.deep.measuring.quantities import predictor, run, seen
 from stopgrad.deep.measuring.quantities.quantities import QUANTITIES, collected
 from stopgrad.deep.measuring.quantities.quantity import Quantity
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.table import read
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 from stopgrad.deep.words.picture import figure
 from stopgrad.deep.words.report import text

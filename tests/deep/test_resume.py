@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint, table
-from stopgrad.deep.training.stopping import Stop
 
 TINY = shlex.split("--fraction .1 --image-size 8 --batch-size 32 --monitor-every 3 --evaluate-every 1 --probe none")
 LINEAR = [*TINY, "--backbone", "linear", "--projector-hidden", "16", "--embedding-dim", "8", "--epochs", "3"]

@@ -11,10 +11,10 @@ import torch
 from small_runs import TINY, run
 
 from stopgrad.deep.config import Config, Optimisation, change
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import table
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.run_folder import default_folder, key, read_summary, whole_summary
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute, joined
 from stopgrad.deep.words.report import text
 

@@ -14,8 +14,8 @@ from stopgrad.deep.config import Config, Data, Method, Optimisation, check
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.networks import BiasLayer
 from stopgrad.deep.method.objectives.predictive import cosine_loss, squared_loss
+from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.siamese import Siamese
-from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
 from stopgrad.linear_theory.samples import linear_siamese

@@ -14,10 +14,10 @@ import torch
 import stopgrad.deep.training.training
 from stopgrad.deep.config import Method, Optimisation
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.parts import known, seats_of
-from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import Clock, Plan, Run, gradient, train
 
 DIM = 6
@@ -184,7 +184,7 @@ def test_the_loop_names_no_method():
 def test_auto_takes_bfloat16_only_where_convolutions_may_use_it(allowed):
     """What the processor could do and oneDNN may not is not fast: such convolutions fall back to plain loops."""
     code = (
-        "import torch; from stopgrad.deep.method.build import half_precision; from stopgrad.deep.config import Config; "
+        "import torch\nfrom stopgrad.deep.config import Config\nfrom stopgrad.deep.training.build import half_precision\n"
         "print(half_precision(Config(), torch.device('cpu')), torch.ops.mkldnn._is_mkldnn_bf16_supported())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}

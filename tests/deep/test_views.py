@@ -15,7 +15,7 @@ from stopgrad.deep.data import augmentation, counter, views
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
 from stopgrad.deep.data.image_files import ImageFiles
-from stopgrad.deep.training.stopping import HINTS, ORDERS
+from stopgrad.deep.processes.stopping import HINTS, ORDERS
 
 N, SIZE = 40, 24
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
-from stopgrad.deep.words.expectation import time_of_run
+from stopgrad.deep.measuring.units import time_of_run
 from stopgrad.experiments.claims.claim import KEYS, Claim, Rule, decide, evaluate
 from stopgrad.experiments.claims.interval import interval, p_value, plain, scaled
 from stopgrad.experiments.claims.regime import acted, describe, in_theory

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger, papers
 from stopgrad.experiments.commands.verify_command import Verify
 from stopgrad.experiments.launch.launcher import InProcess, launch
 from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.evidence import RecordedRun, backed, identity, path_of, read, record
 from stopgrad.experiments.store.store import Store
-from stopgrad.experiments.suites import suites
 from stopgrad.experiments.suites.grid import Suite, change
 from stopgrad.figures.machinery import made, runs
 from stopgrad.figures.machinery.made import Places
@@ -29,7 +28,7 @@ ARMS = (
     *("baseline", "ema", "symmetric"),
     *("linear/baseline", "linear/ema", "linear/slow-ema", "linear/no-stop-gradient"),
 )
-_SMOKE = suites.suite("tian2021", "smoke")
+_SMOKE = papers.suite("tian2021", "smoke")
 SUITE = Suite("tian2021", "cpu", {name: _SMOKE.arms[name] for name in ARMS})
 """Tiny runs under the name of a scale at which claims decide."""
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
+from stopgrad.deep.processes.stopping import REQUEST
 from stopgrad.deep.storage import checkpoint, lock, table
 from stopgrad.deep.training import runs
-from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.launch import launcher as launchers
 from stopgrad.experiments.launch import worker_pool
 from stopgrad.experiments.launch.launcher import InProcess, Pool, choose, launch
@@ -75,7 +75,7 @@ def put(run, folder):
 # ---------------------------------------------------------------- launchers in processes of their own
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stopgrad.experiments.launch.preloaded"])
+PROCESSES.set_forkserver_preload(["stopgrad.experiments.preloaded"])
 
 
 def start(configs, store, launcher, answer, log=None, workers="fork"):

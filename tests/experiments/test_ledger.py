@@ -6,14 +6,13 @@ import hashlib
 
 import pytest
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.claims.claim import Claim, Rule
-from stopgrad.experiments.claims.ledger import Remembered, claims_of
 from stopgrad.experiments.claims.paper import Paper
-from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.ledger import Remembered, claims_of
+from stopgrad.experiments.papers import PAPERS, SCALES, chosen, suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import Store
-from stopgrad.experiments.suites.suites import SCALES, suite
 
 
 def claim(id="a", **fields):

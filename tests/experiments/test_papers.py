@@ -9,9 +9,8 @@ import pytest
 from stopgrad.experiments import papers
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.paper import Paper
-from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.papers import PAPERS, chosen, suite
 from stopgrad.experiments.suites.grid import Suite
-from stopgrad.experiments.suites.suites import suite
 
 ROOT = Path(__file__).parents[2]
 MACHINERY = ("experiments/suites", "experiments/claims", "experiments/store", "experiments/launch",

@@ -9,8 +9,8 @@ import torch
 from small_runs import TINY
 
 from stopgrad.deep.config import change, to_json
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import lock
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.store.store import Store, key

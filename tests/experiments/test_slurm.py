@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.processes.distributed import World
+from stopgrad.deep.processes.stopping import HINTS, Stop
 from stopgrad.deep.storage.checkpoint import load_latest
 from stopgrad.deep.training import recorder
-from stopgrad.deep.training.distributed import World
-from stopgrad.deep.training.stopping import HINTS, Stop
 from stopgrad.experiments.launch import slurm
 from stopgrad.experiments.launch.launcher import launch
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out

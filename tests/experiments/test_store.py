@@ -11,10 +11,10 @@ import torch
 from small_runs import TINY
 
 from stopgrad.deep.config import change, to_json
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import lock
 from stopgrad.deep.storage.provenance import code
 from stopgrad.deep.storage.run_folder import default_folder
-from stopgrad.deep.training.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 from stopgrad.experiments.store.store import Store, key
 

@@ -9,7 +9,7 @@ import tyro
 
 from stopgrad.deep.commands import commands
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
-from stopgrad.deep.training.stopping import REQUEST
+from stopgrad.deep.processes.stopping import REQUEST
 from stopgrad.experiments.__main__ import COMMANDS
 from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.commands import suite_command

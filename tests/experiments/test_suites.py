@@ -5,16 +5,15 @@ from dataclasses import asdict, replace
 import pytest
 
 from stopgrad.deep.config import from_json, to_json
+from stopgrad.deep.measuring.units import recipe_of
 from stopgrad.deep.presets import changes
 from stopgrad.deep.presets.tian2021 import BYOL_STL10_TIAN
-from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.experiments.claims.regime import acted
-from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.papers import PAPERS, chosen, suite
 from stopgrad.experiments.suites.grid import SCALES, change, in_units
-from stopgrad.experiments.suites.suites import suite
 from stopgrad.experiments.tian2021.ablation import REFERENCES, SCALE
+from stopgrad.linear_theory.exact.unit_map import to_theory
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
-from stopgrad.linear_theory.flows.unit_map import to_theory
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
 CPU = suite("tian2021", "cpu")

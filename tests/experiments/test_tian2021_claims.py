@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from stopgrad.deep.measuring.units import Noise, recipe_of, units
 from stopgrad.deep.storage.table import Columns, Series
-from stopgrad.deep.words.expectation import Noise, recipe_of, units
-from stopgrad.experiments.papers import PAPERS
-from stopgrad.experiments.suites.suites import suite
+from stopgrad.experiments.papers import PAPERS, suite
 from stopgrad.experiments.tian2021.claims import LINEAR, SQUARED
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
-from stopgrad.linear_theory.flows.unit_map import to_theory
+from stopgrad.linear_theory.exact.unit_map import to_theory
 
 CPU = suite("tian2021", "cpu")
 CLAIMS = [claim for claim in PAPERS["tian2021"].claims if claim.arms]

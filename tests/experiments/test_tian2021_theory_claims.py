@@ -14,8 +14,7 @@ from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.tian2021 import theory_matrices as matrices
 from stopgrad.experiments.tian2021 import theory_modes as modes
 from stopgrad.experiments.tian2021 import theory_predictors as predictors
-from stopgrad.linear_theory.exact import basin, closed_loop, fixed_points
-from stopgrad.linear_theory.flows import unit_map
+from stopgrad.linear_theory.exact import basin, closed_loop, fixed_points, unit_map
 from stopgrad.linear_theory.flows.matrices import Network
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode
 from stopgrad.linear_theory.predictors.matrices import identity_like

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.claims.claim import KEYS, Claim, Rule
 from stopgrad.experiments.claims.multiplicity import adjusted, in_words
 from stopgrad.experiments.commands import verify_command

@@ -12,8 +12,9 @@ import xarray as xr
 from figure_examples import SMALL, from_made_up, phase_data, small
 
 import stopgrad.figures.__main__ as door
-from stopgrad.experiments.claims import ledger
-from stopgrad.figures.machinery import commands, data, made, style
+from stopgrad.experiments import ledger
+from stopgrad.figures import commands
+from stopgrad.figures.machinery import data, made, style
 from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.tian2021 import theory as tian2021

@@ -9,7 +9,8 @@ import xarray as xr
 from PIL import Image
 
 import stopgrad.figures.__main__ as door
-from stopgrad.figures.machinery import commands, data, made, style
+from stopgrad.figures import commands
+from stopgrad.figures.machinery import data, made, style
 from stopgrad.figures.machinery.made import Places
 from stopgrad.figures.machinery.picture import Picture, Recorded
 from stopgrad.linear_theory.tools import origin

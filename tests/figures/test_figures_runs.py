@@ -16,7 +16,8 @@ from stopgrad.deep.config import Config
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm
-from stopgrad.figures.machinery import commands, data, made, runs, style
+from stopgrad.figures import commands
+from stopgrad.figures.machinery import data, made, runs, style
 from stopgrad.figures.machinery.made import Places
 from stopgrad.figures.machinery.measures import STATISTICS, Runs, statistics_at
 from stopgrad.figures.machinery.picture import FromRuns

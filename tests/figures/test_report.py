@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from ledgers import ROWS, draw, entries, made
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.claims.multiplicity import in_words
 from stopgrad.experiments.papers import PAPERS
 from stopgrad.figures.machinery.registry import FIGURES

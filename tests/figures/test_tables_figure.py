@@ -10,7 +10,7 @@ from figure_examples import DATA, from_made_up, made_up_runs
 from matplotlib.text import Text
 
 from stopgrad.experiments.claims.interval import interval
-from stopgrad.experiments.suites.suites import suite
+from stopgrad.experiments.papers import suite
 from stopgrad.figures.machinery import data
 from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS
 from stopgrad.figures.machinery.registry import FIGURES

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from stopgrad.linear_theory.exact.closed_loop import Amplitudes, closed_loop_flow
+from stopgrad.linear_theory.exact.unit_map import TrainingRecipe
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, mode_flow
-from stopgrad.linear_theory.flows.unit_map import TrainingRecipe
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.samples.linear_siamese import Training
 from stopgrad.linear_theory.simulation.integrate import integrate
@@ -101,14 +101,14 @@ CASES = {
     "exact.closed_loop.directset_limit": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
     "exact.closed_loop.directset_threshold": (lambda f, eta, alpha: f(h(eta=eta), alpha, alpha), (ETA, T)),
     "exact.closed_loop.selective_weight_decay": (lambda f, x, y: f(h(x=x), h(x=y)), (P, S)),
-    "simulation.discrete.descend": (
+    "exact.discrete.descend": (
         lambda f, p, s, lr: f(mode_flow, Mode(p, s), h(), lr=lr, steps=3, every=1),
         (P, S, P),
     ),
-    "simulation.discrete.stable_lr": (lambda f, values, m: f(values, m), (-PSD, ETA[:1])),
-    "simulation.discrete.largest_stable_lr": (lambda f, eta, m: f(h(eta=eta), m), (ETA, 0 * ETA)),
-    "spectra.eigen.eigh": (lambda f, F: f(F), (STACK,)),
-    "spectra.eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
+    "exact.discrete.stable_lr": (lambda f, values, m: f(values, m), (-PSD, ETA[:1])),
+    "exact.discrete.largest_stable_lr": (lambda f, eta, m: f(h(eta=eta), m), (ETA, 0 * ETA)),
+    "tools.eigen.eigh": (lambda f, F: f(F), (STACK,)),
+    "tools.eigen.eigvalsh": (lambda f, F: f(F), (STACK,)),
     "simulation.fate.simulate": (lambda f, p, s: f(Mode(p, s), h(), budget=1.0), (np.ones(2), np.array([1.0, 2]))),
     "simulation.fate.at_time": (lambda f, p, s, tau: f(EmaMode(p, s, tau), h(beta=1), 0.01), (P, S, ETA)),
     "simulation.outcomes.follow": (
@@ -128,7 +128,7 @@ CASES = {
             "exact.fixed_points.rest_points",
             "exact.fixed_points.fixed_points",
             "flows.modes.scales",
-            "flows.nonisotropic.surviving_modes",
+            "exact.nonisotropic.surviving_modes",
         )
     },
     "simulation.integrate.integrate": (
@@ -147,13 +147,13 @@ CASES = {
         lambda f, Wp, W, x1, x2: f(draw_of(x1, x2), small_network(Wp, W), h(), training=Training(1e-3, 2, 3)),
         (PSD, MATRIX, FEATURES, FEATURES[::-1]),
     ),
-    "flows.nonisotropic.shared_modes": (lambda f, X, Xp: f(Correlations(X, Xp)), (STACK, STACK)),
-    "flows.nonisotropic.mode_hyperparameters": (lambda f, X, Xp: f(Correlations(X, Xp), h()), (DIAGONAL, NOISE)),
-    "flows.nonisotropic.fixed_point_without_decay": (lambda f, X, Xp: f(Correlations(X, Xp), 2), (PSD, NOISE)),
-    "flows.nonisotropic.transformed": (lambda f, Wp, S: f(small_network(Wp, Wp), S), (PSD, PSD + np.eye(4))),
-    "flows.nonisotropic.multiplicative_scrambling": (lambda f, X, P: f(X, P), (DIAGONAL, np.diag([1.0, 0, 1, 0]))),
-    "flows.nonisotropic.additive_scrambling": (lambda f, X, Xp: f(X, Xp), (PSD, NOISE)),
-    "flows.nonisotropic.settled_predictor": (lambda f, F: f(F, h()), (STACK,)),
+    "exact.nonisotropic.shared_modes": (lambda f, X, Xp: f(Correlations(X, Xp)), (STACK, STACK)),
+    "exact.nonisotropic.mode_hyperparameters": (lambda f, X, Xp: f(Correlations(X, Xp), h()), (DIAGONAL, NOISE)),
+    "exact.nonisotropic.fixed_point_without_decay": (lambda f, X, Xp: f(Correlations(X, Xp), 2), (PSD, NOISE)),
+    "exact.nonisotropic.transformed": (lambda f, Wp, S: f(small_network(Wp, Wp), S), (PSD, PSD + np.eye(4))),
+    "exact.nonisotropic.multiplicative_scrambling": (lambda f, X, P: f(X, P), (DIAGONAL, np.diag([1.0, 0, 1, 0]))),
+    "exact.nonisotropic.additive_scrambling": (lambda f, X, Xp: f(X, Xp), (PSD, NOISE)),
+    "exact.nonisotropic.settled_predictor": (lambda f, F: f(F, h()), (STACK,)),
     "sweeps.phase_diagram.phase_diagram": (
         lambda f, x, y, spectrum: f(Axis("eta", x), Axis("p0", y), Problem(h(), t_end=0.01), spectrum),
         (T, T, P[:2]),
@@ -198,11 +198,11 @@ CASES = {
     "exact.time_course.position": (lambda f, p, t, eta: f(p, t, h(eta=eta)), (P, T, ETA)),
     "simulation.trajectory.trajectory": (lambda f, p, s, t: f(Mode(p, s), h(), t, most_steps=96), (P, S, T)),
     "simulation.trajectory.check_start": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
-    "flows.unit_map.to_theory": (
+    "exact.unit_map.to_theory": (
         lambda f, lr, decay: f(TrainingRecipe(lr=lr, weight_decay=decay, predictor_lr=decay), decay, lr),
         (P, S),
     ),
-    "flows.unit_map.to_recipe": (lambda f, eta, dt: f(h(eta=eta), dt=dt, momentum=0.5), (ETA, T)),
+    "exact.unit_map.to_recipe": (lambda f, eta, dt: f(h(eta=eta), dt=dt, momentum=0.5), (ETA, T)),
     "samples.views.gaussian_views": (
         lambda f, X, Xp: f(Correlations(X, Xp))(torch.Generator().manual_seed(0), 3),
         (PSD, NOISE),
@@ -241,5 +241,5 @@ CASES = {
         (WHOLE[:2], WHOLE[1:3], WHOLE[2:4], PSD),
     ),
     "deep.measuring.weights.follow_target": (lambda f, W, b, Wa, ba: f(W, b, Wa, ba), (MATRIX, P, OTHER, S)),
-    "deep.words.expectation.measure_noise": (lambda f, x, y: f(x, y), (FEATURES, FEATURES[::-1] + 1)),
+    "deep.measuring.units.measure_noise": (lambda f, x, y: f(x, y), (FEATURES, FEATURES[::-1] + 1)),
 }

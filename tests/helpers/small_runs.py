@@ -3,7 +3,7 @@
 import torch
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
-from stopgrad.deep.training.distributed import World
+from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.training.runs import Place, execute
 
 TINY = Config(

@@ -88,13 +88,13 @@ INNER = {
     "stopgrad.linear_theory.spectra.alignment": "commutator alignment_operator alignment_operator_mode",
     "stopgrad.linear_theory.exact.basin": "border_slope saddle_slope",
     "stopgrad.linear_theory.exact.closed_loop": "inflation growth_rate closed_loop_flow optimal_regression_flow",
-    "stopgrad.linear_theory.simulation.discrete": "weights_flow mode_step",
+    "stopgrad.linear_theory.exact.discrete": "weights_flow mode_step",
     "stopgrad.linear_theory.samples.linear_siamese": "descend",
     "stopgrad.linear_theory.flows.matrices": "symmetric_part online_force target_force network_flow predictor_flow "
     "symmetrised_flow balance_matrix",
     "stopgrad.linear_theory.flows.modes": "mode_flow ema_mode_flow scalar_network_flow parabola_flow balance mode_of "
     "balanced_mode_flow scaled",
-    "stopgrad.linear_theory.flows.nonisotropic": "tied_flow predictorless_flow",
+    "stopgrad.linear_theory.exact.nonisotropic": "tied_flow predictorless_flow",
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
     "stopgrad.linear_theory.spectra.moments": "merge singular_values float64_of rounding_of",
     "stopgrad.linear_theory.simulation.fate": "judge decide",
@@ -108,13 +108,13 @@ NO_ARRAYS = {
     "stopgrad.linear_theory.simulation.outcomes": "threshold",
     "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
     "stopgrad.linear_theory.spectra.white_noise": "white_noise_spectrum",
-    "stopgrad.linear_theory.flows.unit_map": "predict",
+    "stopgrad.linear_theory.exact.unit_map": "predict",
     "stopgrad.deep.measuring.evaluation": "evaluating representations raw_pixels evaluate for_table pixel_knn "
     "default_k",
     "stopgrad.deep.measuring.probe": "supervised_reference class_indices",
     "stopgrad.deep.measuring.monitor": "to_host",
     "stopgrad.deep.measuring.weights": "balance_applies",
-    "stopgrad.deep.words.expectation": "recipe_of units time_of_run expectation",
+    "stopgrad.deep.measuring.units": "recipe_of units time_of_run",
 }
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
@@ -126,8 +126,8 @@ MACHINERY = (
 NUMPY_ONLY = {
     "exact.fixed_points.discriminant",
     "exact.fixed_points.rest_points",
-    "flows.unit_map.to_theory",
-    "flows.unit_map.to_recipe",
+    "exact.unit_map.to_theory",
+    "exact.unit_map.to_recipe",
 }  # refuse a record of tensors
 
 
@@ -229,7 +229,7 @@ def test_every_public_function_is_in_the_list_or_known_to_take_no_arrays():
         "stopgrad.deep.measuring.probe",
         "stopgrad.deep.measuring.monitor",
         "stopgrad.deep.measuring.weights",
-        "stopgrad.deep.words.expectation",
+        "stopgrad.deep.measuring.units",
     ]
     without = {f"{module}.{name}" for part in (INNER, NO_ARRAYS) for module in part for name in part[module].split()}
     assert set().union(*map(public_functions, modules)) == set(map(full_name, CASES)) | without

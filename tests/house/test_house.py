@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,42 @@ def test_a_door_loads_no_file_under_two_names(wing):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == "[]\n" and "usage" in done.stdout
+
+
+def modules_of(tree):
+    """Modules of the project that a file imports when it runs: not those that only a type checker reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                yield from (f"{module}.{alias.name}" for alias in names)
+
+
+def room_of(name):
+    """(wing, room) of a file in a room, (wing, file) of one that stands in none."""
+    return tuple(name.split("."))[:2]
+
+
+def test_no_two_rooms_need_each_other():
+    """Nor any circle of them; a file that stands in no room is a room of its own."""
+    needs = {}
+    for wing in WINGS:
+        for path in sources(wing):
+            here = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+            named = (name.removeprefix("stopgrad.") for name in modules_of(ast.parse(path.read_text())))
+            rooms = {room_of(name) for name in named if name.split(".")[0] in WINGS}
+            needs.setdefault(here, set()).update(room for room in rooms - {here} if len(room) == 2 == len(here))
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_file_is_long():
+    """Four hundred lines are what a reader holds in mind."""
+    files = [path for wing in (*WINGS, "tests", "examples") for path in sources(wing)]
+    assert not {str(path): n for path in files if (n := len(path.read_text().splitlines())) > 400}
 
 
 def test_no_wing_imports_the_tests():

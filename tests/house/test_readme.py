@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from figure_examples import made_up_runs
 
-from stopgrad.experiments.claims import ledger
+from stopgrad.experiments import ledger
 from stopgrad.experiments.commands.verify_command import BEGIN, END, markdown, replaced
-from stopgrad.experiments.papers import PAPERS
+from stopgrad.experiments.papers import PAPERS, suite
 from stopgrad.experiments.store.evidence import path_of
 from stopgrad.experiments.store.store import Store
-from stopgrad.experiments.suites.suites import suite
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,7 +78,7 @@ def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
         "from stopgrad.experiments.claims import ledger",
         "from stopgrad.experiments.claims.claim import evaluate",
         "from stopgrad.experiments.store.store import Store",
-        "from stopgrad.experiments.suites.suites import suite",
+        "from stopgrad.experiments.papers import suite",
         "mine = next(c for c in ledger.claims_of('tian2021') if c.id == 'tian2021-directcopy')",
         f"row = evaluate(mine, suite('tian2021', 'cpu'), Store({str(tmp_path)!r}))",
         "assert row['verdict'] == 'not measured' and '0 of 3' in row['reason'], row",

@@ -8,11 +8,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from stopgrad.linear_theory.exact.branches import stability
-from stopgrad.linear_theory.exact.fixed_points import fixed_points
-from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
-from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
-from stopgrad.linear_theory.flows.modes import Mode, ScalarNetwork, balance, mode_flow, scalar_network_flow
-from stopgrad.linear_theory.simulation.discrete import (
+from stopgrad.linear_theory.exact.discrete import (
     Weights,
     descend,
     largest_stable_lr,
@@ -20,6 +16,10 @@ from stopgrad.linear_theory.simulation.discrete import (
     stable_lr,
     weights_flow,
 )
+from stopgrad.linear_theory.exact.fixed_points import fixed_points
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
+from stopgrad.linear_theory.flows.modes import Mode, ScalarNetwork, balance, mode_flow, scalar_network_flow
 
 rates = st.floats(0.001, 0.5)
 

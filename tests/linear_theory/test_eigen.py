@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
+from stopgrad.linear_theory.tools.eigen import eigh, eigvalsh
 
 
 def correlation(seed, n=12, rank=5, dtype=torch.float32):

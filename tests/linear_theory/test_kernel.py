@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from stopgrad.linear_theory.exact.closed_loop import Amplitudes, closed_loop_flow, optimal_regression_flow
+from stopgrad.linear_theory.exact.discrete import Weights, weights_flow
+from stopgrad.linear_theory.exact.nonisotropic import Online, predictorless_flow, tied_flow
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
 from stopgrad.linear_theory.flows.modes import (
@@ -21,11 +23,9 @@ from stopgrad.linear_theory.flows.modes import (
     mode_flow,
     scalar_network_flow,
 )
-from stopgrad.linear_theory.flows.nonisotropic import Online, predictorless_flow, tied_flow
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum, directset_spectrum, namespace
 from stopgrad.linear_theory.simulation import kernel as module
 from stopgrad.linear_theory.simulation import runge_kutta
-from stopgrad.linear_theory.simulation.discrete import Weights, weights_flow
 from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.simulation.kernel_source import Given
 from stopgrad.linear_theory.simulation.runge_kutta import SLOT, Problem, map_leaves

@@ -18,8 +18,8 @@ from stopgrad.deep.measuring.probe import logistic_probe
 from stopgrad.deep.measuring.weights import follow_target
 from stopgrad.deep.method.networks import BiasLayer
 from stopgrad.deep.method.objectives.predictive import cosine_loss
+from stopgrad.linear_theory.exact.nonisotropic import shared_modes
 from stopgrad.linear_theory.flows.matrices import Correlations
-from stopgrad.linear_theory.flows.nonisotropic import shared_modes
 from stopgrad.linear_theory.predictors.matrices import correlation
 from stopgrad.linear_theory.samples.views import exact_views
 from stopgrad.linear_theory.spectra import spectrum

@@ -9,17 +9,7 @@ from scipy.linalg import eigh
 
 from stopgrad.linear_theory.exact.branches import stability
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
-from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
-from stopgrad.linear_theory.flows.matrices import (
-    Correlations,
-    Network,
-    Switches,
-    network_flow,
-    online_force,
-    predictor_flow,
-)
-from stopgrad.linear_theory.flows.modes import Mode, ScalarNetwork, mode_flow, scalar_network_flow
-from stopgrad.linear_theory.flows.nonisotropic import (
+from stopgrad.linear_theory.exact.nonisotropic import (
     Online,
     additive_scrambling,
     fixed_point_without_decay,
@@ -32,6 +22,16 @@ from stopgrad.linear_theory.flows.nonisotropic import (
     tied_flow,
     transformed,
 )
+from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
+from stopgrad.linear_theory.flows.matrices import (
+    Correlations,
+    Network,
+    Switches,
+    network_flow,
+    online_force,
+    predictor_flow,
+)
+from stopgrad.linear_theory.flows.modes import Mode, ScalarNetwork, mode_flow, scalar_network_flow
 
 FREE = Hyperparameters(eta=0.0, alpha_p=1.7, beta=0.6)
 FIG10 = Hyperparameters(sigma2=1.0, eta=0.0, beta=1.0, x=0.5)  # λ_s = 1, λ_d = 1/2

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from stopgrad.linear_theory.exact.basin import critical_s0
+from stopgrad.linear_theory.exact.discrete import largest_stable_lr
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, rest_points
 from stopgrad.linear_theory.exact.time_course import limit
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode
-from stopgrad.linear_theory.simulation.discrete import largest_stable_lr
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, DIVERGED, UNDECIDED
 from stopgrad.linear_theory.simulation.trajectory import trajectory
 from stopgrad.linear_theory.sweeps.axes import make_axis, parse_axis

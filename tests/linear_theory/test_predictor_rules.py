@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from stopgrad.deep.config import change
+from stopgrad.deep.measuring.units import Noise
 from stopgrad.deep.method.predictors.set import OPTIONS as FIELDS
 from stopgrad.deep.method.predictors.set import set_by
 from stopgrad.deep.presets import PRESETS
-from stopgrad.deep.words.expectation import Noise, expectation
+from stopgrad.deep.words.expectation import expectation
 from stopgrad.linear_theory.exact.closed_loop import directpred_threshold, directset_threshold
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters

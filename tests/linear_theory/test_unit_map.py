@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 
 from stopgrad.linear_theory.exact.branches import stability
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
+from stopgrad.linear_theory.exact.unit_map import TrainingRecipe, Translate, _jacobian, predict, to_recipe, to_theory
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import (
     EmaMode,
@@ -21,7 +22,6 @@ from stopgrad.linear_theory.flows.modes import (
     mode_flow,
     scalar_network_flow,
 )
-from stopgrad.linear_theory.flows.unit_map import TrainingRecipe, Translate, _jacobian, predict, to_recipe, to_theory
 from stopgrad.linear_theory.spectra.alignment import alignment_operator_mode
 from stopgrad.linear_theory.tools.door import dumps
 

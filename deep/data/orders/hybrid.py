@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from stopgrad.deep.data.orders import Order
 from stopgrad.deep.data.orders.shuffled import Shuffled
+from stopgrad.deep.kinds import Order
 from stopgrad.deep.parts import PROBABILITY
 from stopgrad.linear_theory.tools.errors import BadInput
 

@@ -14,7 +14,7 @@ import torch
 
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.data.orders import Order
+from stopgrad.deep.kinds import Order
 from stopgrad.linear_theory.tools.errors import BadInput
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stopgrad.deep.data.orders import Order
+from stopgrad.deep.kinds import Order
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ align with those of F.
 from stopgrad.deep.measuring.quantities.quantity import Drawn, Quantity
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.spectra.alignment import asymmetry, eigenvector_alignment
-from stopgrad.linear_theory.spectra.eigen import eigvalsh
+from stopgrad.linear_theory.tools.eigen import eigvalsh
 from stopgrad.linear_theory.tools.lengths import MATRIX, length
 
 _FIG2 = "Tian, Chen & Ganguli 2021, Fig. 2"

@@ -9,7 +9,7 @@ from typing import Any
 
 from stopgrad.linear_theory.predictors.matrices import correlation, identity_like
 from stopgrad.linear_theory.spectra.alignment import misalignment
-from stopgrad.linear_theory.spectra.eigen import eigh, eigvalsh
+from stopgrad.linear_theory.tools.eigen import eigh, eigvalsh
 from stopgrad.linear_theory.tools.lengths import directions, magnitude
 
 DECOMPOSED_UP_TO = 512

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from stopgrad.deep.method.backbones import Backbone
+from stopgrad.deep.kinds import Backbone
 from stopgrad.deep.parts import COUNT
 
 SMALL = 8**2 * 32**2

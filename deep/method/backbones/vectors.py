@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from stopgrad.deep.method.backbones import Backbone
+from stopgrad.deep.kinds import Backbone
 from stopgrad.deep.parts import COUNT
 
 

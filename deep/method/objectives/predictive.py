@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from stopgrad.deep.method.objectives import Objective
+from stopgrad.deep.kinds import Objective
 from stopgrad.linear_theory.tools.lengths import directions
 
 # ---------------------------------------------------------------- losses: (prediction, target), each (…, B, d)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stopgrad.deep.method.predictors import Predictor
+from stopgrad.deep.kinds import Predictor
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from stopgrad.deep.method.predictors import Predictor
+from stopgrad.deep.kinds import Predictor
 
 
 @dataclass(frozen=True)

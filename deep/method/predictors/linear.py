@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stopgrad.deep.method.predictors import Predictor
+from stopgrad.deep.kinds import Predictor
 
 _FAILED = (
     "Tian et al. saw a symmetric predictor fail without EMA at α_p = 1 and equal decay (Table 3); a larger "

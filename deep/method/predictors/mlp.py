@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from stopgrad.deep.method.predictors import Predictor
+from stopgrad.deep.kinds import Predictor
 from stopgrad.deep.parts import COUNT
 
 

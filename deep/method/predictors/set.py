@@ -7,7 +7,7 @@ import functools
 from dataclasses import asdict, dataclass, make_dataclass
 from typing import Annotated, ClassVar, Literal
 
-from stopgrad.deep.method.predictors import Predictor
+from stopgrad.deep.kinds import Predictor
 from stopgrad.deep.parts import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, Range
 from stopgrad.linear_theory.predictors.rules import SET_RULES, Rule
 

@@ -8,7 +8,7 @@ often, and the optimiser that learns W_p in between.
 import torch
 from torch import nn
 
-from stopgrad.deep.training.distributed import all_reduce_mean
+from stopgrad.deep.processes.distributed import all_reduce_mean
 from stopgrad.linear_theory.predictors.matrices import correlation, full_precision, update_correlation
 from stopgrad.linear_theory.predictors.rules import Rule
 

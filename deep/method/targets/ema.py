@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from stopgrad.deep.method.targets import Target
+from stopgrad.deep.kinds import Target
 from stopgrad.deep.parts import PROBABILITY
 
 

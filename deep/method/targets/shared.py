@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from stopgrad.deep.method.targets import Target
+from stopgrad.deep.kinds import Target
 
 
 @dataclass(frozen=True)

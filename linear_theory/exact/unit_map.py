@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from stopgrad.linear_theory.exact.discrete import stable_lr
 from stopgrad.linear_theory.exact.fixed_points import FixedPoints, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, ema_mode_flow, mode_flow
-from stopgrad.linear_theory.simulation.discrete import stable_lr
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput

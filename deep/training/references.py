@@ -10,9 +10,9 @@ from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.data.orders.setting import Setting, shares
 from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
 from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference
-from stopgrad.deep.method.build import build
-from stopgrad.deep.training.distributed import World
-from stopgrad.deep.training.optimisation import base_rates
+from stopgrad.deep.method.optimisation import base_rates
+from stopgrad.deep.processes.distributed import World
+from stopgrad.deep.training.build import build
 
 
 def reference(name: str, config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict | None:

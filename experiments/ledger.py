@@ -9,11 +9,10 @@ from pathlib import Path
 from stopgrad.deep.config import Config
 from stopgrad.experiments.claims.claim import Claim, Row, evaluate
 from stopgrad.experiments.claims.multiplicity import adjusted
-from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.papers import PAPERS, chosen, suite
 from stopgrad.experiments.store.evidence import Backed, backed
 from stopgrad.experiments.store.store import Record, Store
 from stopgrad.experiments.suites.grid import SCALES, Suite
-from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.kept import Origin, keep

@@ -9,8 +9,8 @@ from stopgrad.deep.config import Config
 from stopgrad.deep.data.counter import fold
 from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.processes.distributed import World, synchronise
 from stopgrad.deep.storage.provenance import cpu_has_bfloat16
-from stopgrad.deep.training.distributed import World, synchronise
 
 _INITIALISATION = int.from_bytes(b"start")
 

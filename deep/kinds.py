@@ -1,0 +1,132 @@
+"""What each kind of part computes: the five seats' interfaces, of which every part in `deep.seats` is one."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from stopgrad.deep.parts import Part
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from stopgrad.deep.data.batch import Batch
+    from stopgrad.deep.data.orders.setting import Setting
+    from stopgrad.deep.method.outputs import Outputs
+
+
+class Backbone(Part):
+    """A network with `out_features` as attribute, (B, …) to (B, out_features)."""
+
+    vectors = True
+    """Whether it takes points as well as images, each flattened to numbers."""
+    identity = False
+    """Whether the representation is the view itself."""
+
+    def build(self, in_features: int | None = None) -> "nn.Module":
+        """The network; `in_features`: how many numbers a view has."""
+        raise NotImplementedError
+
+    def small(self, pixels: int) -> bool:
+        """Whether one thread trains it faster than several, for views of so many pixels."""
+        return True
+
+    def complaints(self, config) -> Iterator[str]:
+        """Points are for those that take them."""
+        if config.data.dataset == "gaussian" and not self.vectors:
+            yield f"--backbone {self} needs images; with --dataset gaussian use linear or identity"
+
+
+class Predictor(Part):
+    """Learned, set, frozen or absent."""
+
+    learns = True
+    """Whether the optimiser has something in it to train."""
+    is_set = False
+    """Whether it follows from the embeddings, at every step or at some."""
+    linear = False
+    """Whether p = W_p z."""
+    balanced = False
+    """Whether p = W_p z (+ b) learns by its own gradient alone, as Theorem 1 of Tian, Chen & Ganguli 2021 has it."""
+    absent = False
+    """Whether p = z."""
+
+    def build(self, d: int) -> "nn.Module":
+        """A `deep.method.networks.PredictorNetwork` or its like, for embeddings of d dimensions."""
+        raise NotImplementedError
+
+    def expects(self, setting) -> list[str]:
+        """What is to be expected with stop-gradient at the target, in sentences; none where nothing is known.
+
+        `setting` is a `deep.words.expectation.Setting`.
+        """
+        return []
+
+
+class Target(Part):
+    """From a batch, and what the online network made of it, to target embeddings.
+
+    A target with weights of its own builds a `deep.method.networks.TargetNetwork`; others are what they build.
+    """
+
+    views = 0
+    """Views that it wants beside those that the online network sees, for itself alone."""
+    ema_momentum: float | None = None
+    """γ of a moving average of the online network; None where it is none."""
+    learns = True
+    """Whether gradients could pass through it to the online network."""
+
+    def build(self, online, d: int):
+        """What computes it: called as below, with `after_step`. `online` is the network, d its embeddings' size."""
+        return self
+
+    def __call__(self, batch: "Batch", seen: "Outputs", online) -> "Outputs":
+        """`seen` with its `target` filled in, (V, B, d), the target embedding of each view; terms may be added too."""
+        raise NotImplementedError
+
+    def after_step(self, online) -> None:
+        """Called after every step of the optimiser."""
+
+
+class Objective(Part):
+    """From what a batch gave to a loss: a function of it and of the fields, without weights or memory."""
+
+    views = 2
+    """Views that the online network sees; a target may ask for more."""
+    whole_batch = False
+    """Whether it compares images with each other: then no batch comes in parts, and processes gather theirs first."""
+    isoloss = False
+    """Whether the gradient at the prediction acts on the embedding itself."""
+    theory: Literal["squared", "cosine"] | None = None
+    """Which loss of the linear theory it is, at −1 for perfect cosines and at 0 for squared error; None: neither."""
+
+    def __call__(self, outputs: "Outputs") -> "torch.Tensor":
+        """The loss, a 0-d tensor, of `outputs`, whose z, p and target are (V, B, d); its own loss is not there yet."""
+        raise NotImplementedError
+
+    def scalars(self, outputs: "Outputs") -> dict[str, "torch.Tensor"]:
+        """More numbers to be recorded with a step, 0-d tensors by name."""
+        return {}
+
+    def unbalanced(self) -> str | None:
+        """Why Theorem 1 of Tian, Chen & Ganguli 2021 does not hold under it, in a sentence's words; None: it does."""
+        return f"nothing is known of it under --objective {self}"
+
+    def expects(self, setting) -> list[str] | None:
+        """What is to be expected whatever the predictor, in sentences; None: that is for the predictor to say.
+
+        `setting` is a `deep.words.expectation.Setting`.
+        """
+        return []
+
+
+class Order(Part):
+    """In which order a run visits its images."""
+
+    def at(self, setting: "Setting", step: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Indices of a step's images and the visits' numbers, int64 (batch_size,) each, on the CPU.
+
+        A pure function, asked for any step from 0. A visit's number says how often the image's turn has come before, so
+        that no (index, visit) occurs twice: each visit has views of its own. An image may occur twice in a step.
+        Raises ValueError, at step 0 too, for a setting in which the order is impossible.
+        """
+        raise NotImplementedError
