@@ -184,7 +184,8 @@ def test_the_loop_names_no_method():
 def test_auto_takes_bfloat16_only_where_convolutions_may_use_it(allowed):
     """What the processor could do and oneDNN may not is not fast: such convolutions fall back to plain loops."""
     code = (
-        "import torch\nfrom stopgrad.deep.config import Config\nfrom stopgrad.deep.training.build import half_precision\n"
+        "import torch\nfrom stopgrad.deep.config import Config\n"
+        "from stopgrad.deep.training.build import half_precision\n"
         "print(half_precision(Config(), torch.device('cpu')), torch.ops.mkldnn._is_mkldnn_bf16_supported())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
