@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from stopgrad.deep.training.distributed import World
 
 # Modules that `deep.training.runs` reaches and that change no number: what is shown and said of a run, where its config
-# came from, the records that hold it (its options are in the key, and defaults never change, which a test holds), the
-# tables of parts, of which those that were chosen count, and the folder's lock.
+# came from and what it may hold, for its values are in the key (but for defaults, which a test keeps as they are), and
+# its parts count by themselves; the folder's lock.
 SILENT = (
-    *("stopgrad.deep.config", "stopgrad.deep.parts"),
-    *("stopgrad.deep.words*", "stopgrad.deep.presets*", "stopgrad.deep.seats"),
-    *("stopgrad.deep.storage.lock", "stopgrad.deep.storage.provenance"),
+    *("stopgrad.deep.words*", "stopgrad.deep.presets*", "stopgrad.deep.config", "stopgrad.deep.parts"),
+    *("stopgrad.deep.seats", "stopgrad.deep.storage.lock", "stopgrad.deep.storage.provenance"),
 )
 NUMERICS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 

@@ -207,6 +207,15 @@ def test_a_result_that_other_code_left_under_this_name_is_not_found(store):
     assert store.find(TINY) is None
 
 
+def test_a_run_from_under_another_default_is_not_found(store):
+    """A key leaves out what is by default; the record of the run does not."""
+    path = store.folder(TINY) / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["config"]["data"]["flip"] = 0.25
+    path.write_text(json.dumps(summary))
+    assert store.find(TINY) is None
+
+
 def test_edited_code_makes_a_new_key_and_the_old_run_stale(store, monkeypatch):
     before = key(TINY)
     monkeypatch.setattr("stopgrad.deep.storage.run_folder.code", lambda *_: {"a": "edited"})

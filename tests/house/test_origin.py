@@ -11,6 +11,7 @@ from stopgrad.deep.config import Config
 from stopgrad.deep.storage import provenance
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.run_folder import key
+from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.origin import ROOT, difference, modules
 
@@ -159,8 +160,9 @@ def test_the_code_of_a_run_is_all_that_computes_it():
         *("stopgrad.deep.data.augmentation", "stopgrad.deep.measuring.monitor"),
         *("stopgrad.linear_theory.predictors.matrices", "stopgrad.linear_theory.spectra.alignment"),
     }
-    silent = ("deep.words", "deep.presets", "deep.commands", "deep.storage.lock", "linear_theory.tools.door")
-    silent = tuple(f"stopgrad.{name}" for name in (*silent, "experiments", "figures"))
+    silent = ("words", "presets", "config", "parts", "seats", "commands", "storage.lock")
+    silent = (*(f"deep.{name}" for name in silent), "linear_theory.tools.door", "experiments", "figures")
+    silent = tuple(f"stopgrad.{name}" for name in silent)
     assert not [name for name in names if name.startswith(silent)]
     assert len(fingerprint(Config())) == 64
 
@@ -170,15 +172,16 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     [
         ("README.md", "", "# A new first line\n"),
         ("deep/method/siamese.py", '"""The Siamese method', '"""The method'),
-        ("deep/config.py", "    grayscale: ", "    sepia: float = 0.0\n    grayscale: "),  # an option that comes later
-        ("deep/seats.py", "ORDERS = {", 'ORDERS = {"mine": "my_script:Mine",'),
+        ("deep/data/views.py", '"""', '"""In other words: '),
+        ("deep/config.py", "    flip: ", "    upside_down: float = 0.0\n    flip: "),
+        ("deep/seats.py", "PREDICTORS = {", 'PREDICTORS = {\n    "mine": f"{_METHOD}.predictors.mine:Mine",'),
+        ("deep/method/predictors/mine.py", "", "class Mine: ...\n"),
         ("deep/training/training.py", "\n\n\n", "\n\n\n# a remark\n"),
         ("deep/commands.py", "import re", "import os, re"),
         ("deep/presets/default.py", "epochs=40", "epochs=41"),
         ("deep/words/live.py", "import time", "import os, time"),
         ("deep/words/expectation.py", "return ", "return 1 * "),
         ("deep/storage/lock.py", "return ", "return 1 * "),
-        ("deep/method/mine.py", "", "class Mine: ...\n"),
     ],
 )
 def test_edits_that_recompute_no_run(project, path, old, new):
@@ -202,7 +205,26 @@ def part(module, name="Part"):
     return dataclasses.make_dataclass(name, [], frozen=True, namespace={"__module__": module})
 
 
-def test_editing_a_part_recomputes_exactly_its_users(project):
+@pytest.mark.parametrize(
+    ("path", "predictors"),
+    [
+        ("deep/method/predictors/mlp.py", {"mlp", "fixed"}),
+        ("deep/method/predictors/identity.py", {"identity"}),
+        ("deep/method/predictors/set.py", {"directpred", "directcopy"}),
+        ("linear_theory/predictors/rules.py", {"directpred", "directcopy"}),
+        ("deep/method/networks.py", {"mlp", "fixed", "linear", "identity", "directpred", "directcopy"}),
+    ],
+)
+def test_editing_a_part_recomputes_exactly_its_users(project, path, predictors):
+    stale = set()
+    for name in ("mlp", "fixed", "linear", "identity", "directpred", "directcopy"):
+        config = change(Config(), predictor=name)
+        after = project(path, "\n\n\n", "\n\n\nEDITED = True\n", provenance._kinds(config))
+        stale |= {name} if after != code(config) else set()
+    assert stale == predictors
+
+
+def test_editing_a_part_of_ones_own_recomputes_its_users(project):
     ours, others = part("stopgrad.deep.method.mine"), part("stopgrad.linear_theory.exact.basin")
     before = project("deep/method/mine.py", "", "class Part:\n    rate = 1\n", [ours])
     after = project("deep/method/mine.py", "", "class Part:\n    rate = 2\n", [ours])
