@@ -44,7 +44,8 @@ def batches(
 
 def view_keys(seed: int, views: int, visit: torch.Tensor) -> list[torch.Tensor]:
     """For each view the keys of `deep.data.counter` under which it is drawn at these visits, int64 (B,)."""
-    return [torch.tensor([_key(seed, k, view) for k in visit.tolist()], dtype=torch.int64) for view in range(views)]
+    visits, place = visit.unique(return_inverse=True)
+    return [torch.tensor([_key(seed, k, v) for k in visits.tolist()], dtype=torch.int64)[place] for v in range(views)]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -147,7 +147,8 @@ def contrast(world):
     x = x.chunk(world.size, dim=1)[world.rank].requires_grad_()
     z = torch.stack([net(view) for view in x])
     first, second = gathered_with_gradient(z, dim=1)
-    loss = nn.functional.cross_entropy(scale * first @ second.mT, torch.arange(8))
+    places = gathered_with_gradient(torch.arange(8).chunk(world.size)[world.rank], dim=0)
+    loss = nn.functional.cross_entropy(scale * first @ second.mT, places)
     loss.backward()
     average_gradients([*net.parameters(), scale])
     found = {"loss": loss, "views": x.grad / world.size, "scale": scale.grad}

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from stopgrad.deep.data.orders.hybrid import Hybrid
 from stopgrad.deep.data.orders.setting import Setting, check_shares, shares, steps_per_epoch
 from stopgrad.deep.data.orders.shuffled import Shuffled
+from stopgrad.deep.seats import ORDER
 
-ORDERS = [Shuffled(), Hybrid(), Hybrid(single_pass=1.0)]
+ORDERS = [*(ORDER.kind(name)() for name in ORDER.choices), Hybrid(single_pass=1.0)]
 
 
 def setting(seed=0, n=50, batch_size=8, epochs=10):
