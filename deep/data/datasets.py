@@ -25,7 +25,7 @@ from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
 from stopgrad.linear_theory.tools.arrays import as_int64
-from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.errors import BadInput, Missing
 from stopgrad.linear_theory.tools.files import cache_folder, is_litter
 
 RESIDENT_BYTES = 2 * 2**30  # decoded images that `--storage auto` still holds in memory
@@ -181,7 +181,7 @@ def _torchvision(data: Data, cache: Path) -> Dataset:
             hint = "check the network, or name a folder that holds it with --data-folder"
             raise BadInput(f"{data.dataset} could not be downloaded into {folder} ({error}); {hint}") from None
         hint = "give --download to fetch it, or --data-folder to name the folder where torchvision keeps it"
-        raise BadInput(f"{data.dataset} is missing from {folder} or damaged there; {hint}") from None
+        raise Missing(f"{data.dataset} is missing from {folder} or damaged there", hint) from None
     size = data.image_size or train.images.shape[-1]
     train, test = (ImageSet(_resized(part.images, size), part.labels) for part in (train, test))
     whole = _dataset(data.dataset, classes, train, test, size, *_MEAN_STD[data.dataset])
@@ -237,7 +237,10 @@ def _imagefolder(data: Data, cache: Path) -> Dataset:
     for folder, name in zip(folders, ("train", "val/ or test")):
         refuse_link(folder)
         if not folder.is_dir():
-            raise BadInput(f"there is no {name}/ in {root}; --data-folder must hold train/CLASS/… and val/CLASS/…")
+            raise BadInput(
+                f"there is no {name}/ in {root}; that folder (--data-folder), or what it is a link to, must hold "
+                "train/CLASS/… and val/CLASS/…"
+            )
     classes = _same_classes(*folders)
     parts = [_image_files(folder, classes) for folder in folders]
     suffixes = sorted({Path(path).suffix.lower() for part in parts for path in part.paths})

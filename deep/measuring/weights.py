@@ -14,6 +14,7 @@ from stopgrad.linear_theory.flows.unit_map import to_theory
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.spectra.alignment import balance_residual
 from stopgrad.linear_theory.tools.arrays import as_tensor
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.lengths import directions, magnitude
 
 # ---------------------------------------------------------------- an EMA target's last layer
@@ -85,7 +86,7 @@ class BalanceResidual:
         """
         reason = balance_applies(config)
         if reason is not None:
-            raise ValueError(f"Theorem 1 does not apply: {reason}")
+            raise BadInput(f"Theorem 1 does not apply: {reason}")
         return BalanceResidual(_network(weight, bias, Wp), to_theory(recipe_of(config))[0])
 
     @torch.no_grad()

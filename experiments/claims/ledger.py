@@ -1,65 +1,29 @@
-"""The ledger: each paper's claims, and their rows as computed now from a store of runs.
-
-A claim is added to the tuple in its paper's module; a paper is added as one line here.
-"""
+"""The ledger: each paper's claims, and their rows as computed now from a store of runs."""
 
 import contextlib
+import functools
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from stopgrad.deep.config import Config
 from stopgrad.experiments.claims.claim import Claim, Row, evaluate
 from stopgrad.experiments.claims.multiplicity import adjusted
+from stopgrad.experiments.papers import PAPERS, chosen
 from stopgrad.experiments.store.evidence import Backed, backed
 from stopgrad.experiments.store.store import Record, Store
+from stopgrad.experiments.suites.grid import SCALES, Suite
 from stopgrad.experiments.suites.suites import suite
-from stopgrad.experiments.tian2021 import claims as tian2021_networks
-from stopgrad.experiments.tian2021 import theory_claims as tian2021_theory
 from stopgrad.linear_theory.tools.door import dumps
-from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.kept import Origin, keep
-from stopgrad.linear_theory.tools.origin import code
-
-AS_STATED = "-as-stated"
-"""Ends the id of a paper's own wording, beside the claim that corrects it."""
-
-
-def checked(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """The claims as a tuple.
-
-    Raises ValueError where two have one id, where a claim that corrects its paper lacks the twin "ID-as-stated" or a
-    twin its correction, and where the claims are of several papers.
-    """
-    claims = tuple(claims)
-    ids = Counter(claim.id for claim in claims)
-    for name, times in ids.items():
-        if times > 1:
-            raise ValueError(f"{times} claims are called {name}; an id names one claim")
-    papers = sorted({claim.paper for claim in claims})
-    if len(papers) > 1:
-        raise ValueError(f"the claims are of {' and '.join(papers)}; a ledger is of one paper")
-    corrected = {claim.id + AS_STATED for claim in claims if claim.as_stated is not None}
-    twins = {name for name in ids if name.endswith(AS_STATED)}
-    for name in sorted(corrected - twins):
-        raise ValueError(f"{name.removesuffix(AS_STATED)} corrects its paper, so there must be a claim {name} too")
-    for name in sorted(twins - corrected):
-        raise ValueError(f"{name} needs a claim {name.removesuffix(AS_STATED)} that says in as_stated what it corrects")
-    return claims
-
-
-LEDGER: dict[str, tuple[Claim, ...]] = {
-    "tian2021": checked(tian2021_theory.CLAIMS + tian2021_networks.CLAIMS),
-}
+from stopgrad.linear_theory.tools.origin import call, code, digest
 
 
 def claims_of(paper: str) -> tuple[Claim, ...]:
-    """The paper's claims. Raises ValueError for a paper that has none."""
-    if paper not in LEDGER:
-        raise BadInput(f"there are no claims of {paper}; there are of {', '.join(LEDGER)}")
-    return LEDGER[paper]
+    """The paper's claims. Raises BadInput for a paper that there is not, or has none."""
+    [one] = chosen([paper], having="claims")
+    return one.claims
 
 
 def rows(paper: str, scale: str, store: Store) -> list[Row]:
@@ -69,8 +33,9 @@ def rows(paper: str, scale: str, store: Store) -> list[Row]:
     together decide `p_adjusted` and `survives`, and nothing else. Raises ValueError for a paper without claims and for
     what the suite, the store or the record refuses.
     """
-    claims, runs = claims_of(paper), suite(paper, scale)
-    remembered, computed = Remembered(backed(store, runs)), theory_rows(paper, store)
+    claims, computed = claims_of(paper), theory_rows(paper, store)
+    runs = suite(paper, scale) if any(claim.arms for claim in claims) else None
+    remembered = runs and Remembered(backed(store, runs))
     return adjusted(
         computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims
     )
@@ -81,13 +46,18 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
 
     Where the store's folder does not exist, or cannot be written, they are computed and not kept.
     """
-    path = Path(store.root) / f".theory-{paper}.json"
-    rows, _ = keep(path, code(__name__), lambda: _of_theory(paper), _read, _write)
+    claims, path = [claim for claim in claims_of(paper) if not claim.arms], Path(store.root) / f".theory-{paper}.json"
+    compute = lambda: {claim.id: evaluate(claim, None, None) for claim in claims}  # noqa: E731
+    rows, _ = keep(path, _origin(claims), compute, _read, _write)
     return rows
 
 
-def _of_theory(paper: str) -> dict[str, Row]:
-    return {claim.id: evaluate(claim, None, None) for claim in claims_of(paper) if not claim.arms}
+def _origin(claims: list[Claim]) -> Origin:
+    """What decides the rows of these claims: what they say, and the code of their functions, of no other paper's."""
+    said = [(c.id, c.place, c.statement, c.rule, c.setting, c.as_stated) for c in claims]
+    found = {call(function)[0] for claim in claims for function in (claim.value, claim.theory)}
+    modules = sorted({evaluate.__module__, *found})
+    return {"claims": digest(repr(said))} | {k: v for module in modules for k, v in code(module).items()}
 
 
 def _read(path: Path) -> tuple[dict[str, Row], Origin]:
@@ -99,6 +69,20 @@ def _write(path: Path, rows: dict[str, Row], origin: Origin) -> None:
     with contextlib.suppress(OSError):
         text = dumps({"origin": origin, "rows": rows})
         replace_file(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+@functools.cache
+def _linear_arms(suite: Callable[[str], Suite]) -> frozenset[str]:
+    """The arms of a suite, at any scale, whose network is one linear layer."""
+    arms = [arm for scale in SCALES for arm in suite(scale).arms.values()]
+    return frozenset(arm.name for arm in arms if arm.config.method.backbone.vectors)
+
+
+def rests_on(claim: Claim) -> str:
+    """'theory', 'linear' or 'resnet': what decides a claim, linear networks only where all its arms are."""
+    if not claim.arms:
+        return "theory"
+    return "linear" if _linear_arms(PAPERS[claim.paper].suite).issuperset(claim.arms) else "resnet"
 
 
 class Remembered:

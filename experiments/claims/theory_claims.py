@@ -3,9 +3,7 @@
 A claim without arms is computed whenever the ledger is; its statistic must come from a simulation or an exact formula.
 """
 
-import functools
 from collections.abc import Callable
-from dataclasses import replace
 
 from stopgrad.experiments.claims.claim import Claim, Rule
 
@@ -14,8 +12,7 @@ TOLERANCE = "the integrator's tolerance is 1e-6, so an identity shows at least 5
 COLLAPSE = "a collapse leaves next to nothing"
 
 
-def theory_claim(
-    paper: str,
+def claim(
     name: str,
     place: str,
     statement: str,
@@ -23,23 +20,14 @@ def theory_claim(
     value: Callable[[], float],
     theory: Callable[[], str],
     setting: str,
-    since: str,
 ) -> Claim:
-    """The claim PAPER-theory-NAME, decided by value() alone; `setting` says over which hyperparameters it runs,
-    `since` from which day (ISO) its rule stands."""
-    about = {"id": f"{paper}-theory-{name}", "paper": paper, "place": place, "statement": statement}
-    return Claim(**about, rule=replace(rule, since=since), value=value, theory=theory, setting=setting)
+    """The claim theory-NAME, decided by value() alone; `setting` says over which hyperparameters it runs."""
+    about = {"id": f"theory-{name}", "place": place, "statement": statement}
+    return Claim(**about, rule=rule, value=value, theory=theory, setting=setting)
 
 
 def pair(corrected: Claim, stated: str, value: Callable[[], float], rule: Rule | None = None) -> tuple[Claim, Claim]:
     """A corrected claim and the paper's own form of it; the latter's rule is the same unless another is given."""
     values = {**vars(corrected), "as_stated": stated}
     twin = {"id": f"{corrected.id}-as-stated", "statement": f"As stated: {stated}", "as_stated": None, "value": value}
-    rule = rule or corrected.rule
-    rule = replace(rule, since=rule.since or corrected.rule.since)
-    return Claim(**values), Claim(**{**values, **twin, "rule": rule})
-
-
-def of_paper(paper: str, since: str) -> Callable[..., Claim]:
-    """`theory_claim` for one paper, whose rules stand since that day unless they are given their own."""
-    return functools.partial(theory_claim, paper, since=since)
+    return Claim(**values), Claim(**{**values, **twin, "rule": rule or corrected.rule})

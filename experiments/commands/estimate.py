@@ -1,4 +1,4 @@
-"""`python -m experiments estimate SUITE`: how long a suite will take on this machine, from its own first runs.
+"""`python -m experiments estimate PAPER …`: how long suites will take on this machine, from their own first runs.
 
 For each kind of run as many as there are workers are carried out at once, as the suite itself would, so that cores that
 share their caches, and whatever else the machine does, are in the measurement. They are kept: nothing is done twice.
@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from stopgrad.deep.config import Config
+from stopgrad.experiments.commands.suite_command import names_of, select
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.suites.suites import suite as named
 from stopgrad.linear_theory.tools.door import Command
@@ -22,10 +23,12 @@ measured on two cores with AVX-512."""
 
 @dataclass(frozen=True)
 class Estimate(Command):
-    """Say how long a suite will take on this machine: its first runs are carried out, timed and kept."""
+    """Say how long suites will take on this machine: their first runs are carried out, timed and kept."""
 
-    suite: tyro.conf.Positional[str]
-    """Its name."""
+    suite: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Papers whose suites are meant; all by default."""
+    paper: tuple[str, ...] = ()
+    """The same, as in other commands."""
     scale: str = "cpu"
     """smoke, quick, cpu, cifar, gpu or paper: what the runs are made of."""
     workers: int | None = None
@@ -42,9 +45,10 @@ class Estimate(Command):
 
         store, launcher = Store(self.runs), choose("auto", self.workers)
         workers = getattr(launcher, "workers", 1)
-        entries = named(self.suite, self.scale).configs()
+        names = names_of(*self.suite, *self.paper)
+        entries = select([named(name, self.scale) for name in names], (), None)
         left = [(f"{arm}, seed {seed}", config) for arm, seed, config in entries if store.find(config) is None]
-        about = {"suite": self.suite, "scale": self.scale, "runs": len(entries), "left": len(left), "workers": workers}
+        about = {"suites": names, "scale": self.scale, "runs": len(entries), "left": len(left), "workers": workers}
         pace = []  # seconds of wall-clock time that one more run of each kind takes
         seconds = 0.0
         for runs in by_kind(left):

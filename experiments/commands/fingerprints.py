@@ -16,6 +16,7 @@ from rich.progress import track
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
 from stopgrad.experiments.claims import ledger
+from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import Command, dumps
@@ -108,7 +109,8 @@ def computed() -> dict[str, dict[str, str]]:
         configs = {case: change(TINY, data_folder=f"{images}", **values) for case, values in CASES.items()}
         cases = track(configs, "", console=Console(stderr=True), transient=True)
         found = {case: _of_run(configs[case], folder / case, world) for case in cases}
-        rows = [row for paper in ledger.LEDGER for row in ledger.theory_rows(paper, Store(folder / "none")).values()]
+        papers = [paper.key for paper in chosen(having="claims")]
+        rows = [row for paper in papers for row in ledger.theory_rows(paper, Store(folder / "none")).values()]
     exact = {row["id"]: " ".join([row["verdict"], *(float(v).hex() for v in row["ci"] or ())]) for row in rows}
     return found | {"theory": exact}
 

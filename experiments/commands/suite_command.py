@@ -1,4 +1,4 @@
-"""`python -m experiments run SUITE`: all runs of a suite, on whatever there is to run them."""
+"""`python -m experiments run PAPER …`: all runs of the papers' suites, on whatever there is to run them."""
 
 import time
 from collections import Counter
@@ -10,10 +10,12 @@ from typing import Literal
 import tyro
 
 from stopgrad.deep.commands import read_seeds
+from stopgrad.deep.config import Config
 from stopgrad.experiments.launch.launcher import choose, launch
-from stopgrad.experiments.launch.one_run import Outcome, to_fetch
+from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.launch.progress import clock
 from stopgrad.experiments.launch.slurm import Slurm
+from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite as named
@@ -26,10 +28,12 @@ SOME_FAILED = 3
 
 @dataclass(frozen=True)
 class RunSuite(Command):
-    """Carry out a suite: finished runs are found, unfinished ones resumed, those of other processes left to them."""
+    """Carry out suites: finished runs are found, unfinished ones resumed, those of other processes left to them."""
 
-    suite: tyro.conf.Positional[str]
-    """Its name."""
+    suite: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Papers whose suites to carry out; all by default."""
+    paper: tuple[str, ...] = ()
+    """The same, as in other commands."""
     scale: str = "cpu"
     """smoke, quick, cpu, cifar, gpu or paper: what the runs are made of."""
     arms: tuple[str, ...] = ()
@@ -55,23 +59,23 @@ class RunSuite(Command):
         if self.launcher != "slurm" and self.slurm != Slurm():
             raise BadInput("flags of Slurm jobs need --launcher slurm")
         began = time.monotonic()
-        chosen = select(named(self.suite, self.scale), self.arms, self.seeds)
-        entries = chosen.configs()
+        names = names_of(*self.suite, *self.paper)
+        entries = select([named(name, self.scale) for name in names], self.arms, self.seeds)
         labels = [f"{arm}, seed {seed}" for arm, seed, _ in entries]
         launcher = choose(self.launcher, self.workers, self.slurm, self.device)
-        configs, title = [config for *_, config in entries], f"{self.suite}, {self.scale}"
+        configs, title = [config for *_, config in entries], f"{', '.join(names)}, {self.scale}"
         outcomes = launch(configs, Store(self.runs), launcher, title, labels, self.minutes)
         found, seconds = summed_up([entry[:2] for entry in entries], outcomes), time.monotonic() - began
         if self.minutes is not None and seconds >= 60 * self.minutes:
             found["signal"] = 0  # to stop then is what was asked for
-        return {"suite": self.suite, "scale": self.scale} | found | {"seconds": seconds}
+        return {"suites": names, "scale": self.scale} | found | {"seconds": seconds}
 
     def text(self, result: dict) -> str:
         """What is finished and what is not, and why."""
         fresh = f", {result['fresh']} of them now" if result["fresh"] else ""
         lines = [
-            f"{result['suite']}, {result['scale']}: {result['finished']} of {result['total']} runs finished{fresh}, "
-            f"in {clock(result['seconds'])}"
+            f"{', '.join(result['suites'])}, {result['scale']}: {result['finished']} of {result['total']} runs "
+            f"finished{fresh}, in {clock(result['seconds'])}"
         ]
         lines += [f"diverged: {run['arm']}, seed {run['seed']}" for run in result["diverged"]]
         if result["failed"]:
@@ -95,22 +99,32 @@ def exit_status(result: dict) -> int:
 
 def fetching(result: dict) -> list[str]:
     """How to fetch the data for want of which runs of `summed_up` failed, each set once."""
-    found = [to_fetch(run["reason"] or "") for run in result["failed"]]
-    return [f"to fetch the data: {command}" for command in dict.fromkeys(found) if command]
+    found = dict.fromkeys(run["fetch"] for run in result["failed"] if run["fetch"])
+    return [f"to fetch the data: {command}" for command in found]
 
 
-def select(suite: Suite, arms: Sequence[str], seeds: str | None) -> Suite:
-    """The suite with these arms and seeds alone; all where none are named.
+def names_of(*papers: str) -> list[str]:
+    """The suites that are meant: those of these papers, each once, or all. Raises ValueError for one without."""
+    return [paper.key for paper in chosen(papers, having="suite")]
 
-    Raises ValueError for an arm that it has not, and for seeds that cannot be read.
+
+def select(suites: Sequence[Suite], arms: Sequence[str], seeds: str | None) -> list[tuple[str, int, Config]]:
+    """(arm, seed, config) of the suites' runs, suite by suite, with these arms and seeds alone, or with all.
+
+    Raises ValueError for an arm that no suite has, and for seeds that cannot be read.
     """
+    there = dict.fromkeys(arm for suite in suites for arm in suite.arms)
     for arm in arms:
-        if arm not in suite.arms:
-            raise BadInput(f"{suite.name} has no arm {arm!r}; there are {', '.join(suite.arms)}")
-    chosen = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}
-    if seeds is not None:
-        chosen = {name: replace(arm, seeds=tuple(read_seeds(seeds))) for name, arm in chosen.items()}
-    return replace(suite, arms=chosen)
+        if arm not in there:
+            names = ", ".join(suite.name for suite in suites)
+            raise BadInput(f"there is no arm {arm!r} in {names}; there are {', '.join(there)}")
+    found = []
+    for suite in suites:
+        kept = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}
+        if seeds is not None:
+            kept = {name: replace(arm, seeds=tuple(read_seeds(seeds))) for name, arm in kept.items()}
+        found += replace(suite, arms=kept).configs()
+    return found
 
 
 def summed_up(names: Sequence[tuple[str, int]], outcomes: Sequence[Outcome]) -> dict:
@@ -121,7 +135,7 @@ def summed_up(names: Sequence[tuple[str, int]], outcomes: Sequence[Outcome]) -> 
 
     def listed(state: str) -> list[dict]:
         return [
-            {"arm": arm, "seed": seed, "key": outcome.key, "reason": outcome.reason}
+            {"arm": arm, "seed": seed, "key": outcome.key, "reason": outcome.reason, "fetch": outcome.fetch}
             for (arm, seed), outcome in runs
             if outcome.state == state
         ]

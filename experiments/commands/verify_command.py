@@ -15,10 +15,13 @@ from rich.table import Table
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import THEORY, Row, Rule
 from stopgrad.experiments.claims.multiplicity import in_words
-from stopgrad.experiments.commands.suite_command import exit_status, fetching, summed_up
+from stopgrad.experiments.claims.paper import AS_STATED, Paper
+from stopgrad.experiments.commands.suite_command import exit_status, fetching, select, summed_up
 from stopgrad.experiments.launch import launcher
+from stopgrad.experiments.papers import chosen
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
+from stopgrad.experiments.suites.grid import Suite
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -38,26 +41,26 @@ _HEAD = "| claim | place | measured | 95 % interval | minimum | verdict |\n|---|
 
 
 class Verified(dict):
-    """{"claims": rows}, which is all there is in JSON, and beside it `summed_up` of the runs now carried out, and the
-    files that were written, by what was done to them."""
+    """{"claims": rows}, which is all there is in JSON, and beside it the rows by paper, `summed_up` of the runs now
+    carried out, and the files that were written, by what was done to them."""
 
-    def __init__(self, rows: list[Row], carried_out: dict, written: dict[str, Path]):
-        super().__init__(claims=rows)
-        self.carried_out, self.written = carried_out, written
+    def __init__(self, rows: dict[str, list[Row]], carried_out: dict, written: list[tuple[str, Path]]):
+        super().__init__(claims=[row for some in rows.values() for row in some])
+        self.rows, self.carried_out, self.written = rows, carried_out, written
 
 
 @dataclass(frozen=True)
 class Verify(Command):
     """Hold the papers' claims against theory and finished runs. Trains nothing unless told to with --run-missing."""
 
-    paper: str = "tian2021"
-    """Whose claims."""
+    paper: tuple[str, ...] = ()
+    """Whose claims; those of all papers by default."""
     scale: str = "cpu"
-    """smoke, quick, cpu, cifar, gpu or paper: which runs of the suite to look at."""
+    """smoke, quick, cpu, cifar, gpu or paper: which runs of the suites to look at."""
     runs: Path = ROOT
     """Folder of the store of runs."""
     run_missing: bool = False
-    """First carry out the runs of the suite that are not finished."""
+    """First carry out the runs of the suites that are not finished."""
     record: bool = False
     """Keep a row of each finished run in experiments/results, to be read where the store has nothing."""
     markdown: bool = False
@@ -73,36 +76,56 @@ class Verify(Command):
         Raises ValueError for an unknown paper or scale, an unreadable store or record, nothing to record, and a file
         without a place for the ledger.
         """
-        ledger.claims_of(self.paper)
+        papers = chosen(self.paper, having="claims")
+        suites = [suite(paper.key, self.scale) for paper in papers if paper.suite]
         if self.readme:
             replaced(self.readme, "")  # before hours of --run-missing
         store = Store(self.runs)
-        carried_out = self._run_missing(store) if self.run_missing else summed_up([], [])
-        written = {"recorded": evidence.record(suite(self.paper, self.scale), store)} if self.record else {}
-        rows = ledger.rows(self.paper, self.scale, store)
+        carried_out = self._run_missing(suites, store) if self.run_missing else summed_up([], [])
+        written = [("recorded", evidence.record(one, store)) for one in suites if self.record]
+        rows = {paper.key: ledger.rows(paper.key, self.scale, store) for paper in papers}
         if self.readme:
-            text = replaced(self.readme, markdown(self.paper, self.scale, rows))
+            text = replaced(self.readme, markdown(self.scale, rows))
             replace_file(self.readme, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
-            written["written"] = self.readme
+            written.append(("written", self.readme))
         return Verified(rows, carried_out, written)
 
-    def _run_missing(self, store: Store) -> dict:
-        runs = suite(self.paper, self.scale).configs()
+    def _run_missing(self, suites: list[Suite], store: Store) -> dict:
+        runs = select(suites, (), None)
         labels = [f"{arm}, seed {seed}" for arm, seed, _ in runs]
-        title = f"{self.paper}, {self.scale}"
+        title = f"{', '.join(one.name for one in suites)}, {self.scale}"
         outcomes = launcher.launch([config for *_, config in runs], store, launcher.choose(), title, labels)
         return summed_up([run[:2] for run in runs], outcomes)
 
     def text(self, result: Verified) -> str:
-        """The claims in tables, one for each verdict, and a summary; or in Markdown."""
-        rows = result["claims"]
+        """Each paper's claims in tables, one for each verdict, and a summary; or in Markdown."""
         if self.markdown:
-            return markdown(self.paper, self.scale, rows)
-        grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
-        parts = [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
-        written = [f"{done}: {path}" for done, path in result.written.items()]
-        said = [summary(rows), *in_words(rows), *_unfinished(result.carried_out), *_missing(self, rows), *written]
-        return "\n".join([*parts, *said])
+            return markdown(self.scale, result.rows)
+        parts = []
+        for paper in chosen([*result.rows]):
+            rows = result.rows[paper.key]
+            grouped = {verdict: [row for row in rows if row["verdict"] == verdict] for verdict in VERDICTS}
+            parts += [table(VERDICTS[verdict], group) for verdict, group in grouped.items() if group]
+            parts += [f"{paper.citation}: {summary(rows)}", *in_words(rows), *self._missing(paper)]
+        written = [f"{done}: {path}" for done, path in result.written]
+        return "\n".join([*parts, *_unfinished(result.carried_out), *written])
+
+    def _missing(self, paper: Paper) -> list[str]:
+        """What of the paper's suite is not finished, and how to finish it."""
+        if not paper.suite:
+            return []
+        runs, store = suite(paper.key, self.scale), Store(self.runs)
+        configs = [config for *_, config in runs.configs()]
+        states = store.states(configs)
+        count = Counter(states)
+        if count["finished"] == len(configs):
+            return []
+        recorded = evidence.backed(store, runs).runs
+        known = sum(state != "finished" and evidence.identity(c) in recorded for c, state in zip(configs, states))
+        others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
+        others += [f"{known} of these recorded"] if known else []
+        told = f"{count['finished']} of {len(configs)} runs of scale {self.scale} are finished ({', '.join(others)})"
+        return [f"{told}; --run-missing carries out the rest."]
 
     def status(self, result: Verified) -> int:
         """0, whatever the verdicts; 3 where a missing run failed; 128 + the signal where one told it to stop."""
@@ -116,19 +139,24 @@ def summary(rows: list[Row]) -> str:
     return f"{len(rows)} claim{'s' if len(rows) != 1 else ''}: {', '.join(words)}"
 
 
-def markdown(paper: str, scale: str, rows: list[Row]) -> str:
-    """The ledger as README shows it: what decided how many of its `rows`, and a table of the claims that are headlines.
+def markdown(scale: str, rows: dict[str, list[Row]]) -> str:
+    """The ledger as README shows it, paper by paper: what decided how many of its rows, and a table of the headlines.
 
-    Numbers to two decimals, minima to two figures.
+    `rows` by the paper's key. Numbers to two decimals, minima to two figures.
     """
-    claims, arms = {claim.id: claim for claim in ledger.claims_of(paper)}, suite(paper, scale).arms
+    return "\n\n".join(_of_paper(paper, scale, rows[paper.key]) for paper in chosen([*rows]))
+
+
+def _of_paper(paper: Paper, scale: str, rows: list[Row]) -> str:
+    claims = {claim.id: claim for claim in paper.claims}
     theory = [row for row in rows if row["scale"] == THEORY]
     measured = [claims[row["id"]] for row in rows if row["n_seeds"] and row["verdict"] != "not measured"]
-    linear = sum(all(arms[arm].config.method.backbone.vectors for arm in claim.arms) for claim in measured)
-    wordings = sum(row["verdict"] == "fails" and row["id"].endswith(ledger.AS_STATED) for row in theory)
+    linear = sum(ledger.rests_on(claim) == "linear" for claim in measured)
+    wordings = sum(row["verdict"] == "fails" and row["id"].endswith(AS_STATED) for row in theory)
     said = (
-        f"**The ledger**, `python -m experiments verify --scale {scale}`, has {summary(rows)}. Theory alone decides "
-        f"{summary(theory)}; of those that fail {wordings} as the paper words them, each beside its corrected form. "
+        f"**The ledger of {paper.citation}**, `python -m experiments verify --paper {paper.key} --scale {scale}`, has "
+        f"{summary(rows)}. Theory alone decides {summary(theory)}; of those that fail {wordings} as the paper words "
+        "them, each beside its corrected form. "
         f"Others rest on linear networks ({linear}) and on ResNets ({len(measured) - linear}), among them these:"
     )
     lines = [_in_markdown(row, claims[row["id"]].rule) for row in rows if claims[row["id"]].headline]
@@ -198,21 +226,6 @@ def _unfinished(carried_out: dict) -> list[str]:
     if carried_out["stopped"]:
         lines.append(f"{carried_out['stopped']} runs stopped; the same command goes on with them")
     return [*lines, *fetching(carried_out)]
-
-
-def _missing(command: Verify, rows: list[Row]) -> list[str]:
-    """What of the suite is not finished, and how to finish it."""
-    configs = [config for *_, config in suite(command.paper, command.scale).configs()]
-    states = Store(command.runs).states(configs)
-    count = Counter(states)
-    if count["finished"] == len(configs):
-        return []
-    recorded = evidence.backed(Store(command.runs), suite(command.paper, command.scale)).runs
-    known = sum(state != "finished" and evidence.identity(c) in recorded for c, state in zip(configs, states))
-    others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
-    others += [f"{known} of these recorded"] if known else []
-    told = f"{count['finished']} of {len(configs)} runs of scale {command.scale} are finished ({', '.join(others)})"
-    return [f"{told}; --run-missing carries out the rest."]
 
 
 _STATES = {"absent": "not begun", "unfinished": "begun", "stale": "made by other code"}

@@ -7,16 +7,15 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from stopgrad.deep.config import Config, Data
+from stopgrad.deep.config import Config
 from stopgrad.deep.storage.lock import Busy
 from stopgrad.deep.storage.run_folder import CONFIG, ERROR
-from stopgrad.linear_theory.tools.errors import sentence_of
+from stopgrad.linear_theory.tools.errors import Missing, sentence_of
 from stopgrad.linear_theory.tools.files import replace_file
 
 if TYPE_CHECKING:
     from stopgrad.deep.training.distributed import World
 
-_FETCH = "fetch it with"
 State = Literal["finished", "diverged", "failed", "stopped", "busy"]
 
 
@@ -44,6 +43,8 @@ class Outcome(NamedTuple):
     """Whether it was computed now."""
     signal: int = 0
     """The signal that told it to stop."""
+    fetch: str = ""
+    """The command that fetches the data for want of which it failed."""
 
 
 def carry_out(task: Task, world: "World") -> Outcome:
@@ -60,7 +61,11 @@ def carry_out(task: Task, world: "World") -> Outcome:
         return Outcome(task.key, "busy", str(error), 0.0, False)
     except Exception as error:  # of any kind: the other runs go on
         reason = sentence_of(error) or f"{sentence(error)}; its traceback is in {_kept(error, task.folder)}"
-        return Outcome(task.key, "failed", advised(reason, task.config.data), time.monotonic() - began, True)
+        fetch = ""
+        if isinstance(error, Missing):  # of its remedies those are flags that only training has
+            fetch = f"python -m deep train --dataset {task.config.data.dataset} --download --epochs 0"
+            reason = f"{error.what}; fetch it with {fetch}"
+        return Outcome(task.key, "failed", reason, time.monotonic() - began, True, fetch=fetch)
     seconds = time.monotonic() - began
     if result["state"] == "stopped":
         return stopped(task, result["signal"])._replace(seconds=seconds)
@@ -106,16 +111,3 @@ def sentence(error: Exception) -> str:
     places = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
     return f"{type(error).__name__}{': ' if words else ''}{words}{place}"
-
-
-def advised(reason: str, data: Data) -> str:
-    """The reason of a failure; where data are missing, with what to do instead of flags that only training has."""
-    missing, flags, _ = reason.partition("; give --download")
-    if flags:
-        return f"{missing}; {_FETCH} python -m deep train --dataset {data.dataset} --download --epochs 0"
-    return reason.replace("--data-folder must hold", f"{data.data_folder}, a folder or a link to one, must hold")
-
-
-def to_fetch(reason: str) -> str:
-    """The command that fetches the data that are missing; empty where the reason is another."""
-    return reason.partition(f"; {_FETCH} ")[2]

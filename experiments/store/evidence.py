@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stopgrad.deep.config import Config, Data, from_json, to_json
+from stopgrad.deep.measuring.quantities.quantities import recorded
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.store.store import Record, Store, number
 from stopgrad.experiments.suites.grid import Suite
@@ -23,14 +24,8 @@ from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("state", "diagnosis", "steps", "seconds", "knn", "probe", "references", "last")
 """Of a run's summary; of the probe the accuracy alone."""
-SCALARS = {
-    "first": ("trace_z", "asymmetry", "predictor_negative", "rank_z"),
-    "lowest": ("target_correlation",),
-    "mean": ("trace_z",),
-}
-"""Of the first measurement, and over all of them; of the last, every scalar is kept."""
-ARRAYS = ("eigenvalues", "alignment")
-"""Over the modes of F, at the last measurement."""
+SCALARS = ("first", "lowest", "mean")
+"""Of the first measurement, and over all of them, what the list of quantities says; of the last, every scalar."""
 ORIGIN = (
     *("date", "hardware", "instructions", "device", "threads", "processes"),
     *("python", "torch", "numpy", "fingerprint", "images"),
@@ -56,7 +51,7 @@ class RecordedRun(Record):
 
     @cached_property
     def columns(self) -> Columns:
-        """The arrays of ARRAYS at the last measurement alone, and no scalars."""
+        """The arrays that were kept, at the last measurement alone, and no scalars."""
         end, arrays = np.array([self.summary["steps"]]), self.summary["arrays"].items()
         return Columns(end, {}, {name: Series(end, np.array([values], dtype=float)) for name, values in arrays})
 
@@ -158,9 +153,9 @@ def _kept(run: Record) -> dict:
     kept = {name: summary.get(name) for name in KEPT}
     kept["probe"] = summary.get("probe") and {"accuracy": summary["probe"]["accuracy"]}
     kept["last"] = {name: v for name, v in summary["last"].items() if name not in _TOLD and v is not None}
-    kept |= {what: {name: read[what](name) for name in names} for what, names in SCALARS.items()}
+    kept |= {what: {name: read[what](name) for name in recorded(what)} for what in SCALARS}
     arrays = run.columns.arrays
-    return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in ARRAYS if name in arrays}}
+    return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in recorded("last") if name in arrays}}
 
 
 def _origin(run: Record) -> dict:

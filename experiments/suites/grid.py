@@ -7,6 +7,9 @@ from stopgrad.deep.words.expectation import recipe_of
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.unit_map import to_recipe
 
+SCALES = ("smoke", "quick", "cpu", "cifar", "gpu", "paper")
+"""From seconds on any machine to the papers' own size."""
+
 
 @dataclass(frozen=True)
 class Arm:

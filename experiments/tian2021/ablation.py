@@ -133,7 +133,7 @@ class Scale:
 
 
 def ablation(scale: str) -> Suite:
-    """The whole study at one of `experiments.suites.suites.SCALES`."""
+    """The whole study at one of `experiments.suites.grid.SCALES`."""
     at = SCALE[scale]
     arms: dict[str, Arm] = {}
 

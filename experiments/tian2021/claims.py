@@ -3,27 +3,23 @@
 Below `cifar` claims rest on spectra and alignment; accuracies are claims of their own, for larger scales.
 """
 
-from stopgrad.experiments.claims import measures
+from functools import partial
+
+from stopgrad.experiments.claims import kinds, measures
 from stopgrad.experiments.claims.claim import Rule
+from stopgrad.experiments.claims.kinds import AS_GOOD, COSINE, claim, falls, lost_more, more_accurate, more_modes
 from stopgrad.experiments.tian2021 import sentences
 from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED
-from stopgrad.experiments.tian2021.kinds import (
-    AS_GOOD,
-    BY_LOG_ODDS,
-    COSINE,
-    aligns,
-    balanced,
-    claim,
-    falls,
-    lost_more,
-    more_accurate,
-    more_modes,
-    narrower,
-)
+
+BY_LOG_ODDS = "2026-11-28"
+"""The day from which cosines are averaged by their log odds."""
+aligns = partial(kinds.aligns, since=BY_LOG_ODDS)
+balanced = partial(kinds.balanced, place="Theorem 1", theory=sentences.balance, headline=True)
+narrower = partial(kinds.narrower, theory=sentences.cosine_only, headline=True)
 
 CLAIMS = (
-    balanced("theorem1-linear-network", "linear/baseline", "linear network, SGD"),
-    balanced("theorem1-resnet", "baseline", "last layer of a ResNet's projector, squared error"),
+    balanced("theorem1-linear-network", arm="linear/baseline", what="linear network, SGD"),
+    balanced("theorem1-resnet", arm="baseline", what="last layer of a ResNet's projector, squared error"),
     lost_more(
         "theorem2-stop-gradient",
         "Theorem 2",
@@ -45,8 +41,8 @@ CLAIMS = (
         "theorem2-stop-gradient-cosine",
         "Theorem 2",
         "Without stop-gradient the embeddings gather in one direction, under the cosine loss too.",
-        "cosine/no-stop-gradient",
-        "cosine/baseline",
+        dead="cosine/no-stop-gradient",
+        alive="cosine/baseline",
     ),
     lost_more(
         "theorem2-predictor",
@@ -61,29 +57,60 @@ CLAIMS = (
         "theorem2-predictor-cosine",
         "Theorem 2, remark",
         "Without predictor the embeddings gather in one direction, under the cosine loss too.",
-        "cosine/no-predictor",
-        "cosine/baseline",
+        dead="cosine/no-predictor",
+        alive="cosine/baseline",
     ),
-    aligns("alignment-linear-network", "Theorem 3", "linear/baseline", "linear network", headline=True),
-    aligns("alignment-resnet", "Theorem 3", "baseline", "ResNet, squared error, free predictor"),
-    aligns("alignment-resnet-ema", "Figure 2", "ema", "ResNet, squared error, EMA target", headline=True),
-    aligns("alignment-resnet-symmetric", "Figure 2", "symmetric-ema", "ResNet, EMA, symmetrised predictor"),
+    aligns(
+        "alignment-linear-network",
+        "Theorem 3",
+        sentences.aligned,
+        "linear/baseline",
+        "linear network",
+        headline=True,
+    ),
+    aligns("alignment-resnet", "Theorem 3", sentences.aligned, "baseline", "ResNet, squared error, free predictor"),
+    aligns(
+        "alignment-resnet-ema",
+        "Figure 2",
+        sentences.aligned,
+        "ema",
+        "ResNet, squared error, EMA target",
+        headline=True,
+    ),
+    aligns(
+        "alignment-resnet-symmetric",
+        "Figure 2",
+        sentences.aligned,
+        "symmetric-ema",
+        "ResNet, EMA, symmetrised predictor",
+    ),
     aligns(
         "alignment-resnet-cosine",
         "Figure 2",
+        sentences.cosine_only,
         "cosine/baseline",
         "ResNet, cosine loss",
-        sentences.cosine_only,
         headline=True,
     ),
     falls(
-        "predictor-symmetric", "A free predictor becomes symmetric while it learns.", "asymmetry", "asymmetry of W_p"
+        "predictor-symmetric",
+        "Figure 2",
+        "A free predictor becomes symmetric while it learns.",
+        sentences.symmetric_in_the_end,
+        "ema",
+        "asymmetry",
+        "asymmetry of W_p",
+        headline=True,
     ),
     falls(
         "predictor-positive",
+        "Figure 2",
         "The predictor's negative eigenvalues shrink.",
+        sentences.symmetric_in_the_end,
+        "ema",
         "predictor_negative",
         "share of negative eigenvalues of W_p",
+        headline=True,
     ),
     claim(
         "target-proportional",
@@ -92,7 +119,7 @@ CLAIMS = (
         sentences.proportional,
         Rule("lowest cosine of W_a and W (projector's last layer)", 0.9, "", "the paper's own number", within=COSINE),
         ["ema"],
-        lambda r: r.lowest("target_correlation"),
+        lambda runs: runs["ema"].lowest("target_correlation"),
         BY_LOG_ODDS,
         needs=("beta_t",),
         headline=True,
@@ -147,7 +174,7 @@ CLAIMS = (
             "of its start; set after a first look, in which the size of F at the start had drowned a ratio",
         ),
         ["linear/ema", "linear/slow-ema"],
-        lambda fast, slow: measures.mean_growth(fast) - measures.mean_growth(slow),
+        lambda runs: measures.mean_growth(runs["linear/ema"]) - measures.mean_growth(runs["linear/slow-ema"]),
     ),
     more_modes(
         "symmetric-collapse",

@@ -7,14 +7,13 @@ corrected claim stands beside what was stated. Statistics and their grids: `theo
 import functools
 
 from stopgrad.experiments.claims.claim import Claim, Rule
-from stopgrad.experiments.claims.theory_claims import COLLAPSE, TOLERANCE, of_paper, pair
+from stopgrad.experiments.claims.theory_claims import COLLAPSE, TOLERANCE, claim, pair
 from stopgrad.experiments.tian2021 import theory_matrices as matrices
 from stopgrad.experiments.tian2021.theory_observations import OBSERVATIONS
 from stopgrad.experiments.tian2021.theory_set_predictors import PREDICTORS
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.spectra.alignment import stop_gradient_rate_bound
 
-claim = of_paper("tian2021", since="2026-11-22")
 _NETWORKS = "6 random linear networks 3×4, X and X′ random and of full rank, η = 0.05"
 
 THEOREMS = (

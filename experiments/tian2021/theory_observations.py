@@ -3,14 +3,13 @@
 import functools
 
 from stopgrad.experiments.claims.claim import Rule
-from stopgrad.experiments.claims.theory_claims import BORDERS, TOLERANCE, of_paper, pair
+from stopgrad.experiments.claims.theory_claims import BORDERS, TOLERANCE, claim, pair
 from stopgrad.experiments.tian2021 import theory_modes as modes
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points, rest_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.spectra.alignment import negative_window
 
-claim = of_paper("tian2021", since="2026-11-22")
 EXAMPLE = Hyperparameters(sigma2=0.0, eta=0.04)
 """σ² = 0, η = 0.04, τ = α_p = 1: the point at which the sentences compute their numbers."""
 _GRID = "σ² = 0, 0.5; τ = 0.6, 1; α_p = 1, 4"

@@ -3,13 +3,12 @@
 import functools
 
 from stopgrad.experiments.claims.claim import Rule
-from stopgrad.experiments.claims.theory_claims import of_paper, pair
+from stopgrad.experiments.claims.theory_claims import claim, pair
 from stopgrad.experiments.tian2021 import theory_predictors as predictors
 from stopgrad.linear_theory.exact.closed_loop import directpred_threshold, directset_limit, directset_threshold
 from stopgrad.linear_theory.exact.fixed_points import critical_eta, fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
-claim = of_paper("tian2021", since="2026-11-22")
 EXAMPLE = Hyperparameters(sigma2=0.0, eta=0.04)
 """σ² = 0, η = 0.04, τ = α_p = 1: the point at which the sentences compute their numbers."""
 

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from stopgrad.experiments.papers import chosen
+from stopgrad.figures.machinery.picture import Picture
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
@@ -27,13 +29,18 @@ from stopgrad.linear_theory.tools.errors import BadInput
 class List(Command):
     """Name every figure."""
 
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     json: bool = False
 
     def run(self) -> dict:
-        return {name: {"title": one.title, "source": one.source} for name, one in FIGURES.items()}
+        return {
+            name: {"title": one.title, "source": one.source, "paper": one.paper, "claims": one.claims}
+            for name, one in of_papers(self.paper).items()
+        }
 
     def text(self, result: dict) -> str:
-        width = max(map(len, result))
+        width = max(map(len, result), default=0)
         return "\n".join(f"{name:{width}}  {row['title']}  [{row['source']}]" for name, row in result.items())
 
 
@@ -65,6 +72,8 @@ class All(Command):
     """Make every figure whose data can be computed or have been recorded."""
 
     places: Places = Places()
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     pdf: bool = False
     """Write a PDF beside each PNG."""
     json: bool = False
@@ -73,11 +82,12 @@ class All(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
+        figures = of_papers(self.paper)
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         done = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
+            task = progress.add_task("", total=len(figures))
+            for name, one in figures.items():
                 progress.update(task, description=name)
                 done[name] = made.bring(name, one, self.places, self.pdf, progress.console.print)
                 progress.advance(task)
@@ -98,17 +108,20 @@ class Check(Command):
     """
 
     places: Places = Places()
+    paper: tuple[str, ...] = ()
+    """Only those of these papers."""
     json: bool = False
 
     def run(self) -> dict:
         from stopgrad.figures.machinery import made
 
         self.places.check()
+        figures = of_papers(self.paper)
         columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
         found = {}
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("", total=len(FIGURES))
-            for name, one in FIGURES.items():
+            task = progress.add_task("", total=len(figures))
+            for name, one in figures.items():
                 progress.update(task, description=name)
                 found[name] = made.examine(name, one, self.places)._asdict()
                 progress.advance(task)
@@ -163,6 +176,12 @@ class Phase(Command):
         )
         paths = style.save(phase.draw_phase(dataset, self.variable), self.out, text, pdf=self.pdf)
         return {self.file.stem: str(paths[0])}
+
+
+def of_papers(keys: tuple[str, ...]) -> dict[str, Picture]:
+    """The figures of these papers, or of all. Raises ValueError for a paper that there is not."""
+    named = {paper.key for paper in chosen(keys)}
+    return {name: one for name, one in FIGURES.items() if not keys or one.paper in named}
 
 
 def _say(message: str) -> None:

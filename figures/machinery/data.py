@@ -17,7 +17,10 @@ from stopgrad.linear_theory.tools.files import ENGINE, write_netcdf
 if TYPE_CHECKING:
     import xarray as xr
 
-SILENT = ("stopgrad.figures.machinery.style", "stopgrad.figures.shared.phase", "stopgrad.experiments.store.store")
+SILENT = (
+    *("stopgrad.figures.machinery.style", "stopgrad.figures.machinery.picture", "stopgrad.figures.shared.phase"),
+    *("stopgrad.experiments.store.store", "stopgrad.experiments.store.evidence"),
+)
 """What only draws; and the store of runs, since each run has a key of its own that follows from the code behind it."""
 
 

@@ -15,11 +15,10 @@ from typing import Literal, NamedTuple
 
 import xarray as xr
 
-from stopgrad.experiments.suites.suites import SCALES
+from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.places import Places
-from stopgrad.figures.machinery.registry import Picture, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
@@ -126,10 +125,13 @@ def record_of(one: Picture, source: Path, places: Places) -> dict:
 
 
 def drawing(draw: Callable, root: Path = origin.ROOT) -> dict[str, str]:
-    """{module of figures: digest} of all that `draw` can reach there, drawing functions included, and its own name."""
+    """{module: digest} of what `draw` can reach in its own file and in figures, what draws included; and its name."""
     module, called = origin.call(draw)
     code = origin.modules(module, root=root, pictures=True)
-    return {"function": called, **{name: found for name, found in code.items() if name.startswith(origin.PICTURES)}}
+    return {
+        "function": called,
+        **{name: found for name, found in code.items() if name == module or name.startswith(origin.PICTURES)},
+    }
 
 
 def _digest(path: Path) -> str:

@@ -1,14 +1,18 @@
-"""What a figure reads off the runs of a suite: statistics of one run, and their interval over seeds.
+"""What a figure reads off the runs of a suite: statistics of one run, and quantities by name over its steps.
 
 The statistics are those that the ledger's claims rest on, so that a picture and a verdict cannot disagree.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from stopgrad.deep.storage.table import Columns
 from stopgrad.experiments.claims import measures
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Runs(NamedTuple):
@@ -33,6 +37,23 @@ class Runs(NamedTuple):
     def ids(self) -> dict[str, str]:
         """{"arm/seed": key of the run}, all that a figure's data can depend on."""
         return {f"{arm}/{seed}": run.key for arm, runs in self.records.items() for seed, run in runs.items()}
+
+
+def over_steps(columns: Columns, names: Iterable[str]) -> "xr.Dataset":
+    """Quantities of a run by name: a number over `step`, a row of numbers over `step` and `mode`, 1 … its length.
+
+    `python -m deep quantities` lists them. NaN where a step lacks one; KeyError for what the run has not measured.
+    """
+    import xarray as xr
+
+    def one(name):
+        if name not in columns.arrays:
+            return xr.DataArray(columns.scalars[name], {"step": columns.step}, ("step",))
+        step, values = columns.arrays[name]
+        modes = np.arange(1, values.shape[1] + 1)
+        return xr.DataArray(values.astype(np.float32), {"step": step, "mode": modes}, ("step", "mode"))
+
+    return xr.merge([one(name).drop_duplicates("step").rename(name) for name in names], join="outer")
 
 
 FAMILIES = {"squared error": "", "cosine loss": "cosine/"}
@@ -68,15 +89,3 @@ def value_of(statistic: Statistic, record) -> float:
 def statistics_at(scale: str) -> dict[str, Statistic]:
     """Those of STATISTICS that mean something at this scale."""
     return {name: one for name, one in STATISTICS.items() if one.scales is None or scale in one.scales}
-
-
-def interval(values, level: float = 0.95) -> tuple[float, float, int]:
-    """(mean, half the width of Student's t interval, count) of the finite values; NaN where there are too few."""
-    from scipy import stats
-
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    n = len(values)
-    mean = float(values.mean()) if n else float("nan")
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(values)) if n > 1 else float("nan")
-    return mean, half, n

@@ -1,8 +1,6 @@
 """Figures whose data are runs of a suite: which runs they take, and where these are kept."""
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,23 +8,11 @@ from stopgrad.experiments.store import evidence, store
 from stopgrad.experiments.suites import suites
 from stopgrad.figures.machinery.data import origin
 from stopgrad.figures.machinery.measures import Runs
+from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.linear_theory.tools.origin import digest
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-@dataclass(frozen=True)
-class FromRuns:
-    """Data computed from the finished runs of some arms of a suite."""
-
-    suite: str
-    """A name in `experiments.suites.suites`."""
-    arms: tuple[str, ...]
-    """All that `compute` may look at; arms that the suite lacks at a scale count as not measured."""
-    compute: Callable[[Runs], "xr.Dataset"]
-    ends: bool = False
-    """Whether it looks at the beginnings and ends of runs alone, which a recorded run has as well."""
 
 
 def gather(source: FromRuns, scale: str, root: Path) -> Runs:

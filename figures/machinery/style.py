@@ -5,17 +5,19 @@ lines that stand for an ordered parameter take steps of viridis, fields take civ
 fates of a trajectory have the same colour in every picture. Figures are made without pyplot, so nothing is global.
 """
 
+import functools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from stopgrad.linear_theory.tools.drawing import SHIPPED
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OKABE_ITO = {
     "blue": "#0072B2",
@@ -43,7 +45,7 @@ ESTIMATE = {"fmt": "D", "color": OKABE_ITO["vermillion"], "markersize": 5, "caps
 PAPER = {**ESTIMATE, "fmt": "s", "color": OKABE_ITO["blue"]}
 REMARK = {"color": "0.35", "fontsize": 9, "ha": "center", "va": "center"}
 
-STYLE = SHIPPED | {
+STYLE = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same picture on every machine
     "mathtext.fontset": "dejavusans",
     "font.size": 10,
@@ -53,7 +55,7 @@ STYLE = SHIPPED | {
     "ytick.labelsize": 9,
     "legend.fontsize": 9,
     "figure.titlesize": 12,
-    "axes.prop_cycle": matplotlib.cycler(color=list(OKABE_ITO.values())),
+    "axes.prop_cycle": f"cycler(color={[*OKABE_ITO.values()]})",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
@@ -93,8 +95,23 @@ LABELS = {
 }
 SYMBOLS = {name: text[text.index("$") :].split(" ")[0] for name, text in LABELS.items() if "$" in text}
 
-styled = matplotlib.rc_context(STYLE)
-"""Decorator of every drawing function: what it creates takes this style, and nothing outside changes."""
+
+def context():
+    """What is created within takes our style, laid over matplotlib's as it was shipped; nothing outside changes."""
+    from stopgrad.linear_theory.tools.drawing import SHIPPED, matplotlib
+
+    return matplotlib.rc_context(SHIPPED | STYLE)
+
+
+def styled(draw: Callable) -> Callable:
+    """Decorator of every drawing function, whose module then need not import matplotlib before it draws."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **named):
+        with context():
+            return draw(*args, **named)
+
+    return drawn
 
 
 def label(name: str, *, short: bool = False) -> str:
@@ -109,6 +126,8 @@ def setting(name: str, value: float) -> str:
 
 def ordered(count: int) -> list[tuple]:
     """Colours of `count` steps of one parameter: viridis from dark to light, without its palest end."""
+    import matplotlib
+
     return [tuple(c) for c in matplotlib.colormaps["viridis"](np.linspace(0, 0.88, count))]
 
 
@@ -118,12 +137,14 @@ def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = 
 
     Returns (figure, array of axes of shape (rows, columns)).
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
 
 
 @styled
-def legend_below(figure: Figure, **options) -> None:
+def legend_below(figure: "Figure", **options) -> None:
     """One legend under all panels, with every label of any panel once."""
     pairs = [axis.get_legend_handles_labels() for axis in figure.axes]
     entries = {text: handle for handles, texts in pairs for handle, text in zip(handles, texts)}
@@ -167,7 +188,7 @@ def _value(value) -> str:
     return ", ".join(shown)
 
 
-def save(figure: Figure, path: str | Path, text: str, *, pdf: bool = False) -> list[Path]:
+def save(figure: "Figure", path: str | Path, text: str, *, pdf: bool = False) -> list[Path]:
     """Write `path` (.png), its caption `text` beside it (.txt) and on request a PDF; each appears whole or not at all.
 
     Returns the paths written. Raises ValueError for another suffix, OSError where the folder cannot be written.
@@ -180,7 +201,7 @@ def save(figure: Figure, path: str | Path, text: str, *, pdf: bool = False) -> l
     for target in pictures:
         # No date and no version inside: the same data give the same bytes.
         blank = {"CreationDate": None} if target.suffix == ".pdf" else {"Software": None}
-        with matplotlib.rc_context(STYLE):
+        with context():
             replace_file(target, lambda draft: figure.savefig(draft, metadata=blank))  # noqa: B023
     replace_file(
         path.with_suffix(".txt"), lambda draft: draft.write_text(text, encoding="utf-8", errors="backslashreplace")

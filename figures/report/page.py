@@ -37,7 +37,6 @@ FAMILIES = {
 TEMPLATES = Path(__file__).parent / "templates"
 UNKNOWN = "not recorded"
 TWIN = "-as-stated"
-_ARM = re.compile(r"(.+?): (.+) \[(.+)\]", re.DOTALL)  # as stopgrad.experiments.claims.claim.describe writes an arm
 _INDEX = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zΑ-Ωα-ω])_([A-Za-z0-9]{1,3})(?![A-Za-z0-9_])")
 _POWER = re.compile(r"(?<=[\w)])\^(?:\(([^()<>&]+)\)|\{([^{}<>&]+)\}|([−-]?\w+))")
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
@@ -140,8 +139,7 @@ class Entry:
     @property
     def arms(self) -> list[tuple[str, str, str]]:
         """The setting arm by arm: (name, in the theory's units, as the recipe has it); empty where it has no arms."""
-        parts = [_ARM.fullmatch(part.strip()) for part in re.split(r"(?<=\]);", self.row["setting"])]
-        return [part.groups() for part in parts] if all(parts) else []
+        return [tuple(arm) for arm in self.row["arms"]]
 
     @property
     def small_plot(self):
@@ -152,6 +150,19 @@ class Entry:
     def plot(self):
         """The claim's own drawing."""
         return report_chart.interval(self.numbers)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one paper or study."""
+
+    key: str
+    name: str
+    """Authors and year."""
+    title: str = ""
+    link: str = ""
+    entries: Sequence[Entry] = ()
+    pictures: Sequence[Embedded] = ()
 
 
 def finite(value) -> float | None:
@@ -182,10 +193,8 @@ def picture(path: Path) -> Embedded:
 
 
 def page(
-    entries: Sequence[Entry],
-    pictures: Iterable[Embedded],
+    sections: Sequence[Section],
     *,
-    papers: Mapping[str, Mapping[str, str]],
     scale: str,
     runs: Mapping[str, Run],
     command: str,
@@ -193,14 +202,14 @@ def page(
 ) -> str:
     """The whole page. Raises ValueError where two claims share an id.
 
-    `papers`: {key: {"name", "link"}}; `runs`: what is known of each run id, by it; `command`: what makes this page.
-    A figure that a claim names and `pictures` lacks is said to be missing; or, where it is in `never`, that the suite
-    has no runs for it at this scale.
+    `runs`: what is known of each run id, by it; `command`: what makes this page. A figure that a claim names and no
+    section has is said to be missing; or, where it is in `never`, that the suite has no runs for it at this scale.
     """
+    entries = [entry for section in sections for entry in section.entries]
     twice = [name for name, count in Counter(entry.id for entry in entries).items() if count > 1]
     if twice:
         raise ValueError(f"two claims of the ledger share the id {', '.join(twice)}")
-    pictures = {one.name: one for one in pictures}
+    pictures = {one.name: one for section in sections for one in section.pictures}
     shown_by = {name: [entry for entry in entries if name in entry.figures] for name in pictures}
     return (
         _environment()
@@ -210,7 +219,7 @@ def page(
             by_id={entry.id: entry for entry in entries},
             pictures=pictures,
             shown_by=shown_by,
-            papers=papers,
+            sections=sections,
             scale=scale,
             runs=runs,
             command=command,
@@ -218,7 +227,7 @@ def page(
             families=FAMILIES,
             verdicts=VERDICTS,
             counts={verdict: sum(entry.verdict == verdict for entry in entries) for verdict in VERDICTS},
-            summary=summary(entries, scale),
+            summary=summary(sections, scale),
             failing=[entry for entry in entries if entry.verdict == "fails"],
             places=list(dict.fromkeys(entry.row["place"] for entry in entries)),
             twin=TWIN,
@@ -229,8 +238,9 @@ def page(
     )
 
 
-def summary(entries: Sequence[Entry], scale: str) -> list[str]:
+def summary(sections: Sequence[Section], scale: str) -> list[str]:
     """What holds and what does not, in sentences."""
+    entries = [entry for section in sections for entry in section.entries]
     count = Counter(entry.verdict for entry in entries)
     rests = Counter(entry.family for entry in entries)
     decided = Counter(entry.family for entry in entries if entry.verdict in ("holds", "fails"))
@@ -245,7 +255,10 @@ def summary(entries: Sequence[Entry], scale: str) -> list[str]:
     twins = sum(entry.verdict == "fails" and entry.as_stated for entry in entries)
     if twins:
         said.append(f"Where a paper’s own wording fails ({twins}), the corrected claim stands beside it.")
-    return [*said, *in_words(entry.row for entry in entries)]
+    for section in sections:  # p-values are adjusted for the number of a paper's own claims
+        name = f"{section.name}: " if len(entries) > len(section.entries) else ""
+        said += [name + sentence for sentence in in_words(entry.row for entry in section.entries)]
+    return said
 
 
 def _some(count: int, one: str, more: str) -> str:

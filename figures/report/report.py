@@ -1,62 +1,31 @@
 """`python -m figures report`: the ledger's rows and the pictures, as one HTML file that needs nothing else.
 
-What belongs to which claim is data here (`SHOWN`); how the page looks is `figures.report.page` and templates/.
+Which figure shows which claim is said by the figure; how the page looks is `figures.report.page` and templates/.
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stopgrad.experiments.claims import ledger
-from stopgrad.experiments.claims.claim import THEORY, Claim
+from stopgrad.experiments.claims.claim import THEORY
+from stopgrad.experiments.papers import PAPERS, chosen
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.figures.machinery.places import refuse_files
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.machinery.runs import FromRuns, not_planned
-from stopgrad.figures.report.page import UNKNOWN, Embedded, Entry, Run, page, picture
+from stopgrad.figures.machinery.runs import not_planned
+from stopgrad.figures.report.page import UNKNOWN, Embedded, Entry, Run, Section, page, picture
 from stopgrad.linear_theory.tools.door import Command, dumps
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
-LINEAR = "linear/"
-"""What the name of an arm begins with when its network is one linear layer; all others are ResNets."""
 
-PAPERS = {
-    "tian2021": {"name": "Tian, Chen & Ganguli 2021", "link": "https://arxiv.org/abs/2102.06810"},
-}
-
-SHOWN = {
-    "tian2021": (
-        (r"\bTable (\d+)", r"tian-table\1"),
-        (r"\bFig(?:ure|\.)? ?(\d+)", r"tian-fig\1"),
-        (r"\bTheorem 2\b", "tian-fig10"),
-        (r"\bTheorem 2\b", "linear-digits-modes"),
-        (r"\bTheorem 3\b", "tian-fig9"),
-        (r"\bTheorem 3\b", "linear-digits-alignment"),
-        (r"\bCollapse basin\b|\bCriterion at η = 0\b|\bObservation #?[13]\b", "tian-fig3"),
-        (r"\bObservation #?[45]\b", "tian-fig4"),
-        (r"\bObservation #?(?:[35789]|10)\b", "tian-fig5"),
-        (r"\bEq\. 18\b", "talk-directpred-spectrum"),
-    ),
-}
-"""What shows a claim: (pattern looked for in its place and id, figure); names that are no figure are left out."""
-
-
-def figures_of(row: Mapping, arms: Iterable[str], known: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The figures that show the claim of `row`: those that SHOWN names, else those drawn from the runs of all its arms.
-
-    `known`: {figure: the arms whose runs it shows, none for a figure of the theory}.
-    """
-    text = f"{row['place']} {row['id']}"
-    rules = SHOWN.get(row["paper"], ())
-    named = (match.expand(figure) for pattern, figure in rules for match in re.finditer(pattern, text))
-    found = tuple(dict.fromkeys(name for name in named if name in known))
-    arms = set(arms)
-    return found or tuple(name for name, shown in known.items() if arms and arms <= set(shown))
+def figures_of(claim: str) -> tuple[str, ...]:
+    """The figures that say that they show the claim of this id."""
+    return tuple(name for name, one in FIGURES.items() if claim in one.claims)
 
 
 def pictures_in(folder: Path, order: Iterable[str] = ()) -> list[Embedded]:
@@ -90,30 +59,35 @@ def origin_of_run(root: Path, key: str, recorded: Mapping[str, Mapping] | None =
     )
 
 
-def rests_on(claim: Claim) -> str:
-    """'theory', 'linear' or 'resnet': what a claim is decided by, as a suite's arms are named."""
-    if not claim.arms:
-        return "theory"
-    return "linear" if all(arm.startswith(LINEAR) for arm in claim.arms) else "resnet"
-
-
 def command_of(row: Mapping, scale: str) -> str:
     """What repeats the claim."""
     verify = f"python -m experiments verify --paper {row['paper']} --scale {scale}"
     return verify if row["scale"] == THEORY else f"{verify} --run-missing"
 
 
+def sections(entries: Sequence[Entry], pictures: Sequence[Embedded]) -> list[Section]:
+    """A section for each paper of which there are claims or pictures; last the pictures that belong to none."""
+    found = []
+    for paper in PAPERS.values():
+        mine = [entry for entry in entries if entry.row["paper"] == paper.key]
+        shown = [one for one in pictures if one.name in FIGURES and FIGURES[one.name].paper == paper.key]
+        if mine or shown:
+            found.append(Section(paper.key, paper.citation, paper.title, paper.link, mine, shown))
+    others = [one for one in pictures if one.name not in FIGURES]
+    return [*found, *([Section("others", "Other pictures", pictures=others)] if others else [])]
+
+
 @dataclass(frozen=True)
 class Report(Command):
-    """Write the report: what holds and what does not, each claim with its numbers, every figure; one HTML file.
+    """Write the report, one HTML file: what holds and what does not, and for each paper its claims and its figures.
 
     Beside it, under the same name with .json, the ledger as `python -m experiments verify --json` prints it.
     """
 
     scale: str = "cpu"
-    """Scale of the suite whose runs decide."""
-    paper: str = "tian2021"
-    """Whose claims."""
+    """Scale of the suites whose runs decide."""
+    paper: tuple[str, ...] = ()
+    """Whose claims and figures; those of all papers by default."""
     runs: Path = ROOT
     """Folder of the run store."""
     figures: Path = Path("out/figures")
@@ -123,29 +97,28 @@ class Report(Command):
     json: bool = False
 
     def run(self) -> dict:
-
         refuse_files(runs=self.runs, figures=self.figures)
         out = prepare_file(self.out, ".html")
-        rows = ledger.rows(self.paper, self.scale, Store(self.runs))
-        claims = {claim.id: claim for claim in ledger.claims_of(self.paper)}
-        pictures = pictures_in(self.figures, FIGURES)
-        known = dict.fromkeys([*FIGURES, *(one.name for one in pictures)], ())
-        known |= {name: one.compute.arms for name, one in FIGURES.items() if isinstance(one.compute, FromRuns)}
-        entries = [self._entry(row, claims[row["id"]], known) for row in rows]
-        keys = dict.fromkeys(key for row in rows for key in row["run_ids"])
+        papers, store = chosen(self.paper), Store(self.runs)
+        rows = [row for paper in papers if paper.claims for row in ledger.rows(paper.key, self.scale, store)]
+        entries = [self._entry(row) for row in rows]
         named = dict.fromkeys(name for entry in entries for name in entry.figures)
+        wanted = {name for name, one in FIGURES.items() if one.paper in {paper.key for paper in papers}} | named.keys()
+        pictures = [one for one in pictures_in(self.figures, FIGURES) if not self.paper or one.name in wanted]
         absent = [name for name in named if name not in {one.name for one in pictures}]
-        never = [name for name in absent if name in FIGURES and not_planned(FIGURES[name].compute, self.scale)]
-        left = evidence.read(evidence.path_of(suite(self.paper, self.scale)))
+        never = [name for name in absent if not_planned(FIGURES[name].compute, self.scale)]
+        suites = [suite(paper.key, self.scale) for paper in papers if paper.suite]
+        left = [run for one in suites for run in evidence.read(evidence.path_of(one))]
         recorded = {run.key: run.summary["provenance"] for run in left}
+        keys = dict.fromkeys(key for row in rows for key in row["run_ids"])
         html = page(
-            entries,
-            pictures,
-            papers={self.paper: PAPERS.get(self.paper, {"name": self.paper, "link": ""})},
+            sections(entries, pictures),
             scale=self.scale,
             runs={key: origin_of_run(self.runs, key, recorded) for key in keys},
             never=never,
-            command=f"python -m figures report --paper {self.paper} --scale {self.scale}",
+            command=" ".join(
+                ["python -m figures report --scale", self.scale, *(self.paper and ("--paper", *self.paper))]
+            ),
         )
         replace_file(
             out, lambda draft: draft.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -164,9 +137,10 @@ class Report(Command):
             "not_in_the_suite": never,
         }
 
-    def _entry(self, row: Mapping, claim: Claim, known: Mapping) -> Entry:
-        shown = figures_of(row, claim.arms, known)
-        return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale), rests_on(claim))
+    def _entry(self, row: Mapping) -> Entry:
+        [claim] = [claim for claim in ledger.claims_of(row["paper"]) if claim.id == row["id"]]
+        shown, rests = figures_of(claim.id), ledger.rests_on(claim)
+        return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale), rests)
 
     def text(self, result: dict) -> str:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(result["verdicts"].items()))

@@ -1,28 +1,39 @@
 """A paper's table as a picture: each of its numbers beside what the runs of the same setting measured.
 
-The paper's numbers, and the arm of the suite that stands for each, are data: `experiments/tian2021/tables.json`.
+The paper's numbers, the arm of the suite that stands for each, and the claims that a table shows, are data in JSON.
 """
 
+import functools
+import json
 import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
+from stopgrad.experiments.claims.interval import interval
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import FAMILIES, Runs, interval, statistics_at, value_of
+from stopgrad.figures.machinery.measures import FAMILIES, Runs, statistics_at, value_of
+from stopgrad.figures.machinery.picture import FromRuns, Picture
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 LINE = 0.29  # inches
 OFFSET = 0.18  # lines, between the seeds and their mean
 MARKS = dict(zip(FAMILIES, (style.ESTIMATE, style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]})))
 
 
-def compute_table(runs: Runs, table: dict) -> xr.Dataset:
+def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
     """`paper` and `spread` (cell,), `value` (loss, statistic, cell, seed), `finished` (loss, cell, seed).
 
     A value is NaN where its run is missing, or finished without it (a run that diverged); `part` (loss, cell) says
     whether the suite has such an arm at this scale. The statistics are those that mean something at the runs' scale.
     """
+    import xarray as xr
+
     cells, kinds, seeds = table["cells"], statistics_at(runs.scale), runs.seeds
     arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in FAMILIES.values()]
     found = [[[runs.of(arm).get(seed) for seed in seeds] for arm in family] for family in arms]
@@ -51,11 +62,20 @@ def compute_table(runs: Runs, table: dict) -> xr.Dataset:
 
 
 @style.styled
-def draw_table(data: xr.Dataset) -> Figure:
-    """One line a cell: the paper's number on the left, one panel for each statistic measured here on the right.
+def draw_table(data: "xr.Dataset") -> "Figure":
+    """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, mean and standard deviation of 5 runs.
+    Right, under the name of its arm of the suite: what runs of that setting measured here, on the data and for the
+    length that the scale stands for: not the paper's numbers, but their order may be held against the paper's. Circles:
+    seeds. Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
 
-    The runs with the cosine loss stand below those with the theory's, where the suite has any.
+    Modes of F: exp of the entropy of the normalised eigenvalues of F = E[z z^T], the embeddings' mean direction
+    included; 1 is complete collapse in direction, a fall is dimensional collapse. Trace of F: the embeddings' squared
+    norm, where the squared error collapses; the loss of the papers does not see it. Accuracy is shown from the scale
+    cifar on. 'Not in the suite': no run is planned for that cell at this scale; 'not measured': none has finished; 'not
+    finite': all diverged.
     """
+    from matplotlib.figure import Figure
+
     kinds = statistics_at(data.attrs["scale"])
     count, panels = data.sizes["cell"], 1 + data.sizes["statistic"]
     height = LINE * (1.7 if data.part.all("loss").any() else 1)
@@ -75,7 +95,7 @@ def draw_table(data: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_lines(axes, data: xr.Dataset) -> None:
+def _draw_lines(axes, data: "xr.Dataset") -> None:
     """The order from above, a rule between the paper's rows, and their names."""
     names = [", ".join(filter(None, map(str, pair))) for pair in zip(data.row.values, data.column.values)]
     for axis in axes:
@@ -88,7 +108,7 @@ def _draw_lines(axes, data: xr.Dataset) -> None:
     axes[0].set_yticks(range(len(names)), names)
 
 
-def _draw_paper(axis, data: xr.Dataset) -> None:
+def _draw_paper(axis, data: "xr.Dataset") -> None:
     axis.set_title("Paper: Top-1 accuracy, %", fontsize=9.5)
     axis.set_xlabel(f"{data.attrs['setting']}: mean ± std", fontsize=9)
     for k, (mean, spread) in enumerate(zip(data.paper.values, data.spread.values)):
@@ -98,7 +118,7 @@ def _draw_paper(axis, data: xr.Dataset) -> None:
         _draw_number(axis, k, f"{mean:.2f} ± {spread:.2f}")
 
 
-def _draw_cell(axis, line: int, cell: xr.Dataset) -> None:
+def _draw_cell(axis, line: int, cell: "xr.Dataset") -> None:
     """A cell's runs in its line; with two losses, each in a half of it."""
     losses = [loss for loss in cell.loss.values if cell.part.sel(loss=loss)]
     if not losses:
@@ -107,19 +127,19 @@ def _draw_cell(axis, line: int, cell: xr.Dataset) -> None:
         _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / len(losses))
 
 
-def _draw_runs(axis, at: float, one: xr.Dataset, offset: float) -> None:
+def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float) -> None:
     """Seeds, and under them their mean with its interval."""
-    mean, half, count = interval(one.value)
+    found = interval(one.value)
+    mean, count = found.mean, found.count
     finished, loss = int(one.finished.sum()), str(one.loss.item())
     if count == 0:
         return _draw_number(axis, at, "not finite" if finished else "not measured")
     seeds = one.value.values[np.isfinite(one.value)]
     axis.plot(seeds, np.full(count, at - offset), label="one seed", **style.SEED)
-    error = half if count > 1 else None
-    axis.errorbar(mean, at + offset, xerr=error, label=f"{loss}: mean, 95 % interval", **MARKS[loss])
+    axis.errorbar(mean, at + offset, xerr=found.error, label=f"{loss}: mean, 95 % interval", **MARKS[loss])
     lost = f", {finished - count} not finite" if finished > count else ""
     some = f" (n = {count}{lost})" if count < one.sizes["seed"] else ""
-    _draw_number(axis, at, plus_minus(mean, half) + some)
+    _draw_number(axis, at, plus_minus(mean, (found.high - found.low) / 2) + some)
 
 
 def plus_minus(mean: float, half: float) -> str:
@@ -134,3 +154,38 @@ def _draw_number(axis, line: int, text: str) -> None:
     """The number itself, right of its panel."""
     grey = {} if text[0].isdigit() or text[0] == "-" else {"color": "0.5"}
     axis.text(1.02, line, text, transform=axis.get_yaxis_transform(), va="center", fontsize=8, **grey)
+
+
+# ---------------------------------------------------------------- from a file of tables to pictures
+
+
+def read_tables(path: Path) -> dict[str, dict]:
+    """{name: table}, each with title, setting, source and cells of {row, column, paper: [mean, std], arm or null}."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {name: {"source": content["source"], **table} for name, table in content["tables"].items()}
+
+
+def pictures(prefix: str, paper: str, source: str, tables: dict[str, dict]) -> dict[str, Picture]:
+    """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids."""
+    return {
+        f"{prefix}-{name}": of_table(
+            paper,
+            {key: value for key, value in table.items() if key != "claims"},
+            f"Table {name.removeprefix('table')}: {table['title']}",
+            f"{source}, Table {name.removeprefix('table')}",
+            tuple(table.get("claims", ())),
+        )
+        for name, table in tables.items()
+    }
+
+
+def of_table(paper: str, table: dict, title: str, source: str, claims: tuple[str, ...] = ()) -> Picture:
+    """The picture of one table."""
+    source_of_data = FromRuns(paper, arms_of([table]), functools.partial(compute_table, table=table), ends=True)
+    return Picture(source_of_data, draw_table, title, source, paper, claims)
+
+
+def arms_of(tables: Iterable[dict]) -> tuple[str, ...]:
+    """The arms that the tables' cells name, with either loss, each once."""
+    named = dict.fromkeys(cell["arm"] for table in tables for cell in table["cells"] if cell["arm"])
+    return tuple(prefix + arm for prefix in FAMILIES.values() for arm in named)

@@ -3,13 +3,16 @@
 Every function takes the data that `python -m experiments linear-digits` leaves in `linear_digits.nc`.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from stopgrad.figures.machinery import style
+from stopgrad.figures.machinery.picture import Picture, Recorded
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 LEADING = 3
 COLOURS = [style.OKABE_ITO[name] for name in ("blue", "vermillion", "green")]
@@ -19,8 +22,16 @@ EVERY = 5  # observations to a marker
 
 
 @style.styled
-def draw_modes(data: xr.Dataset) -> Figure:
-    """Leading eigenvalues of F = W X Wᵀ over time, one panel a variant: lines are Lemma 1, markers SGD."""
+def draw_modes(data: "xr.Dataset") -> "Figure":
+    """The leading eigenvalues of F = W X W^T while a linear Siamese network is trained by SGD on augmented images.
+    Lines: Lemma 1, integrated with the X and X' measured under these augmentations; nothing is fitted. Markers:
+    the network, one shape a seed. One panel each for the four ways to have or not have stop-gradient and predictor;
+    logarithmic axes where a mode spans more than two decades.
+
+    The gap is the worst over all times, the leading three modes and all seeds, relative to the mode at that moment
+    and (in brackets) to its largest value."""
+    from matplotlib.ticker import NullFormatter
+
     figure, axes = style.new_figure(2, 2, panel=(4.1, 3.0), sharex=True)
     for axis, one in zip(axes.flat, _each(data, "variant")):
         _draw_against(axis, one.s_flow, one.s_sgd)
@@ -44,8 +55,10 @@ def draw_modes(data: xr.Dataset) -> Figure:
 
 
 @style.styled
-def draw_alignment(data: xr.Dataset) -> Figure:
-    """cos(u_j, W_p u_j) of the leading eigenvectors of F over time, where there is a predictor to be aligned."""
+def draw_alignment(data: "xr.Dataset") -> "Figure":
+    """cos(u_j, W_p u_j) of the leading eigenvectors u_j of F over time, for the two networks that have a predictor.
+    Lines: Lemma 1. Markers: the network trained by SGD, one shape a seed. The predictor starts neither symmetric
+    nor aligned with F; at 1 the eigenvector of F is one of the predictor as well."""
     learned = [one for one in _each(data, "variant") if "no predictor" not in str(one.variant.values)]
     figure, axes = style.new_figure(1, len(learned), panel=(4.1, 3.2), sharex=True, sharey=True)
     for axis, one in zip(axes.flat, learned):
@@ -59,8 +72,14 @@ def draw_alignment(data: xr.Dataset) -> Figure:
 
 
 @style.styled
-def draw_images(data: xr.Dataset) -> Figure:
-    """The leading modes of the network with stop-gradient and predictor as images, and what they tell of a view."""
+def draw_images(data: "xr.Dataset") -> "Figure":
+    """The network with stop-gradient and predictor after training, first seed. Above: how an image changes with a
+    mode (Lemma 1 and SGD on one scale of colour), and the leading right singular vectors of W, the filters through
+    which it looks. Below: digits, two views of each, the mean over all views, and what a linear regression recovers
+    of that mean from the leading modes of the first view. Shifts and noise differ between the views; the modes keep
+    what the views share."""
+    from matplotlib.figure import Figure
+
     first, digits, shown = data.isel(seed=0), data.sizes["example"], data.sizes["shown"]
     figure = Figure(figsize=(8.2, 8.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(3.0, 5.6))
@@ -101,11 +120,11 @@ def draw_images(data: xr.Dataset) -> Figure:
     return figure
 
 
-def _each(data: xr.Dataset, name: str) -> list[xr.Dataset]:
+def _each(data: "xr.Dataset", name: str) -> list["xr.Dataset"]:
     return [data.isel({name: i}) for i in range(data.sizes[name])]
 
 
-def _draw_against(axis, flow: xr.DataArray, sgd: xr.DataArray) -> None:
+def _draw_against(axis, flow: "xr.DataArray", sgd: "xr.DataArray") -> None:
     for j, colour in enumerate(COLOURS):
         for seed in range(flow.sizes["seed"]):
             one = {"mode": j, "seed": seed}
@@ -115,13 +134,15 @@ def _draw_against(axis, flow: xr.DataArray, sgd: xr.DataArray) -> None:
             axis.plot(points.time, points, marker, color=colour, markersize=4, markerfacecolor="white")
 
 
-def _whole(time: xr.DataArray) -> tuple[float, float]:
+def _whole(time: "xr.DataArray") -> tuple[float, float]:
     """Limits that leave room for the markers at both ends."""
     end = float(time[-1])
     return -0.015 * end, 1.015 * end
 
 
-def _legend(figure: Figure, data: xr.Dataset) -> None:
+def _legend(figure: "Figure", data: "xr.Dataset") -> None:
+    from matplotlib.lines import Line2D
+
     modes = {f"mode {j + 1}": Line2D([], [], color=colour, linewidth=3) for j, colour in enumerate(COLOURS)}
     hollow = {"linestyle": "none", "color": "0.25", "markerfacecolor": "white", "markersize": 5}
     seeds = {
@@ -134,12 +155,12 @@ def _legend(figure: Figure, data: xr.Dataset) -> None:
     )
 
 
-def _sentence(one: xr.Dataset) -> str:
+def _sentence(one: "xr.Dataset") -> str:
     text = str(one.variant.values)
     return text[0].upper() + text[1:]
 
 
-def _gap(one: xr.Dataset) -> str:
+def _gap(one: "xr.Dataset") -> str:
     """The agreement, worst of all times, leading modes and seeds."""
     if int(one.diverged.sum()):
         return "SGD diverged"
@@ -157,3 +178,48 @@ def _name_row(axes, name: str) -> None:
         axis.spines[:].set_visible(True)
         axis.spines[:].set(linewidth=0.4, color="0.6")
     axes[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6, fontsize=9)
+
+
+DATA = Recorded("linear_digits/linear_digits.nc", "python -m experiments linear-digits")
+SOURCE = "scikit-learn's digits; Lemma 1 of Tian, Chen & Ganguli 2021 (arXiv 2102.06810)"
+FIGURES = {
+    "linear-digits-modes": Picture(
+        DATA,
+        draw_modes,
+        "Lemma 1 against a linear network trained on digits",
+        SOURCE,
+        "linear-digits",
+        claims=(
+            "tian2021-theory-stop-gradient",
+            "tian2021-theory-stop-gradient-as-stated",
+            "tian2021-theory-no-predictor",
+            "tian2021-theory-no-predictor-as-stated",
+            "tian2021-theorem2-stop-gradient",
+            "tian2021-theorem2-stop-gradient-linear",
+            "tian2021-theorem2-stop-gradient-cosine",
+            "tian2021-theorem2-predictor",
+            "tian2021-theorem2-predictor-cosine",
+        ),
+    ),
+    "linear-digits-alignment": Picture(
+        DATA,
+        draw_alignment,
+        "Does the predictor align on digits?",
+        SOURCE,
+        "linear-digits",
+        claims=(
+            "tian2021-theory-alignment",
+            "tian2021-theory-alignment-sufficient",
+            "tian2021-theory-alignment-sufficient-as-stated",
+            "tian2021-alignment-linear-network",
+            "tian2021-alignment-resnet",
+        ),
+    ),
+    "linear-digits-images": Picture(
+        DATA,
+        draw_images,
+        "What the leading modes see",
+        SOURCE,
+        "linear-digits",
+    ),
+}

@@ -4,21 +4,25 @@ Every cell is integrated and judged by where it went. The line over it comes fro
 there is one (then the two can disagree, and would be seen to), a finer scan of simulated fates where there is none.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
-from stopgrad.figures.shared import phase
+from stopgrad.figures.machinery.picture import Picture
+from stopgrad.figures.tian2021.sources import COMPUTED
 from stopgrad.linear_theory.exact.closed_loop import Amplitudes, closed_loop_flow, directpred_threshold, growth_rate
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, FATES, UNDECIDED
-from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
 from stopgrad.linear_theory.sweeps.phase_diagram import Problem, Start, make_axis, phase_diagram
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 DEFAULTS = Hyperparameters()
 GUIDE = {"color": "black", "linestyle": ":", "linewidth": 1.6}
@@ -46,7 +50,7 @@ def _line(kind: str, **axes) -> dict:
 # ------------------------------------------------------------------- weight decay against augmentation strength
 
 
-def compute_decay_augmentation(p0=0.15, h=DEFAULTS, sigma2=(0.0, 2.3, 200), eta=(0.002, 0.26, 200)) -> xr.Dataset:
+def compute_decay_augmentation(p0=0.15, h=DEFAULTS, sigma2=(0.0, 2.3, 200), eta=(0.002, 0.26, 200)) -> "xr.Dataset":
     """Fates at fixed τ from p0 on the parabola. `sigma2`, `eta`: first, last and count of the axes.
 
     `critical_eta`, along the boundary, is η_c: between the two lines this start collapses and a stronger one survives.
@@ -58,7 +62,16 @@ def compute_decay_augmentation(p0=0.15, h=DEFAULTS, sigma2=(0.0, 2.3, 200), eta=
 
 
 @style.styled
-def draw_decay_augmentation(data: xr.Dataset) -> Figure:
+def draw_decay_augmentation(data: "xr.Dataset") -> "Figure":
+    """The fate of one mode at fixed tau, started at p0 on the invariant parabola, for every weight decay and
+    augmentation strength. Colours: simulated. Solid: theory, eta = x p0 (tau - (1 + sigma^2) p0), where the start
+    lies on the unstable fixed point p-. Dotted: the critical weight decay tau^2 x/(4(1 + sigma^2)), which the first
+    line meets as a tangent; between the two the same hyperparameters keep a mode that starts with a larger p0.
+
+    Right: time until p and the square root of s stay within 1 % of their limit (of tau/a). It diverges at the
+    border, where the start rests on the unstable fixed point, most widely at the critical weight decay."""
+    from stopgrad.figures.shared import phase
+
     figure = phase.draw_phase(data)
     axis = figure.axes[0]
     axis.plot(data.boundary_sigma2, data.critical_eta, **GUIDE)
@@ -71,7 +84,9 @@ def draw_decay_augmentation(data: xr.Dataset) -> Figure:
 # ---------------------------------------------------------------------------------- EMA rate against weight decay
 
 
-def compute_ema_decay(p0=0.3, h=DEFAULTS, beta=(0.01, 3.0, 200), eta=(0.002, 0.25, 200), scan=(80, 500)) -> xr.Dataset:
+def compute_ema_decay(
+    p0=0.3, h=DEFAULTS, beta=(0.01, 3.0, 200), eta=(0.002, 0.25, 200), scan=(80, 500)
+) -> "xr.Dataset":
     """Fates from p0 on the parabola with a target that starts at zero, τ(0) = 0, and follows at the rate β.
 
     `beta`, `eta`: first, last and count of the axes, β logarithmic; `scan`: counts of the finer ones on which the
@@ -95,7 +110,16 @@ def compute_ema_decay(p0=0.3, h=DEFAULTS, beta=(0.01, 3.0, 200), eta=(0.002, 0.2
 
 
 @style.styled
-def draw_ema_decay(data: xr.Dataset) -> Figure:
+def draw_ema_decay(data: "xr.Dataset") -> "Figure":
+    """The fate of one mode whose target starts at zero, tau(0) = 0, and follows the online network at the rate beta
+    ((1 - momentum)/learning rate). Colours: simulated. Dashed: the border between
+    simulated fates, from a scan finer than the picture's. Dotted: that of the same start with tau = 1 throughout,
+    which a fast target tends to.
+
+    While tau is small nothing holds p and s up against the decay; the slower the target, the longer. Right: time
+    until p and the square root of s stay within 1 % of their limit."""
+    from stopgrad.figures.shared import phase
+
     figure = phase.draw_phase(data)
     axis = figure.axes[0]
     axis.axhline(data.fixed_target, **GUIDE)
@@ -110,7 +134,7 @@ def draw_ema_decay(data: xr.Dataset) -> Figure:
 
 def compute_directpred_spectrum(
     h=DEFAULTS, x=(0.02, 1.0, 200), epsilon=(0.02, 50.0, 200), leading_r0=0.1, r0=1e-5, t=4000.0
-) -> xr.Dataset:
+) -> "xr.Dataset":
     """Fates of vanishing modes of input variance x beside a leading mode of variance 1, W_p set by Eq. 18.
 
     `x`, `epsilon`: first, last and count of the axes, ε logarithmic. At time `t` a mode is alive if its amplitude
@@ -118,6 +142,8 @@ def compute_directpred_spectrum(
 
     Modes meet in the largest q alone, which is that of the mode of largest x: each is followed beside the leading one.
     """
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     x, epsilon = np.linspace(*x), np.geomspace(*epsilon)
     pairs = h.replace(x=np.stack([np.ones_like(x), x], axis=-1))
     run = integrate(
@@ -149,7 +175,17 @@ def compute_directpred_spectrum(
 
 
 @style.styled
-def draw_directpred_spectrum(data: xr.Dataset) -> Figure:
+def draw_directpred_spectrum(data: "xr.Dataset") -> "Figure":
+    """W_p is set from the features' spectrum: p = sqrt(q) + epsilon q_max with q = (1 + sigma^2) s. A leading mode
+    of input variance 1 lives; all others start near zero, and the picture says which of them, by their input
+    variance x, grow. Modes meet in q_max alone, so any spectrum may be read off the horizontal axis. Colours:
+    simulated; alive is a tenfold growth, collapsed a tenfold decay of sqrt(s), undecided (under the line) neither.
+    Line: theory, epsilon q_max = p- below and p+ above, p- and p+ being those of the mode itself and q_max that of
+    the settled leading mode. Below x = 4 eta (1 + sigma^2)/tau^2, where the two branches meet, no epsilon helps.
+
+    Right: s of the mode at the end. Epsilon pays for every mode it wakes: all features shrink with it."""
+    from stopgrad.figures.shared import phase
+
     figure = phase.draw_phase(data, "s")
     axis = figure.axes[0]
     _draw_note(axis, 0.45, 0.1, r"$\varepsilon$ too weak: $\varepsilon q_{\max} < p_-$")
@@ -161,3 +197,32 @@ def draw_directpred_spectrum(data: xr.Dataset) -> Figure:
 def _draw_note(axis, across: float, up: float, text: str, **look):
     """A remark at a place given in shares of the panel's width and height."""
     axis.text(across, up, text, transform=axis.transAxes, **{"fontsize": 9, "ha": "center", "va": "center"} | look)
+
+
+FIGURES = {
+    "talk-decay-augmentation": Picture(
+        compute_decay_augmentation,
+        draw_decay_augmentation,
+        "How much weight decay do augmentations leave room for?",
+        f"{COMPUTED}, Eq. 11-12 and 16",
+        "tian2021",
+    ),
+    "talk-ema-decay": Picture(
+        compute_ema_decay,
+        draw_ema_decay,
+        "A slow target lowers the weight decay that a mode survives",
+        f"{COMPUTED}, Eq. 11-13",
+        "tian2021",
+    ),
+    "talk-directpred-spectrum": Picture(
+        compute_directpred_spectrum,
+        draw_directpred_spectrum,
+        "Which modes does DirectPred's epsilon bring to life?",
+        f"{COMPUTED}, Eq. 12 and 18",
+        "tian2021",
+        claims=(
+            "tian2021-theory-directpred-window",
+            "tian2021-theory-directpred-window-normalised",
+        ),
+    ),
+}

@@ -4,12 +4,14 @@ Each `compute_figN` returns the data as an xarray.Dataset whose attributes are t
 such a dataset into a picture. All dynamics are `linear_theory`'s flows; here are only grids and initial values.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
+from stopgrad.figures.machinery.picture import Picture
+from stopgrad.figures.tian2021.sources import CITED
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
@@ -23,8 +25,11 @@ from stopgrad.linear_theory.flows.modes import (
     scalar_network_flow,
 )
 from stopgrad.linear_theory.flows.nonisotropic import Online, predictorless_flow, tied_flow
-from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.spectra.alignment import alignment_operator_mode
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 DEFAULTS = Hyperparameters()
 
@@ -32,7 +37,7 @@ DEFAULTS = Hyperparameters()
 # ------------------------------------------------------------------------------------- Figure 3: phase portraits
 
 
-def compute_fig3(etas=(0.0, 0.01, 0.1, 1.0), h=DEFAULTS, p=(-0.6, 1.4, 81), s=(0.0, 1.4, 57)) -> xr.Dataset:
+def compute_fig3(etas=(0.0, 0.01, 0.1, 1.0), h=DEFAULTS, p=(-0.6, 1.4, 81), s=(0.0, 1.4, 57)) -> "xr.Dataset":
     """The field of Eq. 11–12 over the (p, s) plane (start, stop, count of either axis) with its fixed points.
 
     `parabola` is s = x p²/α_p, invariant under the flow; `separatrix` the stable manifold of p₋: below it, collapse.
@@ -58,7 +63,15 @@ def compute_fig3(etas=(0.0, 0.01, 0.1, 1.0), h=DEFAULTS, p=(-0.6, 1.4, 81), s=(0
 
 
 @style.styled
-def draw_fig3(data: xr.Dataset) -> Figure:
+def draw_fig3(data: "xr.Dataset") -> "Figure":
+    """Flow of the predictor's eigenvalue p and the features' eigenvalue s (Eq. 11-12) for four weight decays.
+    Thin lines with arrows: trajectories. Dashed: the invariant parabola. Shaded: the initial states that collapse,
+    bounded by the true separatrix, the stable manifold of the saddle, which the paper does not draw: off the
+    parabola the basin is not p < p-. Without weight decay whole lines are fixed (s = 0 is unstable where drawn
+    hollow) and collapse means s -> 0 with p at rest anywhere. Above the critical weight decay all states collapse.
+
+    The paper does not state sigma^2; here it is 0.1. The panel eta = 0.1 is added, since at 0.01 the saddle lies
+    so near the collapsed state that it needs the inset."""
     figure, axes = style.new_figure(1, data.sizes["eta"], panel=(3.2, 3.3), sharey=True)
     bottom, top = 0.0, float(data.s.max())
     for axis, one in zip(axes[0], (data.isel(eta=i) for i in range(data.sizes["eta"]))):
@@ -75,7 +88,7 @@ def draw_fig3(data: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_basin(axis, one: xr.Dataset):
+def _draw_basin(axis, one: "xr.Dataset"):
     """The collapse basin under the separatrix, the parabola, and the fixed points that are points."""
     ceiling = one.separatrix.fillna(np.inf).clip(max=float(one.s.max()))
     axis.fill_between(one.curve, 0, ceiling, label="collapses", **style.DOOMED)
@@ -86,7 +99,7 @@ def _draw_basin(axis, one: xr.Dataset):
         axis.plot(one.p_minus, one.s_minus, label="saddle", **style.UNSTABLE)
 
 
-def _draw_zoom(axis, one: xr.Dataset):
+def _draw_zoom(axis, one: "xr.Dataset"):
     """An inset around a saddle that is too near the collapsed state to be told from it."""
     p, s = float(one.p_minus), float(one.s_minus)
     inset = axis.inset_axes([0.07, 0.5, 0.5, 0.42], xlim=(-2 * p, 10 * p), ylim=(0, 9 * s))
@@ -111,7 +124,7 @@ def _draw_fixed_lines(axis, p, p_plus, top):
 STABILITY = {1: "stable", -1: "unstable", 0: "stable from one side"}
 
 
-def compute_fig4(fractions=(0.0, 0.5, 1.3), h=DEFAULTS, p=(-0.25, 1.15, 281)) -> xr.Dataset:
+def compute_fig4(fractions=(0.0, 0.5, 1.3), h=DEFAULTS, p=(-0.25, 1.15, 281)) -> "xr.Dataset":
     """p′ of Eq. 16 at η = `fractions` of the critical weight decay, its zeros and their stability (1, −1, 0)."""
     critical = float(fixed_points(h).critical_eta)
     etas, p = np.array(fractions) * critical, np.linspace(*p)
@@ -132,7 +145,10 @@ def compute_fig4(fractions=(0.0, 0.5, 1.3), h=DEFAULTS, p=(-0.25, 1.15, 281)) ->
 
 
 @style.styled
-def draw_fig4(data: xr.Dataset) -> Figure:
+def draw_fig4(data: "xr.Dataset") -> "Figure":
+    """dp/dt on the parabola s = p^2/alpha_p (Eq. 16) without weight decay, at half the critical weight decay and
+    above it. Triangles show where p moves. Without weight decay the collapsed state repels from above and attracts
+    from below; any weight decay makes it stable; above the critical one nothing else is left."""
     figure, axes = style.new_figure(1, data.sizes["eta"], panel=(3.2, 2.9), sharey=True)
     marks = {1: style.STABLE, -1: style.UNSTABLE, 0: style.HALF_STABLE}
     for axis, one in zip(axes[0], (data.isel(eta=i) for i in range(data.sizes["eta"]))):
@@ -151,7 +167,7 @@ def draw_fig4(data: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_direction(axis, one: xr.Dataset):
+def _draw_direction(axis, one: "xr.Dataset"):
     """Small triangles on the p axis that point where p moves, clear of the fixed points."""
     p, dp = one.p.values[8::16], one.dp.values[8::16]
     clear = np.nanmin(np.abs(p - one.zero.values[:, None]), axis=0) > 0.05
@@ -168,11 +184,13 @@ def compute_fig5(
     h=Hyperparameters(beta=0.4),
     p0=0.1,
     t=(0, 100, 201),
-) -> xr.Dataset:
+) -> "xr.Dataset":
     """Eq. 11–13 from (p0, p0²/α_p) with τ(0) = 0: `etas` at h.beta (row 0), `betas` at h.eta (row 1); K along the way.
 
     `t`: start, stop and count of the recorded times.
     """
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     times = np.linspace(*t)
     eta = np.stack([np.array(etas), np.full(len(betas), h.eta)])
     beta = np.stack([np.full(len(etas), h.beta), np.array(betas)])
@@ -194,7 +212,17 @@ def compute_fig5(
 
 
 @style.styled
-def draw_fig5(data: xr.Dataset) -> Figure:
+def draw_fig5(data: "xr.Dataset") -> "Figure":
+    """One mode with a dynamic target ratio (Eq. 11-13), started on the parabola with tau(0) = 0. Columns: the
+    eigenvalue K of the alignment operator, p, s and tau. Above: five weight decays; below: five EMA rates. Weight
+    decay keeps K away from negative values and, too strong, collapses the mode; a slow target does the first as
+    well but delays growth. While a mode collapses tau exceeds 1: W shrinks faster than its average forgets, and
+    tau tends to beta/(beta - eta).
+
+    The paper's unit map: learning rate 0.01 and EMA momentum 0.996 give beta = 0.4, and a weight decay of 0.0004
+    that multiplies the weights outright (w -= 0.0004 w) gives eta = 0.04. PyTorch's coupled weight_decay=4e-4
+    (w -= lr 0.0004 w) is eta = 4e-4, a hundred times less: unless decay was decoupled, eta = 0.04 is not what the
+    paper's networks were trained with. p(0) and sigma^2 are not stated in the paper; here they are 0.1 and 0.1."""
     columns = ("K", "p", "s", "tau")
     figure, axes = style.new_figure(2, len(columns), panel=(3.1, 2.5), sharex=True, sharey="col")
     for row, varied in enumerate(("eta", "beta")):
@@ -215,7 +243,7 @@ def draw_fig5(data: xr.Dataset) -> Figure:
 # ------------------------------------------------------------------- Figure 10: fields of the scalar network
 
 
-def compute_fig10(lambda_s=1.0, lambda_d=0.5, alpha_p=1.0, beta=1.0, span=(-1.5, 1.5, 61)) -> xr.Dataset:
+def compute_fig10(lambda_s=1.0, lambda_d=0.5, alpha_p=1.0, beta=1.0, span=(-1.5, 1.5, 61)) -> "xr.Dataset":
     """The field of Eq. 104–106 in three planes: (w, w_p) at w_a = 1; (w, w_a) with w_p = w; (w, w_a) with w_p = 1."""
     h = Hyperparameters(sigma2=lambda_s / lambda_d - 1, eta=0.0, alpha_p=alpha_p, beta=beta, x=lambda_d)
     across, up = np.meshgrid(np.linspace(*span), np.linspace(*span))
@@ -237,7 +265,10 @@ def compute_fig10(lambda_s=1.0, lambda_d=0.5, alpha_p=1.0, beta=1.0, span=(-1.5,
 
 
 @style.styled
-def draw_fig10(data: xr.Dataset) -> Figure:
+def draw_fig10(data: "xr.Dataset") -> "Figure":
+    """Fields of the scalar network (Eq. 104-106), no weight decay, lambda_s = 1, lambda_d = 1/2. Left: predictor
+    against encoder with the target held at 1; a curve of stable fixed points. Middle: predictor tied to the
+    encoder; from w > 0 all reach (1/2, 1/2), from w <= 0 all collapse. Right: no predictor; all collapse."""
     figure, axes = style.new_figure(1, 3, panel=(3.6, 3.8))
     titles = {"free": r"free: $w_a=1$ held", "tied": r"tied predictor: $w_p=w$", "absent": r"no predictor: $w_p=1$"}
     low, high = float(data.across.min()), float(data.across.max())
@@ -265,3 +296,75 @@ def draw_fig10(data: xr.Dataset) -> Figure:
     absent.plot(0, 0, **style.STABLE)
     style.legend_below(figure, ncols=4)
     return figure
+
+
+FIGURES = {
+    "tian-fig3": Picture(
+        compute_fig3,
+        draw_fig3,
+        "Phase portraits of one mode",
+        f"{CITED}, Figure 3",
+        "tian2021",
+        claims=(
+            "tian2021-theory-basin",
+            "tian2021-theory-basin-as-stated",
+            "tian2021-theory-no-decay",
+            "tian2021-theory-no-decay-as-stated",
+            "tian2021-theory-obs1",
+            "tian2021-theory-obs3",
+            "tian2021-observation1-linear",
+        ),
+    ),
+    "tian-fig4": Picture(
+        compute_fig4,
+        draw_fig4,
+        "Speed of p on the invariant parabola",
+        f"{CITED}, Figure 4",
+        "tian2021",
+        claims=(
+            "tian2021-theory-obs4",
+            "tian2021-theory-obs5",
+            "tian2021-observation5-linear",
+            "tian2021-observation5-resnet",
+        ),
+    ),
+    "tian-fig5": Picture(
+        compute_fig5,
+        draw_fig5,
+        "Weight decay and EMA rate in time",
+        f"{CITED}, Figure 5",
+        "tian2021",
+        claims=(
+            "tian2021-theory-obs3",
+            "tian2021-theory-obs5",
+            "tian2021-theory-obs7",
+            "tian2021-theory-obs8",
+            "tian2021-theory-obs9",
+            "tian2021-theory-obs10",
+            "tian2021-theory-weight-decay-units",
+            "tian2021-theory-weight-decay-units-as-stated",
+            "tian2021-observation5-linear",
+            "tian2021-observation5-resnet",
+            "tian2021-observation8-linear",
+            "tian2021-observation9-linear",
+        ),
+    ),
+    "tian-fig10": Picture(
+        compute_fig10,
+        draw_fig10,
+        "One-dimensional network: why the predictor matters",
+        f"{CITED}, Figure 10",
+        "tian2021",
+        claims=(
+            "tian2021-theory-stop-gradient",
+            "tian2021-theory-stop-gradient-as-stated",
+            "tian2021-theory-no-predictor",
+            "tian2021-theory-no-predictor-as-stated",
+            "tian2021-theorem2-stop-gradient",
+            "tian2021-theorem2-stop-gradient-linear",
+            "tian2021-theorem2-stop-gradient-cosine",
+            "tian2021-theorem2-predictor",
+            "tian2021-theorem2-predictor-cosine",
+        ),
+    ),
+}

@@ -8,6 +8,17 @@ class BadInput(ValueError):
     """
 
 
+class Missing(BadInput):
+    """Something that is not there: what, and what to do in training; whoever has another way says that instead."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(what, remedy)
+        self.what = what
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
 def sentence_of(error: Exception) -> str | None:
     """What a user is told of `error`, on one line; None for an error that is the program's own.
 

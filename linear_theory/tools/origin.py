@@ -1,8 +1,8 @@
 """What a result was computed by: a digest of each module that its code can reach, and the versions of its numerics.
 
 A digest is of what computes. Comments, layout and documentation strings do not count, nor do the functions named draw_…
-of the wing that draws, nor modules that are never imported. So a kept result stays good for as long as it would come
-out the same again, and where it is not, the names of what changed say why.
+and the lists FIGURES of the wing that draws, nor modules that are never imported. So a kept result stays good for as
+long as it would come out the same again, and where it is not, the names of what changed say why.
 """
 
 import ast
@@ -31,21 +31,23 @@ NUMERICS = ("numpy", "scipy", "torch")
 def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: bool = False) -> dict[str, str]:
     """{module: digest} of the module `name` and of all the project's modules that it imports, directly or not.
 
-    `silent` modules (or patterns: "stopgrad.deep.words*") change no result: neither they nor what only they import
-    count. With `pictures` functions that draw count too. Each file is read once in a process, since one edited while
-    the work goes on is not the code that does it.
+    `name` itself may be anybody's module, a script too. `silent` modules (or patterns: "stopgrad.deep.words*") change
+    no result: neither they nor what only they import count. With `pictures` functions that draw count too. Each file is
+    read once in a process, since one edited while the work goes on is not the code that does it.
     """
     digests, todo, skipped = {}, [name], (*silent, *PLUMBING)
     while todo:
         module = todo.pop()
         known = module in digests or any(fnmatchcase(module, pattern) for pattern in skipped)
-        if known or not module.startswith(f"{PROJECT}."):
+        foreign = not module.startswith(f"{PROJECT}.")
+        if known or (foreign and module != name):
             continue
-        found = _parsed(module, Path(root), pictures)
+        file = getattr(sys.modules.get(module), "__file__", None) if foreign else None
+        found = _parsed(module, Path(root), pictures, file)
         if found:
             digests[module], imported = found
             todo += imported
-        if "." in module:
+        if "." in module and not foreign:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))
 
@@ -89,17 +91,21 @@ def digest(text: str) -> str:
 
 
 @functools.cache
-def _parsed(module: str, root: Path, pictures: bool) -> tuple[str, tuple[str, ...]] | None:
-    """(digest of what computes, names that may be imported modules) of a module; None where there is no such file."""
+def _parsed(module: str, root: Path, pictures: bool, foreign: str | None) -> tuple[str, tuple[str, ...]] | None:
+    """(digest of what computes, names that may be imported modules) of a module; None where there is no such file.
+
+    `foreign`: the file of a module that is not of the project.
+    """
     path = root.joinpath(*module.split(".")[1:])
-    files = [path.with_name(f"{path.name}.py"), path / "__init__.py"]
+    files = [Path(foreign)] if foreign else [path.with_name(f"{path.name}.py"), path / "__init__.py"]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
     tree = ast.parse(file.read_text(encoding="utf-8"))
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     imported = tuple(dict.fromkeys(_imported(tree, package)))
-    return digest(ast.dump(_Computing(module.startswith(PICTURES) and not pictures).visit(tree))), imported
+    computing = _Computing(bool(foreign) or module.startswith(PICTURES), pictures)
+    return digest(ast.dump(computing.visit(tree))), imported
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
@@ -121,14 +127,19 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 class _Computing(ast.NodeTransformer):
-    """Drops what cannot change a number: documentation strings, and in the wing that draws, functions named draw_…."""
+    """Drops what cannot change a number: documentation strings; in the wing that draws, draw_… and lists of figures."""
 
-    def __init__(self, draws: bool):
-        self.draws = draws
+    def __init__(self, draws: bool, pictures: bool):
+        self.draws, self.pictures = draws, pictures
 
     def visit_Expr(self, node):
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if text else self.generic_visit(node)
 
+    def visit_Assign(self, node):
+        listed = self.draws and ast.unparse(node.targets[0]) == "FIGURES"
+        return None if listed else self.generic_visit(node)
+
     def visit_FunctionDef(self, node):
-        return None if self.draws and node.name.lstrip("_").startswith("draw_") else self.generic_visit(node)
+        draws = self.draws and not self.pictures and node.name.lstrip("_").startswith("draw_")
+        return None if draws else self.generic_visit(node)

@@ -258,7 +258,10 @@ def deep_pixels(folder):
 @pytest.mark.parametrize(
     "harm, words",
     [
-        (rename("train", "training"), r"there is no train/ in .*set; --data-folder must hold train/CLASS/"),
+        (
+            rename("train", "training"),
+            r"no train/ in .*set; that folder \(--data-folder\), .* must hold train/CLASS/",
+        ),
         (rename("val", "validation"), r"there is no val/ or test/ in"),
         (lambda f: rename("train", "old")(f) and (f / "train").mkdir(), r"train holds no folders; .*train/CLASS/"),
         (rename("val/dog", "val/fox"), r"class dog is in .*train but not in .*val"),

@@ -36,7 +36,7 @@ from stopgrad.deep.training.distributed import join, leave, synchronise
 from stopgrad.deep.training.optimisation import make_optimiser
 from stopgrad.deep.training.training import gradient
 from stopgrad.deep.words.expectation import Noise, expectation
-from stopgrad.experiments.claims.claim import describe
+from stopgrad.experiments.claims.regime import describe
 from stopgrad.experiments.suites.grid import Arm
 
 ROOT = Path(__file__).parents[2]

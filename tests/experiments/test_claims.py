@@ -12,18 +12,9 @@ from scipy import stats
 
 from stopgrad.deep.config import Config, Data, Method, Optimisation, check
 from stopgrad.deep.words.expectation import time_of_run
-from stopgrad.experiments.claims.claim import (
-    KEYS,
-    Claim,
-    Rule,
-    acted,
-    decide,
-    describe,
-    evaluate,
-    in_theory,
-    interval,
-    p_value,
-)
+from stopgrad.experiments.claims.claim import KEYS, Claim, Rule, decide, evaluate
+from stopgrad.experiments.claims.interval import interval, p_value, plain, scaled
+from stopgrad.experiments.claims.regime import acted, describe, in_theory
 from stopgrad.experiments.store.evidence import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import dumps
@@ -94,14 +85,21 @@ class FakeStore:
         return self
 
 
-def claim(value=lambda a, b: a.last("x") - b.last("x"), arms=("base", "ema"), above=0.5, **fields):
+def less(runs):
+    """The first arm's x less the second's."""
+    first, second = runs.values()
+    return first.last("x") - second.last("x")
+
+
+def claim(value=less, arms=("base", "ema"), above=0.5, **fields):
     about = {"id": "tian2021-test", "paper": "tian2021", "place": "Table 0", "statement": "More is more."}
     return Claim(
         **about | fields, theory=lambda: "It should.", rule=Rule("difference of x", above, "x"), value=value, arms=arms
     )
 
 
-def one(record):
+def one(runs):
+    [record] = runs.values()
     return record.last("x")
 
 
@@ -113,12 +111,12 @@ def test_interval_is_students(values):
     expected = (
         stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if np.ptp(values) > 1e-9 else (np.mean(values),) * 2
     )
-    np.testing.assert_allclose(interval(values), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(interval(values)[1:3], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_interval_covers_the_truth_nineteen_times_in_twenty():
     rng = np.random.default_rng(0)
-    inside = [low <= 2 <= high for low, high in (interval(rng.normal(2, 3, size=5)) for _ in range(3000))]
+    inside = [low <= 2 <= high for _, low, high, _ in (interval(rng.normal(2, 3, size=5)) for _ in range(3000))]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
@@ -135,27 +133,29 @@ def test_verdicts(low, high, verdict):
 # ---------------------------------------------------------------- within a range
 
 
-COSINE = Rule("a cosine", 0.9, within=(-1.0, 1.0))
+WITHIN = (-1.0, 1.0)
+COSINE = Rule("a cosine", 0.9, within=WITHIN)
 
 
 def of_values(rule, values):
     """The row of a claim with this rule that reads these values, a seed each."""
     values = [*values, *[None] * (len(SEEDS) - len(values))]
     store = FakeStore().without(*(f"base/{seed}" for seed in SEEDS if values[seed] is None))
-    return evaluate(dataclasses.replace(claim(lambda r: values[r.config.seed], ("base",)), rule=rule), SUITE, store)
+    return evaluate(
+        dataclasses.replace(claim(lambda runs: values[runs["base"].config.seed], ("base",)), rule=rule), SUITE, store
+    )
 
 
 def test_golden_log_odds():
     """Twice Fisher's z for a cosine; there and back; the ends are finite, and no further than a record can tell."""
     values = [-0.5, 0.0, 0.9, 0.999]
-    np.testing.assert_allclose(COSINE.scaled(values), 2 * np.arctanh(values), rtol=1e-13)
-    np.testing.assert_allclose(Rule("a share", 0.5, within=(0.0, 1.0)).scaled(0.8), math.log(4), rtol=1e-14)
-    np.testing.assert_allclose([COSINE.plain(x) for x in COSINE.scaled(values)], values, atol=1e-15)
-    assert np.isfinite(COSINE.scaled([-1.0, 1.0])).all() and COSINE.plain(500) == 1.0 and COSINE.plain(-500) == -1.0
+    np.testing.assert_allclose(scaled(values, WITHIN), 2 * np.arctanh(values), rtol=1e-13)
+    np.testing.assert_allclose(scaled(0.8, (0.0, 1.0)), math.log(4), rtol=1e-14)
+    np.testing.assert_allclose([plain(x, WITHIN) for x in scaled(values, WITHIN)], values, atol=1e-15)
+    assert np.isfinite(scaled([-1.0, 1.0], WITHIN)).all() and plain(500, WITHIN) == 1.0 and plain(-500, WITHIN) == -1.0
     recorded = [float(f"{value:.{DIGITS}g}") for value in (0.999997, 1 + 1e-7)]
-    assert recorded == [1.0, 1.0] and set(COSINE.scaled([0.999997, 1.0])) == set(COSINE.scaled(recorded))
-    plain = Rule("any number", 0.9)
-    assert plain.scaled([1.5, -2.0]).tolist() == [1.5, -2.0] and plain.plain(1.5) == 1.5
+    assert recorded == [1.0, 1.0] and set(scaled([0.999997, 1.0], WITHIN)) == set(scaled(recorded, WITHIN))
+    assert scaled([1.5, -2.0]).tolist() == [1.5, -2.0] and plain(1.5) == 1.5
 
 
 @pytest.mark.parametrize("within", [(-1.0, 1.0), (0.0, 1.0)])
@@ -166,7 +166,7 @@ def test_one_outlying_seed_decides_the_same_on_either_processor(values, within):
     row = of_values(rule, values)
     low, high = row["ci"]
     assert row["verdict"] == "inconclusive" and within[0] <= low < 0.9 < high <= 1
-    assert row["estimate"] == pytest.approx(rule.plain(np.mean(rule.scaled(values)))) and row["p"] > 0.025
+    assert row["estimate"] == pytest.approx(plain(np.mean(scaled(values, within)), within)) and row["p"] > 0.025
     assert "log odds" in row["rule"] and row["values"] == list(values)
 
 
@@ -209,7 +209,7 @@ def test_a_row_and_its_verdict(base, noisy, verdict):
     assert row["seeds"] == list(SEEDS) and row["n_seeds"] == 5
     np.testing.assert_allclose(row["values"], values)
     assert row["estimate"] == pytest.approx(np.mean(values))
-    np.testing.assert_allclose(row["ci"], interval(values))
+    np.testing.assert_allclose(row["ci"], interval(values)[1:3])
     assert row["p"] == pytest.approx(p_value(values, 0.5)) and (row["p"] < 0.025) == (verdict != "inconclusive")
     assert row["p_adjusted"] is row["survives"] is None  # which one row cannot say
     assert row["run_ids"] == [f"{arm}/{seed}" for seed in SEEDS for arm in ("base", "ema")]
@@ -235,17 +235,17 @@ def test_a_scale_or_an_arm_that_is_not_there_is_no_measurement():
     assert row["verdict"] == "not measured" and "no absent at scale cpu" in row["reason"]
 
 
-def wrong(a, b):
+def wrong(runs):
     raise KeyError("no such column")
 
 
 @pytest.mark.parametrize(
     ("value", "word"),
     [
-        (lambda a, b: math.nan if a.config.seed == 2 else 1.0, "seed 2: no finite number"),
-        (lambda a, b: math.inf if a.config.seed == 2 else 1.0, "seed 2: no finite number"),
+        (lambda runs: math.nan if runs["ema"].config.seed == 2 else 1.0, "seed 2: no finite number"),
+        (lambda runs: math.inf if runs["ema"].config.seed == 2 else 1.0, "seed 2: no finite number"),
         (wrong, "KeyError"),
-        (lambda a, b: 1 / (a.config.seed - 3), "seed 3: ZeroDivisionError"),
+        (lambda runs: 1 / (runs["ema"].config.seed - 3), "seed 3: ZeroDivisionError"),
     ],
 )
 def test_a_seed_without_a_number_lets_nothing_hold(value, word):
@@ -258,7 +258,7 @@ def test_a_diverged_run_has_no_number_whatever_its_last_row_says():
     store = FakeStore()
     key = next(k for k, record in store.runs.items() if record.config.seed == 2)
     store.runs[key] = dataclasses.replace(store.runs[key], state="diverged")
-    row = evaluate(claim(lambda a, b: 1.0), SUITE, store)
+    row = evaluate(claim(lambda runs: 1.0), SUITE, store)
     assert row["verdict"] == "inconclusive" and "diverged" in row["reason"] and row["n_seeds"] == 5
 
 
@@ -317,10 +317,11 @@ def test_what_has_acted():
 
 def test_setting_says_both_forms():
     said = describe(ARMS["ema"], [FakeRecord("k", EMA, {"time": 80.0})])
-    for words in ("ema: ", "η = 0.05", "ηt = 4", "β = 0.25", "βt = 20", "α_p = 1", "lr 0.02", "EMA momentum 0.99"):
-        assert words in said
-    assert "weight decay 0.05" in said and "squared loss" in said
-    assert "base (the baseline): " in describe(ARMS["base"]) and "ηt" not in describe(ARMS["base"])
+    name, theory, recipe = said
+    assert name == "ema" and describe(ARMS["base"])[0] == "base (the baseline)"
+    assert all(words in theory for words in ("η = 0.05", "ηt = 4", "β = 0.25", "βt = 20", "α_p = 1"))
+    assert all(words in recipe for words in ("lr 0.02", "EMA momentum 0.99", "weight decay 0.05", "squared loss"))
+    assert "ηt" not in describe(ARMS["base"])[1]
     assert "α_p = 4" in in_theory(changed(predictor_lr=0.08), None)
     assert "0.22 η_c" in in_theory(LINEAR, None)  # η_c = 1/(4 · 1.1)
     assert "α_p" not in in_theory(changed(predictor="identity"), None)

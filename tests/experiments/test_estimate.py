@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
-from stopgrad.experiments.commands import estimate
+from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.commands.estimate import AT_LEAST, OTHER_WORK, Estimate, by_kind
 from stopgrad.experiments.launch import launcher
 from stopgrad.experiments.launch.one_run import Outcome
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import main
@@ -27,7 +28,7 @@ ARMS = {"short": (TINY, range(5)), "long": (LONG, range(3))}
 @pytest.fixture
 def suite(monkeypatch):
     found = Suite("s", "cpu", {name: Arm(name, config, tuple(seeds)) for name, (config, seeds) in ARMS.items()})
-    monkeypatch.setattr(estimate, "named", lambda name, scale: found)
+    monkeypatch.setitem(PAPERS, "s", Paper(key="s", citation="s", suite=lambda scale: found))
     return found
 
 
@@ -35,18 +36,18 @@ def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, tm
     carry_out = launcher.launch
     timed = lambda *given: [outcome._replace(seconds=10.0) for outcome in carry_out(*given)]  # noqa: E731
     monkeypatch.setattr(launcher, "launch", timed)
-    told = Estimate("s", workers=2, runs=tmp_path).run()
+    told = Estimate(("s",), workers=2, runs=tmp_path).run()
     # Two of five and two of three runs took 10 s, two at a time, so 5 s a run; what else there is counts as runs too.
     assert told["seconds"] == pytest.approx(5 * 3 + 5 * 1 + 5 * OTHER_WORK)
     assert (told["runs"], told["left"], told["workers"]) == (8, 8, 2)
     store = Store(tmp_path)
     assert [store.find(config) is not None for *_, config in suite.configs()] == [True] * 4 + [False] * 4
-    again = Estimate("s", workers=2, runs=tmp_path).run()
+    again = Estimate(("s",), workers=2, runs=tmp_path).run()
     assert again["left"] == 4 and again["seconds"] == pytest.approx(5 * 1 + 5 * OTHER_WORK)
 
 
 def test_beside_tiny_runs_the_other_work_takes_its_time(suite, tmp_path):
-    assert Estimate("s", workers=2, runs=tmp_path).run()["seconds"] > AT_LEAST
+    assert Estimate(("s",), workers=2, runs=tmp_path).run()["seconds"] > AT_LEAST
 
 
 def test_with_nothing_left_nothing_is_computed(suite, tmp_path, capsys):
@@ -61,7 +62,7 @@ def test_with_nothing_left_nothing_is_computed(suite, tmp_path, capsys):
 
 def test_a_signal_ends_it_with_its_number(suite, tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "launch", lambda configs, *_: [Outcome("k", "stopped", None, 0.0, False, 15)])
-    told = Estimate("s", workers=2, runs=tmp_path)
+    told = Estimate(("s",), workers=2, runs=tmp_path)
     assert told.status(told.run()) == 143
 
 

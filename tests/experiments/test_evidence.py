@@ -12,6 +12,7 @@ import xarray as xr
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.commands.verify_command import Verify
 from stopgrad.experiments.launch.launcher import InProcess, launch
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.evidence import RecordedRun, backed, identity, path_of, read, record
 from stopgrad.experiments.store.store import Store
@@ -19,8 +20,8 @@ from stopgrad.experiments.suites import suites
 from stopgrad.experiments.suites.grid import Suite, change
 from stopgrad.figures.machinery import made, runs
 from stopgrad.figures.machinery.made import Places
+from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.figures.report import report
 from stopgrad.linear_theory.tools.door import main
 
@@ -52,10 +53,11 @@ def nothing(tmp_path) -> Store:
 def places(tmp_path, monkeypatch):
     """Records are kept in a folder of the test, SUITE is the suite, and the ledger that of its claims of networks."""
     monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
-    monkeypatch.setitem(suites.SUITES, "tian2021", lambda scale: dataclasses.replace(SUITE, scale=scale))
-    claims = [claim for claim in ledger.LEDGER["tian2021"] if claim.arms]
+    whole = PAPERS["tian2021"]
+    claims = [claim for claim in whole.claims if claim.arms]
     quick = tuple(dataclasses.replace(claim, theory=lambda: "Theory.", as_stated=None) for claim in claims)
-    monkeypatch.setitem(ledger.LEDGER, "tian2021", quick)
+    suite = lambda scale: dataclasses.replace(SUITE, scale=scale)  # noqa: E731
+    monkeypatch.setitem(PAPERS, "tian2021", dataclasses.replace(whole, suite=suite, claims=quick))
 
 
 def rows(kept: Store) -> list[dict]:

@@ -1,15 +1,16 @@
 """Fingerprints: every method is in one of them, the same code gives the same bits, and what differs is named."""
 
 import json
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
 
 from stopgrad.deep.config import Method, check
-from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.commands import fingerprints
 from stopgrad.experiments.commands.fingerprints import CASES, TINY, Fingerprints, differing
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import main
 
@@ -31,9 +32,9 @@ def test_every_case_is_a_run_that_can_be():
 def value(monkeypatch):
     """Few runs, and a ledger of one claim whose value is this list's last."""
     values = [0.1]
-    about = {"id": "sum", "paper": "tian2021", "place": "Eq. 1", "statement": "It is more."}
+    about = {"id": "sum", "place": "Eq. 1", "statement": "It is more."}
     claim = Claim(**about, theory=lambda: "", rule=Rule("a sum", 0.05), value=lambda: values[-1])
-    monkeypatch.setitem(ledger.LEDGER, "tian2021", (claim,))
+    monkeypatch.setitem(PAPERS, "tian2021", replace(PAPERS["tian2021"], claims=(claim,)))
     monkeypatch.setattr(fingerprints, "CASES", dict(FEW))
     return values
 

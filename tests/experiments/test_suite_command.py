@@ -11,15 +11,16 @@ from stopgrad.deep.commands import commands
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.training.stopping import REQUEST
 from stopgrad.experiments.__main__ import COMMANDS
+from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.commands import suite_command
 from stopgrad.experiments.commands.suite_command import RunSuite, select, summed_up
 from stopgrad.experiments.launch import launcher, one_run
 from stopgrad.experiments.launch.one_run import Outcome
 from stopgrad.experiments.launch.slurm import Slurm
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm, Suite
 from stopgrad.linear_theory.tools.door import CONFIG, main
-from stopgrad.linear_theory.tools.errors import BadInput
 
 TINY = Config(
     Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
@@ -47,12 +48,14 @@ def arms(configs):
 
 @pytest.fixture
 def suites(monkeypatch):
-    def suite(name, scale):
-        if name not in ("good", "bad", "no data"):
-            raise BadInput(f"there is no suite {name!r}")
-        return Suite(name, scale, arms({"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}[name]))
+    for name, configs in {"good": GOOD, "bad": GOOD | BAD, "no data": NO_DATA}.items():
+        add(monkeypatch, name, configs)
 
-    monkeypatch.setattr(suite_command, "named", suite)
+
+def add(monkeypatch, name, configs):
+    """A paper with such a suite."""
+    suite = lambda scale: Suite(name, scale, arms(configs))  # noqa: E731
+    monkeypatch.setitem(PAPERS, name, Paper(key=name, citation=name, suite=suite))
 
 
 def run(tmp_path, capsys, *argv):
@@ -68,10 +71,18 @@ def test_a_suite_is_carried_out_once(suites, tmp_path, capsys):
     result = json.loads(out)
     assert status == 0 and result.pop("seconds") > 0
     counts = {"total": 4, "finished": 4, "fresh": 4, "stopped": 0, "signal": 0}
-    assert result == {"suite": "good", "scale": "smoke", "failed": [], "diverged": []} | counts
+    assert result == {"suites": ["good"], "scale": "smoke", "failed": [], "diverged": []} | counts
     assert len(list(Store(tmp_path).records())) == 4
     again = json.loads(run(tmp_path, capsys, "good", "--json")[1])
     assert (again["finished"], again["fresh"]) == (4, 0)
+
+
+def test_suites_of_several_papers_are_carried_out_at_once(suites, tmp_path, capsys, monkeypatch):
+    for name in set(PAPERS) - {"good", "bad"}:
+        monkeypatch.delitem(PAPERS, name)
+    for flags in (["good", "bad"], ["good", "--paper", "bad", "good"], []):
+        result = json.loads(run(tmp_path, capsys, *flags, "--seeds", "0", "--json")[1])
+        assert result["suites"] == ["good", "bad"] and (result["total"], len(result["failed"])) == (3, 1)
 
 
 def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
@@ -81,7 +92,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
     reason = "--batch-size 16 exceeds the 8 training images; it must be at most 8"
     keys = [Store(tmp_path).folder(replace(BAD["too few"], seed=seed)).name for seed in (1, 3)]
     assert result["failed"] == [
-        {"arm": "too few", "seed": seed, "key": key, "reason": reason} for seed, key in zip((1, 3), keys)
+        {"arm": "too few", "seed": s, "key": key, "reason": reason, "fetch": ""} for s, key in zip((1, 3), keys)
     ]
     status, out, err = run(tmp_path, capsys, "bad", "--seeds", "1", "--arms", "too few")
     assert "bad, cpu: 0 of 1 runs finished" in out and "1 failed" in out
@@ -91,7 +102,7 @@ def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
 def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     status, out, err = run(tmp_path / "runs", capsys, "no data")
-    assert status == 3 and "--download to" not in err and "--data-folder" not in err
+    assert status == 3 and "--download to" not in err and "--data-folder to" not in err
     for name in ("cifar10", "stl10"):
         command = f"python -m deep train --dataset {name} --download --epochs 0"
         assert err.count(f"or damaged there; fetch it with {command}\n") == 2
@@ -100,14 +111,17 @@ def test_data_that_are_missing_can_be_fetched_by_a_command_that_exists(suites, t
         train = commands([])["train"]
         config = tyro.cli(type(train), default=train, args=flags.split(), config=CONFIG).configs()[0]
         assert (config.data.dataset, config.data.download, config.data.data_folder) == (name, True, None)
-    assert "there is no train/ in /nowhere/images; /nowhere/images, a folder or a link to one, must hold train/" in err
+    assert "there is no train/ in /nowhere/images; that folder" in err and "must hold train/CLASS/" in err
 
 
 @pytest.mark.parametrize(
     "argv, complaint",
     [
-        (["nothing"], "there is no suite 'nothing'"),
-        (["good", "--arms", "nobody"], "good has no arm 'nobody'; there are baseline, baseline again, directpred"),
+        (["nothing"], "there is no paper 'nothing'"),
+        (
+            ["good", "--arms", "nobody"],
+            "there is no arm 'nobody' in good; there are baseline, baseline again, d",
+        ),
         (["good", "--seeds", "a"], "--seeds is 'a'"),
         (["good", "--workers", "2"], "--workers belongs to --launcher pool, not inprocess"),
         (["good", "--runs", "/proc/runs"], "cannot write into /proc/runs"),
@@ -170,7 +184,7 @@ def test_a_suite_stops_in_order_when_its_time_is_over_and_goes_on(suites, out_of
     done = {record.key for record in Store(tmp_path).records()}
     assert done == {Store(tmp_path).folder(GOOD[name]).name for name in ("baseline", "directpred")}
     monkeypatch.undo()
-    monkeypatch.setattr(suite_command, "named", lambda name, scale: Suite(name, scale, arms(GOOD)))
+    add(monkeypatch, "good", GOOD)
     result = json.loads(run(tmp_path, capsys, "good", "--minutes", "9", "--json")[1])
     assert (result["finished"], result["fresh"], result["stopped"]) == (4, 2, 0)
 
@@ -208,8 +222,8 @@ def test_a_run_that_serves_two_arms_counts_once_under_the_first():
     wild = Outcome("k3", "diverged", None, 3.0, True)
     result = summed_up(names, [failed, failed, found, wild])
     assert (result["total"], result["finished"], result["fresh"]) == (3, 2, 1)
-    assert result["failed"] == [{"arm": "a", "seed": 0, "key": "k1", "reason": "why"}]
-    assert result["diverged"] == [{"arm": "d", "seed": 0, "key": "k3", "reason": None}]
+    assert result["failed"] == [{"arm": "a", "seed": 0, "key": "k1", "reason": "why", "fetch": ""}]
+    assert result["diverged"] == [{"arm": "d", "seed": 0, "key": "k3", "reason": None, "fetch": ""}]
 
 
 def test_a_signal_decides_the_exit_status(tmp_path):
@@ -217,13 +231,18 @@ def test_a_signal_decides_the_exit_status(tmp_path):
         [("a", 0), ("b", 0)],
         [Outcome("k", "stopped", "told", 0.0, False, 15), Outcome("l", "failed", "why", 0.0, True)],
     )
-    assert RunSuite("s").status(result) == 128 + 15
-    text = RunSuite("s").text(result | {"suite": "s", "scale": "cpu", "seconds": 3.0})
+    assert RunSuite(("s",)).status(result) == 128 + 15
+    text = RunSuite(("s",)).text(result | {"suites": ["s"], "scale": "cpu", "seconds": 3.0})
     assert "0 of 2 runs finished, in 3 s" in text and "the same command goes on" in text
 
 
 def test_selected_arms_keep_their_order():
     suite = Suite("s", "cpu", {name: Arm(name, TINY, (0, 1, 2)) for name in "abc"})
-    chosen = select(suite, ["c", "a"], None)
-    assert list(chosen.arms) == ["a", "c"] and chosen.seeds == (0, 1, 2)
-    assert select(suite, [], "4-5").seeds == (4, 5)
+    names = [(arm, seed) for arm, seed, _ in select([suite], ["c", "a"], None)]
+    assert sorted(names) == [(arm, seed) for arm in "ac" for seed in (0, 1, 2)]
+    assert {seed for _, seed, _ in select([suite], [], "4-5")} == {4, 5}
+    other = Suite("t", "cpu", {"d": Arm("d", TINY, (7,))})
+    assert [entry[:2] for entry in select([suite, other], ["d", "a"], None)] == [
+        *(("a", k) for k in range(3)),
+        ("d", 7),
+    ]

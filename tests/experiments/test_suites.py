@@ -8,20 +8,21 @@ from stopgrad.deep.config import from_json, to_json
 from stopgrad.deep.presets import changes
 from stopgrad.deep.presets.tian2021 import BYOL_STL10_TIAN
 from stopgrad.deep.words.expectation import recipe_of
-from stopgrad.experiments.claims.claim import acted
-from stopgrad.experiments.suites.grid import change, in_units
-from stopgrad.experiments.suites.suites import SCALES, SUITES, suite
+from stopgrad.experiments.claims.regime import acted
+from stopgrad.experiments.papers import PAPERS, chosen
+from stopgrad.experiments.suites.grid import SCALES, change, in_units
+from stopgrad.experiments.suites.suites import suite
 from stopgrad.experiments.tian2021.ablation import REFERENCES, SCALE
-from stopgrad.experiments.tian2021.claims import CLAIMS
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.unit_map import to_theory
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
 CPU = suite("tian2021", "cpu")
+CLAIMS = [claim for claim in PAPERS["tian2021"].claims if claim.arms]
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("name", [paper.key for paper in chosen(having="suite")])
 def test_every_config_is_possible_and_no_arm_is_there_twice(name, scale):
     found = suite(name, scale)
     assert found.scale == scale and found.name == name
@@ -45,7 +46,11 @@ def test_quick_is_a_part_of_cpu_whose_runs_both_scales_share():
     everywhere = {(name, seed): config for name, seed, config in CPU.configs()}
     assert all(everywhere[name, seed] == config for name, seed, config in quick.configs())
     assert len(quick.configs()) < len(everywhere) / 2
-    decided = [claim for claim in CLAIMS if "quick" in claim.scales and set(claim.arms) <= set(quick.arms)]
+    decided = [
+        claim
+        for claim in PAPERS["tian2021"].claims
+        if claim.arms and "quick" in claim.scales and set(claim.arms) <= set(quick.arms)
+    ]
     assert {"Theorem 1", "Theorem 2", "Theorem 3", "Observation 5", "Table 8"} <= {claim.place for claim in decided}
 
 

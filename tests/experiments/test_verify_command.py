@@ -4,6 +4,7 @@ import json
 import math
 import re
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -13,12 +14,13 @@ from stopgrad.experiments.claims.multiplicity import adjusted, in_words
 from stopgrad.experiments.commands import verify_command
 from stopgrad.experiments.commands.verify_command import BEGIN, END, Verify, markdown, replaced, summary, table
 from stopgrad.experiments.launch.one_run import Outcome
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store.store import Store
 from stopgrad.linear_theory.tools.door import main
 
 
 def claim(name, value, **fields):
-    about = {"id": f"tian2021-{name}", "paper": "tian2021", "place": "Eq. 1", "statement": f"Statement {name}."}
+    about = {"id": name, "place": "Eq. 1", "statement": f"Statement {name}."}
     return Claim(**about, theory=lambda: "As it must.", rule=Rule("a number", 0.5), value=lambda *_: value, **fields)
 
 
@@ -26,7 +28,7 @@ def claim(name, value, **fields):
 def three_claims(monkeypatch):
     """A ledger that is quick: one claim holds, one fails, one comes out as NaN, one needs runs."""
     claims = claim("up", 1.0), claim("down", 0.25), claim("lost", math.nan), claim("nets", 1.0, arms=("no-such-arm",))
-    monkeypatch.setitem(ledger.LEDGER, "tian2021", claims)
+    monkeypatch.setitem(PAPERS, "tian2021", replace(PAPERS["tian2021"], claims=claims))
 
 
 @pytest.fixture
@@ -122,7 +124,9 @@ def headlines(monkeypatch):
     """A ledger with two headlines, of which a linear network and a ResNet decide one each, and its rows."""
     arms = [("linear/baseline",), ("baseline",), ()]
     claims = [claim(name, 1.0, arms=a, headline=bool(a)) for name, a in zip(("a|b", "b", "c-as-stated"), arms)]
-    monkeypatch.setitem(ledger.LEDGER, "tian2021", tuple(claims))
+    whole = replace(PAPERS["tian2021"], claims=(*claims, claim("c", 1.0, as_stated="Not so.")))
+    monkeypatch.setitem(PAPERS, "tian2021", whole)
+    claims = whole.claims[:3]
     rows = [dict.fromkeys(KEYS) | {k: getattr(c, k) for k in ("id", "paper", "place", "statement")} for c in claims]
     rows[0] |= {"scale": "cpu", "n_seeds": 5, "verdict": "holds", "estimate": 27.987, "ci": [-0.001, 1.0]}
     rows[1] |= {"scale": "cpu", "n_seeds": 3, "verdict": "inconclusive", "reason": "So it came."}
@@ -132,10 +136,10 @@ def headlines(monkeypatch):
 
 
 def test_markdown_has_the_counts_and_the_headlines(headlines, capsys, tmp_path, launched):
-    text = markdown("tian2021", "cpu", headlines)
+    text = markdown("cpu", {"tian2021": headlines})
     words, lines = text.partition("\n\n")[::2]
     counts = [int(n) for n in re.findall(r"\b\d+\b", words)]
-    assert counts == [3, 1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 1] and max(map(len, words.splitlines())) <= 120
+    assert counts == [2021, 3, 1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 1, 1] and max(map(len, words.splitlines())) <= 120
     assert lines.splitlines()[2:] == [
         r"| Statement a\|b | Eq. 1 | 27.99 | 0.00 … 1.00 | 0.5 | holds |",
         "| Statement b | Eq. 1 |  |  | 0.5 | inconclusive |",
@@ -149,7 +153,7 @@ def test_readme_is_written_between_the_marks_and_nowhere_else(headlines, capsys,
         path.write_text(around % before, encoding="utf-8")
         status, said = verify(capsys, tmp_path, "--readme", str(path))
         assert status == 0 and f"written: {path}" in said.out
-        assert path.read_text(encoding="utf-8") == around % (markdown("tian2021", "cpu", headlines) + "\n")
+        assert path.read_text(encoding="utf-8") == around % (markdown("cpu", {"tian2021": headlines}) + "\n")
     assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
 
 

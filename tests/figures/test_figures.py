@@ -13,8 +13,8 @@ from figure_examples import SMALL, from_made_up, phase_data, small
 import stopgrad.figures.__main__ as door
 from stopgrad.experiments.claims import ledger
 from stopgrad.figures.machinery import commands, data, style
-from stopgrad.figures.machinery.registry import FIGURES, Picture, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
+from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.tian2021 import theory as tian2021
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.door import main
@@ -168,8 +168,8 @@ def run(capsys):
 @pytest.fixture
 def two_figures(monkeypatch):
     """A registry of one computed figure and one whose experiment may not have run."""
-    computed = Picture(SMALL["tian-fig4"], tian2021.draw_fig4, "computed", "a paper", "What it shows.")
-    recorded = Picture(Recorded("run/d.nc", "make it"), tian2021.draw_fig4, "recorded", "a run", "What it was.")
+    computed = Picture(SMALL["tian-fig4"], tian2021.draw_fig4, "computed", "a paper", "tian2021")
+    recorded = Picture(Recorded("run/d.nc", "make it"), tian2021.draw_fig4, "recorded", "a run", "tian2021")
     monkeypatch.setattr(commands, "FIGURES", {"computed": computed, "recorded": recorded})
     return small("tian-fig4")
 

@@ -11,7 +11,7 @@ from PIL import Image
 import stopgrad.figures.__main__ as door
 from stopgrad.figures.machinery import commands, data, made, style
 from stopgrad.figures.machinery.made import Places
-from stopgrad.figures.machinery.registry import Picture, Recorded
+from stopgrad.figures.machinery.picture import Picture, Recorded
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.door import main
 
@@ -29,8 +29,8 @@ def _draw(dataset, colour="black"):
     return figure
 
 
-def picture(compute=_line, draw=_draw, text="What it shows."):
-    return Picture(compute, draw, "a line", "a paper", text)
+def picture(compute=_line, draw=_draw, title="a line"):
+    return Picture(compute, draw, title, "a paper", "tian2021")
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_picture_just_made_is_current(places):
 def test_check_writes_nothing(places):
     bring(picture(), places)
     before = {path: path.stat().st_mtime_ns for path in places.out.rglob("*")}
-    made.examine("line", picture(text="Another."), places)
+    made.examine("line", picture(title="another"), places)
     assert before == {path: path.stat().st_mtime_ns for path in places.out.rglob("*")}
 
 
@@ -64,7 +64,7 @@ def test_check_writes_nothing(places):
     "now, why",
     [
         (picture(functools.partial(_line, 2.0)), "parameters changed"),
-        (picture(text="Another."), "its caption changed"),
+        (picture(title="another"), "its caption changed"),
         (picture(draw=functools.partial(_draw, colour="red")), "drawing code: function changed"),
     ],
 )

@@ -13,13 +13,15 @@ from matplotlib.text import Text
 from scipy import stats
 
 from stopgrad.deep.config import Config
+from stopgrad.experiments.claims.interval import interval
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import Arm
 from stopgrad.figures.machinery import commands, data, made, runs, style
 from stopgrad.figures.machinery.made import Places
-from stopgrad.figures.machinery.measures import STATISTICS, Runs, interval, statistics_at
+from stopgrad.figures.machinery.measures import STATISTICS, Runs, statistics_at
+from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.machinery.runs import FromRuns, not_planned
+from stopgrad.figures.machinery.runs import not_planned
 from stopgrad.figures.tian2021 import runs as tian2021_runs
 
 OF_RUNS = {name: one for name, one in FIGURES.items() if isinstance(one.compute, FromRuns)}
@@ -48,16 +50,18 @@ def test_statistics_of_a_run():
 
 @pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], [0.3, 0.1, np.nan, 0.2, 0.25]])
 def test_interval_is_students(values):
-    mean, half, count = interval(values)
+    found = interval(values)
     finite = np.array(values)[np.isfinite(values)]
     expected = stats.ttest_1samp(finite, 0).confidence_interval(0.95)
-    assert count == len(finite)
-    np.testing.assert_allclose([mean - half, mean + half], expected, rtol=1e-12)
+    assert found.count == len(finite)
+    np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-12)
+    np.testing.assert_allclose([found.mean - found.error[0][0], found.mean + found.error[1][0]], expected, rtol=1e-12)
 
 
 def test_interval_of_too_few():
-    assert np.isnan(interval([2.0])[1]) and interval([2.0])[0] == 2 and interval([2.0])[2] == 1
-    assert np.isnan(interval([np.nan])[0]) and interval([])[2] == 0
+    one = interval([2.0])
+    assert np.isnan(one.low) and one.error is None and (one.mean, one.count) == (2, 1)
+    assert np.isnan(interval([np.nan]).mean) and interval([]).count == 0
 
 
 # ------------------------------------------------------------------------------------------------------ Figure 2

@@ -12,10 +12,12 @@ from ledgers import ROWS, draw, entries, made
 
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.claims.multiplicity import in_words
+from stopgrad.experiments.papers import PAPERS
+from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.report import chart as report_chart
 from stopgrad.figures.report import report
 from stopgrad.figures.report.chart import Numbers
-from stopgrad.figures.report.page import Entry, Run, formula, page, picture, summary
+from stopgrad.figures.report.page import Entry, Run, Section, formula, page, picture, summary
 from stopgrad.linear_theory.tools import door
 
 
@@ -97,7 +99,7 @@ def test_counts_and_summary_are_counted(tree, html):
         "Where a paper’s own wording fails (1), the corrected claim stands beside it.",
         *in_words(ROWS),
     ]
-    assert summary(entries(), "cpu") == words
+    assert summary([Section("p", "P", entries=entries())], "cpu") == words
     assert all(sentence in tree.text[None] for sentence in words)
 
 
@@ -116,9 +118,9 @@ def test_what_a_claim_rests_on_stands_beside_its_scale(tree, html):
         assert basis in tree.text[f"tian2021-{one}"]
     assert html.count("linear network, scale cpu") == 4  # two claims, each in the ledger and below it
     assert "theory alone" in tree.text["tian2021-observation-4"]
-    kinds = [report.rests_on(claim) for claim in ledger.LEDGER["tian2021"]]
+    kinds = [ledger.rests_on(claim) for claim in PAPERS["tian2021"].claims]
     assert min(map(kinds.count, ("theory", "linear", "resnet"))) > 1
-    for claim, kind in zip(ledger.LEDGER["tian2021"], kinds):
+    for claim, kind in zip(PAPERS["tian2021"].claims, kinds):
         assert kind == "linear" or not any("linear/" in arm for arm in claim.arms), claim.id
 
 
@@ -177,7 +179,7 @@ def test_same_input_same_bytes(html, tmp_path):
 
 
 def test_no_claims_and_no_pictures_still_make_a_page():
-    html = page([], [], papers={}, scale="cpu", runs={}, command="x")
+    html = page([], scale="cpu", runs={}, command="x")
     assert "Of 0 claims 0 hold" in html
     assert "No picture was found" in html
     Tree(html)
@@ -251,17 +253,28 @@ def test_degenerate_numbers_are_drawn(numbers):
         assert "nan" not in svg and "inf" not in svg and 'class="dot"' in svg
 
 
-def test_figures_follow_from_place_and_id_or_from_the_runs():
-    known = {"tian-table3": ("ema", "plain"), "tian-fig10": (), "tian-fig2": ("ema", "symmetric")}
+def test_a_paper_has_a_section_with_its_citation_its_claims_and_its_figures(tmp_path):
+    pictures = report.pictures_in(draw(tmp_path / "f", ["linear-digits-modes", "tian-fig4", "mine"]))
+    mine, study, others = report.sections(entries(), pictures)
+    assert (mine.key, mine.name, mine.link) == ("tian2021", "Tian, Chen & Ganguli 2021", PAPERS["tian2021"].link)
+    assert len(mine.entries) == len(ROWS) and [one.name for one in mine.pictures] == ["tian-fig4"]
+    assert not study.entries and [one.name for one in study.pictures] == ["linear-digits-modes"]
+    assert [one.name for one in others.pictures] == ["mine"] and not others.entries
+    html = page([mine, study, others], scale="cpu", runs={}, command="x")
+    tree = Tree(html)
+    heads = [html.index(f'id="page-of-{one.key}"') for one in (mine, study, others)]
+    assert heads == sorted(heads) and PAPERS["tian2021"].title in tree.text["page-of-tian2021"]
+    articles = [m.start() for m in re.finditer("<article", html)]
+    assert len(articles) == len(ROWS) and all(heads[0] < at < heads[1] for at in articles)
+    assert heads[1] < html.index('id="figure-linear-digits-modes"') < heads[2] < html.index('id="figure-mine"')
 
-    def shown(place, arms=(), name="x"):
-        return report.figures_of({"paper": "tian2021", "place": place, "id": name}, arms, known)
 
-    assert shown("Table 3", ["symmetric"]) == ("tian-table3",)
-    assert shown("Theorem 2; Fig. 10") == ("tian-fig10",)
-    assert shown("Section 4", ["ema", "symmetric"]) == ("tian-fig2",)
-    assert shown("Table 13") == shown("Theorem 20") == shown("Section 4", ["ema", "absent"]) == ()
-    assert report.figures_of({"paper": "other", "place": "Table 3", "id": "x"}, (), known) == ()
+def test_what_a_figure_shows_is_a_claim_of_the_ledger_and_its_paper_is_in_the_list():
+    known = {claim.id for paper in PAPERS.values() for claim in paper.claims}
+    for name, one in FIGURES.items():
+        assert one.paper in PAPERS and set(one.claims) <= known, name
+    assert report.figures_of("tian2021-rescue-ema") == ("tian-table3",) and report.figures_of("tian2021-none") == ()
+    assert sum(bool(report.figures_of(claim)) for claim in known) > 0.8 * len(known)
 
 
 def test_origin_of_a_run_is_read_from_its_folder(tmp_path):
@@ -282,13 +295,13 @@ def command(capsys, *argv):
 @pytest.fixture
 def quick_ledger(monkeypatch):
     """The ledger's claims of networks; what theory says of them is not computed here."""
-    claims = [claim for claim in ledger.LEDGER["tian2021"] if claim.arms]
+    claims = [claim for claim in PAPERS["tian2021"].claims if claim.arms]
     quick = tuple(dataclasses.replace(claim, theory=lambda: "Theory.", as_stated=None) for claim in claims)
-    monkeypatch.setitem(ledger.LEDGER, "tian2021", quick)
+    monkeypatch.setitem(PAPERS, "tian2021", dataclasses.replace(PAPERS["tian2021"], claims=quick))
 
 
 def test_every_claim_of_the_ledger_can_be_an_anchor():
-    for claim in ledger.LEDGER["tian2021"]:
+    for claim in PAPERS["tian2021"].claims:
         assert Entry({**ROWS[0], "id": claim.id}).id == claim.id
 
 
@@ -302,7 +315,7 @@ def test_command_writes_the_ledger_of_an_empty_store(capsys, tmp_path, quick_led
     claims = json.loads(out.with_suffix(".json").read_text())["claims"]
     assert said["ledger"] == str(out.with_suffix(".json")) and len(claims) == said["claims"]
     assert {row["id"] for row in claims} == {claim.id for claim in ledger.claims_of("tian2021")}
-    assert said["claims"] == len(ledger.LEDGER["tian2021"]) >= 10
+    assert said["claims"] == len(PAPERS["tian2021"].claims) >= 10
     assert said["verdicts"] == {"not measured": said["claims"]}  # the store is empty
     assert said["figures"] == ["tian-fig4", "tian-fig10"]  # the registry's order
     assert "tian-table3" in said["missing_figures"]

@@ -9,13 +9,14 @@ import pytest
 from figure_examples import DATA, from_made_up, made_up_runs
 from matplotlib.text import Text
 
+from stopgrad.experiments.claims.interval import interval
 from stopgrad.experiments.suites.suites import suite
 from stopgrad.figures.machinery import data
-from stopgrad.figures.machinery.arms import arms_of
-from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS, interval
-from stopgrad.figures.machinery.registry import FIGURES, TABLES
+from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS
+from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.figures.shared import tables
+from stopgrad.figures.tian2021.tables import TABLES
 
 NAMES = [f"tian-{name}" for name in TABLES]
 
@@ -82,7 +83,7 @@ def test_a_setting_has_one_arm_and_an_arm_one_setting():
         arms = [cell["arm"] for cell in table["cells"] if cell["arm"]]
         assert len(arms) == len(set(arms)) * (2 if name == "table8" else 1)
     named = {cell["arm"] for table in TABLES.values() for cell in table["cells"]} - {None}
-    assert set(arms_of(TABLES.values())) == named | {f"cosine/{arm}" for arm in named}
+    assert set(tables.arms_of(TABLES.values())) == named | {f"cosine/{arm}" for arm in named}
 
 
 # ---------------------------------------------------------------------------------------------- computed and drawn
@@ -91,7 +92,7 @@ def test_a_setting_has_one_arm_and_an_arm_one_setting():
 def test_compute_reads_each_cell_off_its_arms():
     table = TABLES["table3"]
     unknown = ("bias", "cosine/ema")
-    taken = made_up_runs(arms_of([table]), missing=("mlp",), unknown=unknown, diverging=("ema",))
+    taken = made_up_runs(tables.arms_of([table]), missing=("mlp",), unknown=unknown, diverging=("ema",))
     d = tables.compute_table(taken, table)
     for k, cell in enumerate(table["cells"]):
         for loss, prefix in FAMILIES.items():
@@ -113,8 +114,8 @@ def test_draw_shows_every_number(name, scale):
         assert f"{cell['paper'][0]:.2f} ± {cell['paper'][1]:.2f}" in shown
         assert ", ".join(filter(None, (cell["row"], cell["column"]))) in shown
         for loss, statistic in itertools.product(d.loss.values, d.statistic.values) if cell["arm"] else ():
-            mean, half, _ = interval(d.value.isel(cell=k).sel(loss=loss, statistic=statistic))
-            assert tables.plus_minus(mean, half) in shown
+            found = interval(d.value.isel(cell=k).sel(loss=loss, statistic=statistic))
+            assert tables.plus_minus(found.mean, (found.high - found.low) / 2) in shown
     heads = [text for text in shown if text.startswith("Here: ")]
     assert len(heads) == (3 if scale == "cifar" else 2)
     assert ("Here: linear probe, %" in heads) == (scale == "cifar")
@@ -129,7 +130,7 @@ def test_draw_says_why_a_number_is_missing():
     assert absent == sum(cell["arm"] in (None, "mlp") for cell in TABLES["table3"]["cells"])
     assert shown.count("not measured") == 2 and shown.count("not in the suite") == 2 * absent
     assert sum("(n = 2, 1 not finite)" in text for text in shown) == 2
-    named = arms_of([TABLES["table2"]])
+    named = tables.arms_of([TABLES["table2"]])
     lost = made_up_runs(named, seeds=(0,), diverging=named)
     d = tables.compute_table(lost, TABLES["table2"]).assign_attrs(scale="cpu")
     assert texts(tables.draw_table(d)).count("not finite") == 2 * len(named)

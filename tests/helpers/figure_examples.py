@@ -17,8 +17,8 @@ from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.suites.grid import Arm
 from stopgrad.figures.machinery import data, runs
 from stopgrad.figures.machinery.measures import Runs
+from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.machinery.runs import FromRuns
 from stopgrad.figures.theory import talks
 from stopgrad.figures.tian2021 import networks as tian2021_networks
 from stopgrad.figures.tian2021 import theory as tian2021

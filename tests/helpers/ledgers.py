@@ -6,10 +6,10 @@ from PIL import Image
 
 from stopgrad.experiments.claims.multiplicity import adjusted
 from stopgrad.figures.report import report
-from stopgrad.figures.report.page import Entry, Run, page
+from stopgrad.figures.report.page import Entry, Run, Section, page
 
-ARM = "{0} (a note): α_p = 10, η = 0.0004, ηt = 4.2, no EMA [lr 0.025, weight decay 0.0004, 10 epochs of digits]"
-SETTING = f"{ARM.format('ema')}; {ARM.format('plain')}"
+UNITS = ("α_p = 10, η = 0.0004, ηt = 4.2, no EMA", "lr 0.025, weight decay 0.0004, 10 epochs of digits")
+ARMS = [(f"{name} (a note)", *UNITS) for name in ("ema", "plain")]
 HOSTILE = "While K > 0 & λ < 1: <script>alert('W_p')</script> \"aligns\""
 
 
@@ -23,7 +23,8 @@ def row(name, verdict, values=(), ci=None, **more):
         "statement": f"What {name} says of W_p.",
         "theory": "At η = 0.04 the stable fixed point is p = 0.889.",
         "scale": "cpu",
-        "setting": SETTING,
+        "setting": "; ".join("{}: {} [{}]".format(*arm) for arm in ARMS),
+        "arms": ARMS,
         "statistic": "−ln of trace(F) at the end over its start",
         "rule": "holds if the 95% t-interval lies above 0.1",
         "since": "2026-11-22",
@@ -42,7 +43,7 @@ def row(name, verdict, values=(), ci=None, **more):
     } | more
 
 
-ALONE = {"scale": "theory", "setting": "η from 0 to 0.3", "n_seeds": 0}
+ALONE = {"scale": "theory", "setting": "η from 0 to 0.3", "arms": [], "n_seeds": 0}
 ROWS = adjusted(
     [
         row("stop-gradient", "holds", [4.91234567, 5.3, 5.6], [4.1, 6.5], p=0.0004),
@@ -58,7 +59,7 @@ ROWS = adjusted(
         row("hostile", "fails", [-0.5, -0.375, -0.25], [-0.6, -0.15], p=0.02, statement=HOSTILE, place="Theorem 3 <&>"),
         row("rescue", "inconclusive", [0.05, math.nan, 0.2], [0.01, 0.24], estimate=0.125, place="Table 3"),
         row("few", "not measured", [0.3, 0.4], place="Table 5"),
-        row("accuracy", "not measured", place="Table 8", setting=""),
+        row("accuracy", "not measured", place="Table 8", setting="", arms=[]),
         row("observation-4", "holds", estimate=2.058e-5, ci=[2.058e-5, 2.058e-5], place="#4 of Table 4", **ALONE),
     ]
 )
@@ -89,7 +90,7 @@ def draw(folder, names=("tian-fig4", "tian-fig10")):
 def made(folder, rows=ROWS):
     """The page of `rows` with two pictures."""
     runs = {key: Run(key, "a processor", "c0de", "torch 2") for one in rows for key in one["run_ids"]}
-    papers = {"tian2021": {"name": "Tian & al. 2021", "link": "https://arxiv.org/abs/2102.06810"}}
     pictures = report.pictures_in(draw(folder), ["tian-fig4"])
+    about = ("tian2021", "Tian & al. 2021", "On <this>", "https://arxiv.org/abs/2102.06810")
     more = {"runs": runs, "command": "python -m figures report", "never": ["tian-table7"]}
-    return page(entries(rows), pictures, papers=papers, scale="cpu", **more)
+    return page([Section(*about, entries(rows), pictures)], scale="cpu", **more)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from stopgrad.experiments.claims.ledger import LEDGER
-from stopgrad.figures.machinery.registry import FIGURES, Recorded
-from stopgrad.figures.machinery.runs import FromRuns
+from stopgrad.experiments.papers import PAPERS
+from stopgrad.figures.machinery.picture import FromRuns, Recorded
+from stopgrad.figures.machinery.registry import FIGURES
 
 ROOT = Path(__file__).parents[2]
 ARMS = ("baseline", "no-stop-gradient", "directpred", "cosine/baseline", "linear/baseline", "linear/no-stop-gradient")
@@ -51,8 +51,8 @@ def every_run_is_finished(result):
 
 def every_claim_is_answered(rows):
     """By theory, with a number; what is claimed of networks waits for runs that have learned something."""
-    assert rows.keys() == {claim.id for claims in LEDGER.values() for claim in claims}
-    for claim in LEDGER["tian2021"]:
+    assert rows.keys() == {claim.id for paper in PAPERS.values() for claim in paper.claims}
+    for claim in PAPERS["tian2021"].claims:
         row, there = rows[claim.id], not claim.arms or "smoke" in claim.scales
         assert (row["verdict"] != "not measured") == there == (row["estimate"] is not None), row
 

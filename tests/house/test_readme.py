@@ -1,6 +1,9 @@
 """Every Python example of the README is carried out, and is as short as it says."""
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from figure_examples import made_up_runs
 
 from stopgrad.experiments.claims import ledger
 from stopgrad.experiments.commands.verify_command import BEGIN, END, markdown, replaced
+from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.store.evidence import path_of
 from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.suites import suite
@@ -34,7 +38,7 @@ def test_examples_are_short():
 
 def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
     """Without a record, line for line the same claims, places and minima."""
-    printed = markdown("tian2021", "cpu", ledger.rows("tian2021", "cpu", Store(tmp_path / "nothing")))
+    printed = markdown("cpu", {"tian2021": ledger.rows("tian2021", "cpu", Store(tmp_path / "nothing"))})
     assert TEXT.count(BEGIN) == TEXT.count(END) == 1
     if path_of(suite("tian2021", "cpu")).exists():
         assert replaced(ROOT / "README.md", printed) == TEXT
@@ -73,16 +77,26 @@ def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
 
 
 @pytest.mark.parametrize("missing", [(), ("ema",)])
-def test_a_figure_is_in_the_list_and_drawn(monkeypatch, missing):
-    from stopgrad.figures.machinery import registry
-
-    monkeypatch.setattr(registry, "FIGURES", dict(registry.FIGURES))
-    for name in ("modes", "compute_modes", "draw_modes"):
-        monkeypatch.delattr(registry, name, raising=False)
-        monkeypatch.setattr(registry, name, None, raising=False)  # so that they are gone afterwards
-    exec(block('FIGURES["modes"]'), vars(registry))
-    mine = registry.FIGURES["modes"]
+def test_a_figure_is_drawn_with_its_caption(missing):
+    names: dict = {"__name__": "kept"}
+    exec(block("def draw_kept"), names)
+    mine = names["FIGURES"]["kept"]
     runs = made_up_runs(mine.compute.arms, missing=missing)
     data = mine.compute.compute(runs)
     assert data["baseline"].size == 3 and data["ema"].size == (0 if missing else 3)
-    assert len(mine.draw(data).axes[0].lines) == 2
+    assert len(mine.draw(data).axes[0].lines) == 2 and mine.text.startswith("Modes of F")
+    assert set(mine.claims) <= {claim.id for claim in PAPERS["tian2021"].claims}
+
+
+def test_a_figure_in_a_room_is_in_the_list(tmp_path):
+    """In a checkout of its own, as the text says: a file, and its name in the room's list."""
+    for name in ("stopgrad", "linear_theory", "deep", "experiments", "figures"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    room = tmp_path / "figures" / "tian2021"
+    (room / "kept.py").write_text(block("def draw_kept"), encoding="utf-8")
+    listed = (room / "__init__.py").read_text(encoding="utf-8")
+    (room / "__init__.py").write_text(listed.replace('"tables")', '"tables", "kept")'), encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    argv = [sys.executable, "-m", "figures", "list", "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["kept"]["claims"] == ["tian2021-rescue-ema"], done.stderr

@@ -11,6 +11,7 @@ QUANTITIES = (
         shown=(),
         math=r"$\cos(z_1, z_2)$",
         drawn=Drawn("a", "vermillion"),
+        recorded=(),
     ),
     Quantity(
         "cosine_prediction",
@@ -18,5 +19,6 @@ QUANTITIES = (
         "cos(prediction, target)",
         "Mean of cos(p₁, t₂) and cos(p₂, t₁).",
         shown=("summary",),
+        recorded=(),
     ),
 )

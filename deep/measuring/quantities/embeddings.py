@@ -29,10 +29,9 @@ def _of(side: str) -> list[Quantity]:
     name, own, dashed = side.upper(), side == "z", side == "p"
     summary = ("summary",)
 
-    def quantity(key, of, words, about, source="", shown=(), **options):
-        return Quantity(
-            f"{key}_{side}", lambda seen: of(seen.clouds[side]), words, about, source, shown=shown, **options
-        )
+    def quantity(key, of, words, about, source="", shown=(), recorded=(), **more):
+        more |= {"shown": shown, "recorded": recorded}
+        return Quantity(f"{key}_{side}", lambda seen: of(seen.clouds[side]), words, about, source, **more)
 
     return [
         quantity(
@@ -43,6 +42,7 @@ def _of(side: str) -> list[Quantity]:
             shown=summary if own else (),
             math="trace",
             drawn=Drawn("d", "green", dashed, relative=True),
+            recorded=("first", "mean") if own else (),
         ),
         quantity(
             "m_o",
@@ -94,6 +94,7 @@ def _of(side: str) -> list[Quantity]:
             needs=("decomposed",),
             math="effective rank",
             drawn=Drawn("d", "blue", dashed),
+            recorded=("first",) if own else (),
         ),
         quantity(
             "spectrum",
@@ -101,7 +102,6 @@ def _of(side: str) -> list[Quantity]:
             f"spectrum of {name}, centred",
             "Eigenvalues of C, falling; their sum is 1 − m_o².",
             needs=("decomposed",),
-            recorded=False,
         ),
     ]
 
@@ -113,6 +113,7 @@ QUANTITIES = (
         "rank of a batch whose views agree, at most",
         "min(B − 1, d); views that do not agree may have up to twice as much.",
         shown=(),
+        recorded=(),
     ),
     *_of("z"),
     *_of("p"),

@@ -17,6 +17,7 @@ QUANTITIES = (
         "Tian, Chen & Ganguli 2021, Theorem 1",
         needs=("balance", "Wp"),
         shown=("summary",),
+        recorded=(),
     ),
     Quantity(
         "target_correlation",
@@ -26,6 +27,7 @@ QUANTITIES = (
         "Tian, Chen & Ganguli 2021, Fig. 7",
         needs=("follows",),
         shown=(),
+        recorded=("lowest",),
     ),
     Quantity(
         "target_ratio",
@@ -35,5 +37,6 @@ QUANTITIES = (
         "Tian, Chen & Ganguli 2021, A1",
         needs=("follows",),
         shown=(),
+        recorded=(),
     ),
 )

@@ -28,11 +28,10 @@ def _negative(modes):
     return values.clamp(max=0).abs().sum() / size.where(size > 0, 1)
 
 
-def _quantity(name, of, words, about, source, needs=("Wp",), shown=(), **options) -> Quantity:
+def _quantity(name, of, words, about, source, needs=("Wp",), shown=(), recorded=(), **more) -> Quantity:
     """Of the matrices as far as they are finite; NaN where they are not."""
-    return Quantity(
-        name, lambda seen: seen.modes.known(of(seen.modes)), words, about, source, needs=needs, shown=shown, **options
-    )
+    more |= {"needs": needs, "shown": shown, "recorded": recorded}
+    return Quantity(name, lambda seen: seen.modes.known(of(seen.modes)), words, about, source, **more)
 
 
 QUANTITIES = (
@@ -52,6 +51,7 @@ QUANTITIES = (
         "‖(W_p − W_pᵀ)/2‖/‖W_p‖: √½ for independent entries, 0 for a symmetric matrix.",
         _FIG2,
         shown=("summary",),
+        recorded=("first",),
         math=r"skew part of $W_p$",
     ),
     _quantity(
@@ -61,6 +61,7 @@ QUANTITIES = (
         "Σ|min(λ, 0)|/Σ|λ| over the eigenvalues λ of W_p's symmetric part: 0 where it is positive semi-definite.",
         _FIG2,
         needs=("Wp", "decomposed"),
+        recorded=("first",),
         math=r"negative part of $W_p$",
     ),
     _quantity(
@@ -72,6 +73,7 @@ QUANTITIES = (
         needs=("decomposed",),
         math=r"eigenvalue $s_j$ of $F = E[zz^\top]$",
         drawn=Drawn("b"),
+        recorded=("last",),
     ),
     _quantity(
         "alignment",
@@ -86,6 +88,7 @@ QUANTITIES = (
         form="+.2f",
         entries=(1, 5),
         drawn=Drawn("c"),
+        recorded=("last",),
     ),
     _quantity(
         "predictor_spectrum",
@@ -95,6 +98,5 @@ QUANTITIES = (
         _FIG2,
         needs=("Wp", "decomposed"),
         math=r"$p_j = u_j^\top W_p\, u_j$",
-        recorded=False,
     ),
 )

@@ -39,6 +39,11 @@ def shown(where: str) -> list[Quantity]:
     return [one for one in QUANTITIES.values() if where in one.shown]
 
 
+def recorded(what: str) -> list[str]:
+    """Names of those of which the record of a run keeps the `first`, `lowest`, `mean` or `last` value."""
+    return [one.name for one in QUANTITIES.values() if what in one.recorded and one.at == "step"]
+
+
 def measured(seen, at: str = "step") -> dict:
     """What is measured of `seen`, by name: of every quantity that applies."""
     return {one.name: one.of(seen) for one in QUANTITIES.values() if one.at == at and one.applies(seen)}

@@ -55,8 +55,9 @@ class Quantity:
     """Of a row of numbers, the first that is written for people, and the first after it that is not."""
     drawn: Drawn | None = None
     """Where it stands in the run's picture."""
-    recorded: bool = True
-    """Of a row of numbers: whether what is kept of a run for good has its last values."""
+    recorded: tuple[Literal["first", "lowest", "mean", "last"], ...] = ("first",)
+    """What the record of a run, which outlives its folder, keeps of it: of a number beside its last value, of a row of
+    numbers "last" or nothing."""
 
     def applies(self, seen) -> bool:
         """Whether there is all that it needs."""

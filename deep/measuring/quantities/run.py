@@ -2,10 +2,10 @@
 
 from stopgrad.deep.measuring.quantities.quantity import Drawn, Quantity
 
-_COUNTED = {"shown": ()}
+_COUNTED = {"shown": (), "recorded": ()}
 
 QUANTITIES = (
-    Quantity("epoch", lambda seen: seen.epoch, "epoch", "Epochs done.", needs=("epoch",), shown=("live",)),
+    Quantity("epoch", lambda seen: seen.epoch, "epoch", "Epochs done.", needs=("epoch",), shown=("live",), recorded=()),
     Quantity(
         "time",
         lambda seen: seen.time,
@@ -31,6 +31,7 @@ QUANTITIES = (
         "loss",
         "Near its minimum in the best run and in the worst: no evidence of anything.",
         needs=("loss",),
+        recorded=(),
         drawn=Drawn("a", "blue"),
     ),
 )

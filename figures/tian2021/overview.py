@@ -1,20 +1,30 @@
 """The project in one picture: what the theory says of one mode, and what a ResNet does."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
-from matplotlib.figure import Figure
 
 from stopgrad.deep.words.expectation import Noise, units
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.arms import OVERVIEW as ARMS
-from stopgrad.figures.machinery.measures import Runs
+from stopgrad.figures.machinery.measures import Runs, over_steps
+from stopgrad.figures.machinery.picture import FromRuns, Picture
+from stopgrad.figures.tian2021.sources import MEASURED
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
-from stopgrad.linear_theory.simulation.integrate import integrate
 
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+ARMS = {
+    "baseline": "stop-gradient and predictor",
+    "no-stop-gradient": "no stop-gradient",
+    "no-predictor": "no predictor",
+    "decay-64": "too much weight decay",
+}
+"""Arms of the suite, drawn in this order; theory has the same four."""
 SIGMA2, START = 0.1, 0.5
 """Of the theory's mode: σ², and w_p = w at the start; its input variance is 1."""
 STRONG = 1.5
@@ -25,11 +35,13 @@ MODES = 3
 POINTS = 60
 
 
-def compute_overview(runs: Runs) -> xr.Dataset:
+def compute_overview(runs: Runs) -> "xr.Dataset":
     """`mode` (arm, t): s of one mode over its start, by Lemma 1. `size` (arm, seed, step): trace of F over its start.
 
     `alignment` (seed, step, j): cos(u_j, W_p u_j) of modes 2 … of the baseline. `time` (arm, step) is the theory's.
     """
+    import xarray as xr
+
     times = np.linspace(0, 40, POINTS + 1)[1:]
     theory = xr.DataArray([_mode(arm, _decay(runs, arm), times) for arm in ARMS], dims=("arm", "t"))
     sizes = {arm: {seed: _size(run) for seed, run in runs.of(arm).items()} for arm in ARMS}
@@ -50,6 +62,8 @@ def _decay(runs: Runs, arm: str) -> Hyperparameters:
 
 
 def _mode(arm: str, h: Hyperparameters, times: np.ndarray) -> np.ndarray:
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     one = np.ones((1, 1))
     switches = Switches(
         stop_gradient="none" if arm == "no-stop-gradient" else "target",
@@ -61,20 +75,19 @@ def _mode(arm: str, h: Hyperparameters, times: np.ndarray) -> np.ndarray:
     return (found.state.W[:, 0, 0] / START) ** 2
 
 
-def _size(run) -> xr.DataArray:
-    columns = run.columns
-    values = columns.scalars["trace_z"] / columns.scalars["trace_z"][0]
-    return xr.DataArray(values, {"step": columns.step}, ("step",)).drop_duplicates("step")
+def _size(run) -> "xr.DataArray":
+    size = over_steps(run.columns, ["trace_z"]).trace_z
+    return size / size[0]
 
 
-def _alignment(run) -> xr.DataArray:
-    series = run.columns.arrays["alignment"]
-    values = series.values[:, 1 : MODES + 1].astype(float)
-    coords = {"step": series.step, "j": np.arange(2, values.shape[1] + 2)}
-    return xr.DataArray(values, coords, ("step", "j")).drop_duplicates("step")
+def _alignment(run) -> "xr.DataArray":
+    aligned = over_steps(run.columns, ["alignment"]).alignment
+    return aligned[:, 1 : MODES + 1].astype(float).rename(mode="j")
 
 
-def _by_seed(found: Mapping[int, xr.DataArray], seeds) -> xr.DataArray:
+def _by_seed(found: Mapping[int, "xr.DataArray"], seeds) -> "xr.DataArray":
+    import xarray as xr
+
     empty = xr.DataArray(np.zeros(0), {"step": np.zeros(0, dtype=int)}, ("step",))
     return xr.concat([found.get(seed, empty) for seed in seeds] or [empty], "seed", join="outer")
 
@@ -91,8 +104,13 @@ def _times(runs: Runs, steps: np.ndarray) -> np.ndarray:
 
 
 @style.styled
-def draw_overview(data: xr.Dataset) -> Figure:
-    """Theory, network, alignment, over the theory's time."""
+def draw_overview(data: "xr.Dataset") -> "Figure":
+    """Left: one mode of the linear theory under Lemma 1 (X = 1, X' = 0.1, W_p = W = 0.5 at the start; without
+    predictor W_p = 1), its size relative to the start, at the weight decay of the networks and at 1.5 times the
+    critical one. Middle: the same four settings of a ResNet trained with the squared error; trace of F = E[z z^T]
+    over its start, geometric mean and range of the seeds. Its data have many modes of unknown variance: the curves
+    are to be compared in kind, not in rate. Right: alignment of the predictor with the eigenvectors of F behind the
+    mean direction, for the network with stop-gradient and predictor; mean and range of the seeds."""
     figure, axes = style.new_figure(1, 3, panel=(3.7, 3.1))
     theory, network, aligned = np.ravel(axes)
     missing = []
@@ -134,3 +152,20 @@ def draw_overview(data: xr.Dataset) -> Figure:
         axis.set_xlabel(text)
     figure.legend(*theory.get_legend_handles_labels(), loc="outside lower center", ncols=len(ARMS))
     return figure
+
+
+FIGURES = {
+    "overview": Picture(
+        FromRuns("tian2021", tuple(ARMS), compute_overview),
+        draw_overview,
+        "What keeps a Siamese network without negatives from collapsing",
+        f"{MEASURED}, Lemma 1, Theorems 2 and 3, Observation 5",
+        "tian2021",
+        claims=(
+            "tian2021-theorem2-stop-gradient",
+            "tian2021-theorem2-predictor",
+            "tian2021-observation5-resnet",
+            "tian2021-alignment-resnet",
+        ),
+    ),
+}

@@ -1,0 +1,30 @@
+"""The one list of papers, and of studies that are none: what is run, verified, drawn and reported."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Literal
+
+from stopgrad.experiments.claims.paper import Paper
+from stopgrad.linear_theory.tools.errors import BadInput
+
+MODULES = (
+    "stopgrad.experiments.tian2021.paper",
+    "stopgrad.experiments.linear_digits.paper",
+)
+"""Each has a `PAPER`: a new one is one line here. In a checkout any module that Python finds from there will do."""
+
+PAPERS: dict[str, Paper] = {paper.key: paper for paper in (import_module(name).PAPER for name in MODULES)}
+
+
+def chosen(keys: Sequence[str] = (), having: Literal["suite", "claims"] | None = None) -> list[Paper]:
+    """The papers with these keys, each once; all where none is named, or all that have a suite, or claims.
+
+    Raises BadInput for a key that there is not, and for a paper that is named and lacks what is asked for.
+    """
+    there = {key: paper for key, paper in PAPERS.items() if having is None or getattr(paper, having)}
+    for key in keys:
+        if key not in PAPERS:
+            raise BadInput(f"there is no paper {key!r}; there are {', '.join(PAPERS)}")
+        if key not in there:
+            raise BadInput(f"{key} has no {having}; there are those of {', '.join(there)}")
+    return [there[key] for key in dict.fromkeys(keys or there)]
