@@ -56,7 +56,7 @@ def test_what_differs_is_named_and_nothing_else(capsys, tmp_path, value):
     fingerprints.CASES["directpred"] = FEW["directpred"] | {"weight_decay": 6e-4}
     status, said = say(capsys, "--against", path, "--json")
     changed = json.loads(said)["changed"]
-    assert status == 1 and changed.keys() == {"directpred", "theory"} and changed["theory"] == ["sum"]
+    assert status == 1 and changed.keys() == {"directpred", "theory"} and changed["theory"] == ["tian2021-sum"]
     assert {"weights", "F", "loss"} <= set(changed["directpred"]) and "time" not in changed["directpred"]
 
 
