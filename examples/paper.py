@@ -4,7 +4,7 @@
 stay anywhere in the checkout and enter its module in experiments/papers.py, here `"examples.paper",`.
 """
 
-from stopgrad.deep.presets import LINEAR_GAUSSIAN
+from stopgrad.deep.presets.theory import LINEAR_GAUSSIAN
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.measures import modes
 from stopgrad.experiments.claims.paper import Paper

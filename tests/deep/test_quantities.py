@@ -44,7 +44,7 @@ QUANTITIES = (
 assert len(NEW.strip().splitlines()) <= 15
 TINY = Config(
     Data(fraction=0.1, image_size=8),
-    Method(backbone="linear", projector_hidden=16, embedding_dim=8),
+    Method.of(backbone="linear", projector_hidden=16, embedding_dim=8),
     Optimisation(epochs=1, batch_size=32),
     Monitor(monitor_every=1, evaluate_every=1, probe="none"),
 )

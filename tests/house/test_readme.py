@@ -75,7 +75,7 @@ def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
     lines = [
         "import stopgrad.experiments.tian2021.claims as claims",
         f"exec({block('CLAIMS +=')!r}, vars(claims))",
-        "from stopgrad.experiments.claims import ledger",
+        "from stopgrad.experiments import ledger",
         "from stopgrad.experiments.claims.claim import evaluate",
         "from stopgrad.experiments.store.store import Store",
         "from stopgrad.experiments.papers import suite",

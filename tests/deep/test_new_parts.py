@@ -1,0 +1,445 @@
+"""New parts, as a user would write them: one file of at most 40 lines and a line in a table, and everything follows."""
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import runpy
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+from stopgrad.deep import seats
+from stopgrad.deep.__main__ import door
+from stopgrad.deep.config import (
+    Config,
+    Method,
+    Optimisation,
+    change,
+    check,
+    from_json,
+    key_text,
+    to_json,
+    views_wanted,
+)
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.measuring.units import Noise
+from stopgrad.deep.method.optimisation import make_optimiser
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.parts import flag
+from stopgrad.deep.processes.distributed import join, leave, synchronise
+from stopgrad.deep.storage import table
+from stopgrad.deep.training.training import gradient
+from stopgrad.deep.words.expectation import expectation
+from stopgrad.experiments.claims.regime import describe
+from stopgrad.experiments.suites.grid import Arm
+
+ROOT = Path(__file__).parents[2]
+INFONCE = (
+    seats.OBJECTIVE,
+    '''
+from dataclasses import dataclass
+from typing import Annotated
+
+from stopgrad.deep.kinds import Objective
+from stopgrad.deep.parts import POSITIVE
+from stopgrad.linear_theory.tools.lengths import directions
+
+
+@dataclass(frozen=True)
+class InfoNCE(Objective):
+    """Find the other view among those of all images of the batch."""
+
+    temperature: Annotated[float, POSITIVE] = 0.2
+    """τ: cosines are divided by it."""
+    whole_batch = True
+
+    def __call__(self, outputs):
+        logits = directions(outputs.p) @ directions(outputs.target.flip(0)).mT / self.temperature
+        return (logits.logsumexp(dim=-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
+
+    def scalars(self, outputs):
+        found = (outputs.p[0] @ outputs.target[1].mT).argmax(1)
+        return {"found": (found == found.new_tensor(range(len(found)))).double().mean()}
+''',
+)
+COMPOSITE = (
+    seats.OBJECTIVE,
+    '''
+from dataclasses import dataclass
+from typing import Literal
+
+from stopgrad.deep.kinds import Objective
+from stopgrad.linear_theory.tools.lengths import directions
+
+
+@dataclass(frozen=True)
+class Composite(Objective):
+    """SimSiam's target with centre and residual of the embedding or of the prediction (Zhang et al. 2022, Table 4)."""
+
+    centre: Literal["z", "p"] = "z"
+    """Whose mean direction o the target has."""
+    residual: Literal["z", "p"] = "p"
+    """Whose residual r = Z - o it has."""
+    whole_batch = True
+
+    def __call__(self, outputs):
+        P = directions(outputs.p)
+        unit = {"z": directions(outputs.target).flip(0).detach(), "p": P.flip(0).detach()}
+        o = {name: vectors.mean(dim=1, keepdim=True) for name, vectors in unit.items()}
+        target = o[self.centre] + unit[self.residual] - o[self.residual]  # of no particular length
+        return -(P * target).sum(dim=-1).mean()
+''',
+)
+INVERSE = (
+    seats.TARGET,
+    '''
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+
+from stopgrad.deep.method.networks import TargetNetwork, in_full_precision, mlp
+from stopgrad.deep.method.objectives.predictive import cosine_loss
+from stopgrad.deep.kinds import Target
+from stopgrad.deep.parts import COUNT
+
+
+@dataclass(frozen=True)
+class Inverse(Target):
+    """The embedding as a second predictor makes it out from the prediction (Zhang et al. 2022, Fig. 2c and Alg. 5)."""
+
+    inverse_hidden: Annotated[int, COUNT] = 16
+    """Width of the inverse predictor's hidden layer."""
+    learns = False
+
+    def build(self, online, d):
+        return InverseNetwork(mlp(d, self.inverse_hidden, bias=False))
+
+
+class InverseNetwork(TargetNetwork):
+    def __init__(self, network):
+        super().__init__()
+        self.inverse = network
+
+    def forward(self, batch, seen, online):
+        guess = torch.stack([in_full_precision(p.detach(), self.inverse) for p in seen.p])
+        return replace(seen, target=guess.detach(), terms={"inverse": cosine_loss(guess, seen.z.detach())})
+''',
+)
+FRESH = (
+    seats.TARGET,
+    '''
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+
+from stopgrad.deep.kinds import Target
+from stopgrad.deep.parts import COUNT
+
+
+@dataclass(frozen=True)
+class Fresh(Target):
+    """The mean embedding of n fresh views (Zhang et al. 2022, Table 1)."""
+
+    fresh_views: Annotated[int, COUNT] = 3
+    """n."""
+    learns = False
+
+    @property
+    def views(self):
+        return self.fresh_views
+
+    @torch.no_grad()
+    def __call__(self, batch, seen, online):
+        mean = torch.stack([online(x) for x in batch.views[-self.views :]]).mean(dim=0)
+        return replace(seen, target=mean.expand_as(seen.z))
+''',
+)
+MLP = (
+    seats.BACKBONE,
+    '''
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import nn
+
+from stopgrad.deep.kinds import Backbone
+from stopgrad.deep.parts import COUNT
+
+
+@dataclass(frozen=True)
+class MLP(Backbone):
+    """Layers of one width with ReLU, on anything flattened to numbers."""
+
+    layers: Annotated[int, COUNT] = 2
+    """How many."""
+    width: Annotated[int, COUNT] = 64
+    """Units of each."""
+
+    def build(self, in_features=None):
+        network, inputs = nn.Sequential(nn.Flatten()), in_features
+        for _ in range(self.layers):
+            network.extend([nn.Linear(inputs, self.width), nn.ReLU()])
+            inputs = self.width
+        network.out_features = inputs
+        return network
+''',
+)
+NEW = {"infonce": INFONCE, "composite": COMPOSITE, "inverse": INVERSE, "fresh": FRESH, "layers": MLP}
+CLASS = {"infonce": "InfoNCE", "composite": "Composite", "inverse": "Inverse", "fresh": "Fresh", "layers": "MLP"}
+TINY = shlex.split(
+    "train --backbone linear --projector-hidden 16 --embedding-dim 8 --fraction .1 --image-size 8 --batch-size 32 "
+    "--epochs 2 --evaluate-every 2 --probe none --device cpu --quiet --json --out run"
+)
+
+
+def enter(name, folder):
+    """Write a part's file, as a module of its own, and enter it in its table: 'module:Class'."""
+    seat, text = NEW[name]
+    file = folder / f"part_{name}.py"
+    file.write_text(f'"""A new part."""\n{text}')
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[file.stem])
+    seat.table[name] = f"{file.stem}:{CLASS[name]}"
+    return seat.kind(name)
+
+
+@pytest.fixture
+def part(monkeypatch, tmp_path):
+    """A function that enters a new part for as long as a test lasts."""
+    monkeypatch.chdir(tmp_path)
+    before = [dict(seat.table) for seat in seats.SEATS]
+    yield lambda name: enter(name, tmp_path)
+    for seat, table_before in zip(seats.SEATS, before):
+        seat.table.clear()
+        seat.table.update(table_before)
+
+
+def siamese(**fields):
+    torch.manual_seed(0)
+    small = {"backbone": "linear", "width": 6, "embedding_dim": 5, "projector_layers": 1}
+    return Siamese(Method.of(**small | fields), 7).double().train()
+
+
+def batch(views=2, images=12):
+    draw = torch.Generator().manual_seed(1)
+    return Batch.of(*torch.randn(views, images, 7, generator=draw, dtype=torch.float64))
+
+
+def slopes(network, loss):
+    """The gradient of `loss` at all weights, 0 where it does not arrive."""
+    found = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True, materialize_grads=True)
+    return torch.cat([v.flatten() for v in found])
+
+
+def close(a, b, tolerance=1e-12):
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+# ---------------------------------------------------------------- what follows for each
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_new_part_is_one_short_file(name):
+    assert len(NEW[name][1].strip().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_new_part_trains_from_the_command_line(part, capsys, name):
+    """It is in the help with its options, its run is finished, measured and described, and its record is read back."""
+    kind, seat = part(name), NEW[name][0]
+    choice, option = [f"--{seat.name}", name], flag(next(iter(seat.options_of(kind))))
+    for argv, words in (([], name), (choice, option)):
+        assert door(["train", *argv, "--help"]) == 0
+        assert words in capsys.readouterr().out
+    assert door(["train", option, "1"]) == 2
+    assert f"{option} goes with --{seat.name} {name}" in capsys.readouterr().err
+    assert door([*TINY, *choice]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["state"] == "finished" and summary["diagnosis"] and np.isfinite(summary["last"]["loss"])
+    config = from_json(json.dumps(summary["config"]))
+    assert type(getattr(config.method, seat.name)) is kind and from_json(to_json(config)) == from_json(key_text(config))
+    assert all(sentence.endswith(".") for sentence in expectation(config, Noise(0.1, 1.0), 10))
+    assert f"{config.method.objective.theory or config.method.objective} loss" in describe(Arm("a", config, (0,)))
+    assert door(["summary", "run"]) == 0 and "steps" in capsys.readouterr().out
+    first = table.read(Path("run")).scalars
+    if name == "infonce":
+        assert 0 <= first["found"][0] <= 1
+    if name == "inverse":
+        assert first["inverse"][-1] < first["inverse"][0]
+
+
+# ---------------------------------------------------------------- InfoNCE
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_infonce_is_torchs_cross_entropy(part, temperature):
+    part("infonce")
+    network = siamese(objective="infonce", temperature=temperature, predictor="identity")
+    found = network(batch())
+    a, b = normalize(found.z, dim=-1)
+    wanted = sum(cross_entropy(x @ y.mT / temperature, torch.arange(12)) for x, y in ((a, b), (b, a))) / 2
+    assert close(found.loss, wanted) and close(slopes(network, found.loss), slopes(network, wanted))
+
+
+def test_what_compares_images_refuses_batches_in_parts(part):
+    part("infonce")
+    with pytest.raises(ValueError, match="--objective infonce compares images of a batch, which --accumulation"):
+        check(change(Config(), objective="infonce", accumulation=2))
+    assert check(change(Config(), objective="infonce")).method.objective.whole_batch
+
+
+def share(rank, folder, port):
+    """What one of two processes finds on its half of a batch, in a file."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    world = join("cpu")
+    enter("infonce", folder / str(rank))
+    network = synchronise(siamese(objective="infonce", projector_layers=2), world)
+    mine = Batch.of(*(view.chunk(2)[rank] for view in batch().views))
+    outputs = gradient(network, [mine])
+    torch.save([outputs.loss, *(w.grad for w in network.parameters())], folder / f"{rank}.pt")
+    leave()
+
+
+def test_two_processes_compare_the_images_of_both(part, tmp_path):
+    part("infonce")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    for rank in (0, 1):
+        (tmp_path / str(rank)).mkdir()
+    processes = [context.Process(target=share, args=(rank, tmp_path, port)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    one = siamese(objective="infonce", projector_layers=2)
+    wanted = gradient(one, [batch()])
+    wanted = [wanted.loss, *(w.grad for w in one.parameters())]
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert len(found) == len(wanted) and all(close(a, b, 1e-10) for a, b in zip(found, wanted))
+
+
+# ---------------------------------------------------------------- a composite target
+
+
+def test_a_composite_target_is_not_normalised_again(part):
+    part("composite")
+    network = siamese(objective="composite", predictor="mlp", predictor_hidden=4)
+    found = network(batch())
+    P, Z = normalize(found.p, dim=-1), normalize(found.z, dim=-1).detach().flip(0)
+    target = Z.mean(1, keepdim=True) + P.detach().flip(0) - P.detach().flip(0).mean(1, keepdim=True)
+    assert not close(target.norm(dim=-1), torch.ones(2, 12, dtype=torch.float64), 1e-3)
+    assert close(found.loss, -(P * target).sum(-1).mean())
+    assert close(slopes(network, found.loss), slopes(network, -(P * target).sum(-1).mean()))
+
+
+def test_the_components_add_up_to_simsiam(part):
+    """Zhang et al. 2022: o_z + r_z is SimSiam's target; o_z + r_p and o_p + r_z share it with o_p + r_p."""
+    part("composite")
+    of = {}
+    for centre, residual in ("zz", "zp", "pz", "pp"):
+        network = siamese(objective="composite", centre=centre, residual=residual, predictor="mlp")
+        of[centre + residual] = slopes(network, network(batch()).loss)
+    plain = siamese(predictor="mlp")
+    assert close(of["zz"], slopes(plain, plain(batch()).loss))
+    assert close(of["zp"] + of["pz"], of["zz"] + of["pp"]) and not close(of["zp"], of["pz"], 1e-3)
+
+
+# ---------------------------------------------------------------- a target that learns by itself
+
+
+def test_a_targets_weights_learn_by_their_own_loss_alone(part):
+    part("inverse")
+    network = siamese(target="inverse", predictor="mlp", predictor_hidden=4)
+    found = network(batch())
+    inverse = list(network.target.parameters())
+    assert not any(v.any() for v in torch.autograd.grad(found.loss, inverse, allow_unused=True, materialize_grads=True))
+    assert all(v.any() for v in torch.autograd.grad(found.terms["inverse"], inverse, retain_graph=True))
+    others = [*network.online.parameters(), *network.predictor.parameters()]
+    reached = torch.autograd.grad(found.terms["inverse"], others, allow_unused=True)
+    assert all(v is None for v in reached)
+    assert close(found.total, found.loss + found.terms["inverse"])
+    groups = network.groups()
+    assert {id(w) for w in inverse} < {id(w) for w in groups["predictor"]}
+    optimiser = make_optimiser(network, Optimisation(lr=0.1, lr_scaling="none", predictor_weight_decay=0.3))
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [5e-4, 0.3]
+    before = [w.clone() for w in inverse]
+    gradient(network, [batch()])
+    optimiser.step()
+    assert not any(map(torch.equal, before, inverse))
+
+
+def test_weights_of_nobody_and_of_two_are_refused(part, monkeypatch):
+    part("inverse")
+    from part_inverse import InverseNetwork
+
+    own = InverseNetwork.__init__
+
+    def twice(self, network):
+        own(self, network)
+        self.again = network[0]
+
+    monkeypatch.setattr(InverseNetwork, "__init__", twice)
+    siamese(target="inverse")  # one weight under two names is still one
+
+    network = siamese(target="inverse")
+    network.hidden = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"hidden.weight would be trained 0 times a step"):
+        network.groups()
+    network = siamese(target="inverse")
+    network.target.borrowed = network.online.projector
+    with pytest.raises(ValueError, match=r"online.projector.0.weight would be trained 2 times a step"):
+        network.groups()
+
+
+# ---------------------------------------------------------------- fresh views, layers
+
+
+def test_fresh_views_are_the_targets_alone(part):
+    part("fresh")
+    network = siamese(target="fresh", fresh_views=4, predictor="identity")
+    config = change(Config(), target="fresh", fresh_views=4)
+    assert views_wanted(check(config)) == 6 and views_wanted(Config()) == 2
+    given = batch(views=6)
+    found = network(given)
+    assert found.z.shape == found.target.shape == (2, 12, 5) and not found.target.requires_grad
+    mean = sum(network.online(x) for x in given.views[2:]) / 4
+    assert close(found.target[0], mean) and close(found.target[1], mean)
+    with pytest.raises(ValueError, match="needs a target that learns"):
+        check(change(config, stop_gradient="none"))
+
+
+def test_layers_take_points_and_images(part):
+    part("layers")
+    network = siamese(backbone="layers", layers=3, width=9)
+    assert network.online.backbone.out_features == 9 and network(batch()).loss.isfinite()
+    assert check(change(Config(), backbone="layers", dataset="gaussian")).method.backbone.vectors
+    check(change(Config(), backbone="layers"))
+
+
+# ---------------------------------------------------------------- the example
+
+
+def test_the_example_of_infonce_reads_and_runs(capsys):
+    before = dict(seats.OBJECTIVES)
+    try:
+        example = runpy.run_path(str(ROOT / "examples" / "infonce.py"))
+        seen = example["main"](30)
+        assert capsys.readouterr().out.startswith("step 0: loss 4.") and seen["loss"] < 4.2
+        assert len((ROOT / "examples" / "infonce.py").read_text().splitlines()) <= 76
+    finally:
+        seats.OBJECTIVES.clear()
+        seats.OBJECTIVES.update(before)
