@@ -65,9 +65,7 @@ def main(steps: int = 400) -> dict[str, float]:
         optimiser.step()
         if batch.step % 50 == 0 or batch.step == steps - 1:
             seen, _ = to_host(measure(outputs.z, outputs.p, outputs.target, loss=outputs.loss.detach()))
-            said = (
-                f"mean direction m_o {seen['m_o_z']:.3f}, effective rank {seen['rank_z']:.1f} of {method.embedding_dim}"
-            )
+            said = f"mean direction m_o {seen['m_o_z']:.3f}, rank {seen['rank_z']:.1f} of {method.embedding_dim}"
             print(f"step {batch.step}: loss {seen['loss']:.3f}, {said}")
     return seen
 

@@ -20,11 +20,21 @@ def your_flow(main, tmp_path, said):
     assert main["flow"](main["Mode"](p, 1.0), h).p == pytest.approx(1 - 1.1 * p - h.eta * p, abs=1e-15)
 
 
-CHECKS = {"your_flow": your_flow}
+def simsiam_by_hand(main, tmp_path, said):
+    assert main["main"](60) != main["main"](60, stop_gradient=False) == "complete collapse (direction)"
+    assert said().count("step 59: loss -0.9") == 2
+
+
+CHECKS = {"simsiam_by_hand": simsiam_by_hand, "your_flow": your_flow}
+ELSEWHERE = {"infonce": "tests/deep/test_new_parts.py", "paper": "tests/house/test_own_paper.py"}
+"""Examples that a file of their own tests."""
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_runs(path, tmp_path, capsys, monkeypatch):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 75
+    if path.stem in ELSEWHERE:
+        assert path.name in (path.parents[1] / ELSEWHERE[path.stem]).read_text(encoding="utf-8")
+        return
     monkeypatch.chdir(tmp_path)
     CHECKS[path.stem](runpy.run_path(str(path)), tmp_path, lambda: capsys.readouterr().out)
