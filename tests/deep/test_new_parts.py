@@ -271,8 +271,6 @@ def test_a_new_part_trains_from_the_command_line(part, capsys, name):
     assert all(sentence.endswith(".") for sentence in expectation(config, Noise(0.1, 1.0), 10))
     loss = config.method.objective.theory or config.method.objective
     assert f"{loss} loss" in " ".join(describe(Arm("a", config, (0,))))
-        describe(Arm("a", config, (0,)))
-    )
     assert door(["summary", "run"]) == 0 and "steps" in capsys.readouterr().out
     first = table.read(Path("run")).scalars
     if name == "infonce":
