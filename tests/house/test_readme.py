@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def block(mark: str) -> str:
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
     for text in BLOCKS:
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
 
@@ -111,3 +112,24 @@ def test_a_figure_in_a_room_is_in_the_list(tmp_path):
     argv = [sys.executable, "-m", "figures", "list", "--json"]
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)["kept"]["claims"] == ["tian2021-rescue-ema"], done.stderr
+
+
+def test_an_objective_and_a_quantity_are_trained_with_and_measured(tmp_path, monkeypatch, capsys):
+    from stopgrad.deep.__main__ import door
+    from stopgrad.deep.measuring.quantities import quantities
+    from stopgrad.deep.seats import OBJECTIVES
+
+    made = ModuleType("made")
+    exec(block("class InfoNCE"), vars(made))
+    exec(block("QUANTITIES = ("), vars(made))
+    monkeypatch.setitem(OBJECTIVES, "infonce", made.InfoNCE)
+    for one in made.QUANTITIES:
+        monkeypatch.setitem(quantities.QUANTITIES, one.name, one)
+    argv = (
+        "train --backbone linear --fraction 0.1 --image-size 8 --epochs 1 --batch-size 16 --probe none --quiet --json"
+    )
+    argv += f" --json --out {tmp_path / 'run'} --objective infonce"
+    assert door([*argv.split(), "--temperature", "0.1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["config"]["method"]["temperature"] == 0.1 and found["last"]["norm_z"] > 0
+    assert door([*argv.split(), "--temperature", "0"]) == 2 and door([*argv.split(), "--loss", "squared"]) == 2
