@@ -119,7 +119,7 @@ NO_ARRAYS = {
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
     "kernel_source matrix_derivations "
-    "mode_derivations origin recording runge_kutta threads processes __main__"
+    "mode_derivations origin errors kept recording runge_kutta threads processes __main__"
 )
 
 
