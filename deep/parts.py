@@ -99,7 +99,7 @@ class Seat:
     def name_of(self, part: Part) -> str:
         """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
         if not isinstance(part, Part):
-            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
+            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part, where `.of({self.name}=…)` takes names")
         for name, kind in self.choices.items():
             if _loaded(kind) is type(part):
                 return name

@@ -268,7 +268,8 @@ def test_a_new_part_trains_from_the_command_line(part, capsys, name):
     config = from_json(json.dumps(summary["config"]))
     assert type(getattr(config.method, seat.name)) is kind and from_json(to_json(config)) == from_json(key_text(config))
     assert all(sentence.endswith(".") for sentence in expectation(config, Noise(0.1, 1.0), 10))
-    assert f"{config.method.objective.theory or config.method.objective} loss" in describe(Arm("a", config, (0,)))
+    loss = config.method.objective.theory or config.method.objective
+    assert f"{loss} loss" in " ".join(describe(Arm("a", config, (0,))))
     assert door(["summary", "run"]) == 0 and "steps" in capsys.readouterr().out
     first = table.read(Path("run")).scalars
     if name == "infonce":
