@@ -156,10 +156,10 @@ def options(record) -> Iterator[Option]:
         yield from (_option(name, value, o) for name, o in seat.options_of(value).items())
 
 
-def flat(record) -> dict[str, Any]:
-    """{flat name: value} of a record, parts by name. Raises ValueError where two parts share an option's name."""
+def flat(*records) -> dict[str, Any]:
+    """{flat name: value} of records, parts by name. Raises ValueError where two parts share an option's name."""
     found: dict[str, Any] = {}
-    for option in options(record):
+    for option in itertools.chain(*map(options, records)):
         if option.name in found:
             raise BadInput(f"two parts have an option {flag(option.name)}; give one of them another name")
         found[option.name] = option.value
