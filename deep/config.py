@@ -238,8 +238,8 @@ def views_wanted(config: Config) -> int:
 
 
 def flat_config(config: Config) -> dict[str, Any]:
-    """{flat name: value} of all groups; the seed is none of them."""
-    return {name: value for group in GROUPS for name, value in flat(getattr(config, group)).items()}
+    """{flat name: value} of all groups; the seed is none of them. Raises ValueError for a name that two parts have."""
+    return flat(*(getattr(config, group) for group in GROUPS))
 
 
 def change(config: Config, **values) -> Config:
@@ -267,7 +267,7 @@ def check(config: Config) -> Config:
         for option in options(record):
             if said := complaint(option):
                 raise BadInput(said)
-        flat(record)
+    flat_config(config)
     for option in options(config):
         if option.name not in GROUPS and (said := complaint(option)):
             raise BadInput(said)

@@ -97,7 +97,7 @@ class Objective(Part):
     isoloss = False
     """Whether the gradient at the prediction acts on the embedding itself."""
     theory: Literal["squared", "cosine"] | None = None
-    """Which loss of the linear theory it is, at −1 for perfect cosines and at 0 for squared error; None: neither."""
+    """Which of the losses that the linear theory speaks of it is; None: neither."""
 
     def __call__(self, outputs: "Outputs") -> "torch.Tensor":
         """The loss, a 0-d tensor, of `outputs`, whose z, p and target are (V, B, d); its own loss is not there yet."""

@@ -104,7 +104,7 @@ class Seat:
     def name_of(self, part: Part) -> str:
         """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
         if not isinstance(part, Part):
-            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part (names are for flags, files and `of`)")
+            raise BadInput(f"{flag(self.name)} is {part!r}; it must be a part, where `.of({self.name}=…)` takes names")
         for name, kind in self.choices.items():
             if _loaded(kind) is type(part):
                 return name
@@ -161,10 +161,10 @@ def options(record) -> Iterator[Option]:
         yield from (_option(name, value, o) for name, o in seat.options_of(value).items())
 
 
-def flat(record) -> dict[str, Any]:
-    """{flat name: value} of a record, parts by name. Raises ValueError where two parts share an option's name."""
+def flat(*records) -> dict[str, Any]:
+    """{flat name: value} of records, parts by name. Raises ValueError where two parts share an option's name."""
     found: dict[str, Any] = {}
-    for option in options(record):
+    for option in itertools.chain(*map(options, records)):
         if option.name in found:
             raise BadInput(f"two parts have an option {flag(option.name)}; give one of them another name")
         found[option.name] = option.value

@@ -74,9 +74,12 @@ def load_latest(
 
 
 def first_difference(saved: str, wanted: str) -> str | None:
-    """The first field in which two configs, as JSON, differ: '--lr was 0.05 and is now 0.1'; None if they agree."""
+    """The first field in which two configs, as JSON, differ: '--lr was 0.05 and is now 0.1'; None if they agree.
+
+    One that both have goes before one that a part of one of them brought.
+    """
     before, now = _leaves(json.loads(saved)), _leaves(json.loads(wanted))
-    for name in [*now, *(name for name in before if name not in now)]:
+    for name in sorted({**now, **before}, key=lambda name: (name in before) + (name in now), reverse=True):
         flag = "--" + name.replace("_", "-")
         if name not in before:
             return f"{flag} did not exist when it was written"

@@ -132,10 +132,12 @@ class Compare(Command):
             if entry.record is None:
                 raise BadInput(f"the run {entry.key} is {entry.state}; only finished runs can be compared")
         settings = [leaves(entry.config) for entry in entries]
-        differ = [name for name in settings[0] if any(s[name] != settings[0][name] for s in settings)]
+        there = dict.fromkeys(name for s in settings for name in s)
+        # of an option that not all have, as it goes with a part, whether those agree that have it
+        differ = [name for name in there if len({str(s[name]) for s in settings if name in s}) > 1]
         names = [one.name for one in shown("summary") if any(one.name in entry.summary["last"] for entry in entries)]
         return {
-            "settings": {name: [s[name] for s in settings] for name in differ},
+            "settings": {name: [s.get(name, "-") for s in settings] for name in differ},
             "outcome": {
                 "state": [entry.state for entry in entries],
                 "diagnosis": [entry.summary.get("diagnosis") for entry in entries],

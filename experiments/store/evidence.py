@@ -126,7 +126,7 @@ def _text(suite: Suite, runs: list[tuple[str, int, Record]]) -> str:
     configs = {arm: json.loads(identity(run.config)) for arm, _, run in runs}
     first, *others = configs.values()
     shared = {
-        group: {name: value for name, value in fields.items() if all(other[group][name] == value for other in others)}
+        group: {k: value for k, value in fields.items() if all(other[group].get(k, ...) == value for other in others)}
         for group, fields in first.items()
         if group != "seed"
     }

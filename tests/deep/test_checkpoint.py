@@ -136,6 +136,9 @@ def test_the_first_difference_of_two_configs():
     assert first_difference('{"a":{"flip_it":[1,2]}}', '{"a":{"flip_it":[1,3]}}') == "--flip-it was 1 2 and is now 1 3"
     assert first_difference('{"a":{}}', '{"a":{"new":1}}') == "--new did not exist when it was written"
     assert first_difference('{"a":{"old":1}}', '{"a":{}}') == "--old exists no more"
+    shared, moving = '{"a":{"target":"shared"}}', '{"a":{"ema_momentum":0.9,"target":"ema"}}'
+    assert first_difference(shared, moving) == "--target was shared and is now ema"
+    assert first_difference(moving, shared) == "--target was ema and is now shared"
 
 
 @pytest.mark.parametrize("foreign", [np.ones(2), np.float64(1), {1, 2}, {"a": [torch.nn.Linear(1, 1)]}, Config()])

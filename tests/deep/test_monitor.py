@@ -1,7 +1,5 @@
 """The monitor's statistics against NumPy, closed forms and the golden facts of Zhang et al.; Theorem 1 in training."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from stopgrad.deep.config import Config
+from stopgrad.deep.config import Config, change
 from stopgrad.deep.measuring.monitor import measure, to_host
 from stopgrad.deep.measuring.quantities import seen
 from stopgrad.deep.measuring.weights import BalanceResidual, balance_applies
@@ -242,12 +240,8 @@ def test_shapes_that_do_not_match():
 
 
 def config(**changes):
-    """The default config with fields of method and optimisation changed."""
-    made = Config()
-    for name, value in changes.items():
-        group = "method" if hasattr(made.method, name) else "optimisation"
-        made = dataclasses.replace(made, **{group: dataclasses.replace(getattr(made, group), **{name: value})})
-    return made
+    """The default config with options replaced."""
+    return change(Config(), **changes)
 
 
 def largest_residual(

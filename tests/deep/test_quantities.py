@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stopgrad.deep.__main__ import door
-from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.measuring import monitor
 from stopgrad.deep.measuring.quantities import predictor, run, seen
 from stopgrad.deep.measuring.quantities.quantities import QUANTITIES, collected
@@ -63,7 +63,7 @@ def new(monkeypatch) -> dict:
 
 def trained(folder, **method):
     """The summary of a tiny run in `folder`."""
-    config = replace(TINY, method=replace(TINY.method, **method))
+    config = change(TINY, **method)
     return execute(config, Place(folder, picture=False), ALONE)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stopgrad.deep.config import Config, Data, Method, Optimisation, check
+from stopgrad.deep.config import Config, Data, Method, Optimisation, change, check
 from stopgrad.deep.measuring.units import time_of_run
 from stopgrad.experiments.claims.claim import KEYS, Claim, Rule, decide, evaluate
 from stopgrad.experiments.claims.interval import interval, p_value, plain, scaled
@@ -30,12 +30,8 @@ LINEAR = check(
 
 
 def changed(**fields):
-    """LINEAR with fields of its method or optimisation replaced."""
-    groups = {}
-    for name in ("method", "optimisation"):
-        record = getattr(LINEAR, name)
-        groups[name] = dataclasses.replace(record, **{k: v for k, v in fields.items() if hasattr(record, k)})
-    return check(dataclasses.replace(LINEAR, **groups))
+    """LINEAR with options replaced."""
+    return check(change(LINEAR, **fields))
 
 
 EMA, NO_DECAY = changed(target="ema", ema_momentum=0.99), changed(weight_decay=0.0)

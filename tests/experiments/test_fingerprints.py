@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 
-from stopgrad.deep.config import Method, check
+from stopgrad.deep.config import check
+from stopgrad.deep.parts import flat, options
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.commands import fingerprints
 from stopgrad.experiments.commands.fingerprints import CASES, TINY, Fingerprints, differing
@@ -19,8 +20,8 @@ FEW = {name: CASES[name] for name in ("linear", "directpred", "streamed")}
 
 @pytest.mark.parametrize("field", ["predictor", "target", "loss", "stop_gradient", "isoloss"])
 def test_every_choice_is_in_some_case(field):
-    hint = get_type_hints(Method)[field]
-    there = {getattr(change(TINY, **values).method, field) for values in CASES.values()}
+    [hint] = [option.hint for option in options(TINY.method) if option.name == field]
+    there = {flat(change(TINY, **values).method)[field] for values in CASES.values()}
     assert there == set(get_args(hint) if hint is not bool else (True, False))
 
 

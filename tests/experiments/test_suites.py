@@ -133,5 +133,5 @@ def test_change_finds_a_field_wherever_it_stands_and_refuses_an_unknown_one():
     base = SCALE["cpu"].squared
     found = change(base, lr=0.5, width=4, fraction=0.5, monitor_every=3, seed=7)
     assert (found.optimisation.lr, found.method.backbone.width, found.data.fraction, found.seed) == (0.5, 4, 0.5, 7)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="learning_rate"):
         change(base, learning_rate=1.0)
