@@ -245,7 +245,10 @@ def flat_config(config: Config) -> dict[str, Any]:
 def change(config: Config, **values) -> Config:
     """`config` with options replaced, named flatly, whichever of its groups they stand in.
 
-    `change(config, predictor="mlp", predictor_hidden=64, lr=0.1)`. Raises ValueError for an option that does not exist.
+    Raises ValueError for an option that does not exist.
+
+    >>> change(Config(), predictor="mlp", predictor_hidden=64, lr=0.1).method.predictor.hidden
+    64
     """
     changed: dict[str, Any] = {"seed": values.pop("seed")} if "seed" in values else {}
     for group, default in GROUPS.items():

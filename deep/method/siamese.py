@@ -58,8 +58,15 @@ class Siamese(nn.Module):
         z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
         found = self.target(batch, Outputs(z, p, batch.index), self.online)
+        if found.target is None or found.target.shape != p.shape:
+            shape = None if found.target is None else tuple(found.target.shape)
+            raise ValueError(
+                f"the target's embeddings have shape {shape}; they must have the predictions', {tuple(p.shape)}"
+            )
         compared = found.map(gathered_with_gradient) if self.objective.whole_batch else found
         loss = self.loss_scale * self.objective(compared)
+        if loss.ndim:
+            raise ValueError(f"the objective gave a loss of shape {tuple(loss.shape)}; it must be one number, 0-d")
         return replace(found, loss=loss, scalars=found.scalars | self.objective.scalars(compared))
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

@@ -137,6 +137,8 @@ class Recorder:
                 balance=self.balance,
             )
         )
+        if taken := sorted(row.keys() & parts.keys()):
+            raise ValueError(f"{', '.join(taken)}: measured already; a part's terms and scalars need other names")
         row |= {name: float(gathered(value.reshape(1), dim=0).mean()) for name, value in parts.items()}
         if self.world.writes:
             self._write(clock.step, row, arrays)

@@ -79,6 +79,8 @@ def in_recipe(config: Config) -> str:
     if recipe.predictor_weight_decay is not None:
         said.append(f"predictor weight decay {recipe.predictor_weight_decay:.3g}")
     said.append("target shared" if recipe.ema_momentum is None else f"EMA momentum {recipe.ema_momentum:g}")
-    loss = config.method.objective.theory or config.method.objective
-    said.append(f"{config.method.predictor} predictor, {loss} loss, {o.epochs} epochs of {config.data.dataset}")
+    objective = config.method.objective
+    settings = ", ".join(f"{k} {v}" for k, v in vars(objective).items())
+    loss = f"{objective.theory} loss" if objective.theory else f"{objective} loss ({settings})"
+    said.append(f"{config.method.predictor} predictor, {loss}, {o.epochs} epochs of {config.data.dataset}")
     return ", ".join(said)

@@ -17,7 +17,6 @@ from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, FATES, UNDECIDED
-from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.sweeps.axes import make_axis
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
 from stopgrad.linear_theory.sweeps.mode_problem import Problem, Start
@@ -145,6 +144,8 @@ def compute_directpred_spectrum(
 
     Modes meet in the largest q alone, which is that of the mode of largest x: each is followed beside the leading one.
     """
+
+    from stopgrad.linear_theory.simulation.integrate import integrate
 
     x, epsilon = np.linspace(*x), np.geomspace(*epsilon)
     pairs = h.replace(x=np.stack([np.ones_like(x), x], axis=-1))

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, forkserver, resource_tracker
 from typing import TypeVar
 
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ def cores() -> int:
 def number_of_workers(asked: int | None) -> int:
     """As many as asked for, by default as there are cores. Raises ValueError where that is below 1."""
     if asked is not None and asked < 1:
-        raise ValueError(f"--workers is {asked}; it must be at least 1")
+        raise BadInput(f"--workers is {asked}; it must be at least 1")
     return cores() if asked is None else asked
 
 

@@ -173,7 +173,8 @@ def test_an_option_that_comes_later_changes_no_key(seat, monkeypatch):
         before, kind = key_text(chosen(seat.name, name)), seat.kind(name)
         with monkeypatch.context() as later:
             later.setitem(seat.table, name, with_one_more(kind, "added_later", 0.5))
-            later.setattr(type(seat), "choices", property(lambda self: {**self.more(), **self.table}))
+            every = type(seat).choices.fget
+            later.setattr(type(seat), "choices", property(lambda self, every=every: {**every(self), **self.table}))
             config = chosen(seat.name, name)
             assert flat_config(config)[f"{seat.prefix}added_later"] == 0.5 and key_text(config) == before
             assert key_text(change(config, **{f"{seat.prefix}added_later": 1.0})) != before

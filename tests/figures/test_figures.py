@@ -210,8 +210,8 @@ def test_two_processes_make_the_same_bytes_as_one_and_say_the_same(run, two_figu
     for workers in (1, 2):
         out, results = tmp_path / f"{workers}", tmp_path / "results"
         data.write(two_figures, results / "run" / "d.nc")
-        where = ("--out", out, "--results", results, "--workers", workers)
-        status, printed, err = run("all", *where)
+        where = ("--out", out, "--results", results)
+        status, printed, err = run("all", *where, "--workers", workers)
         assert status == 0 and "computed: computed, because there are no data yet" in " ".join(err.split())
         said[workers] = printed.replace(str(out), "OUT")
         status, printed, _ = run("check", *where, "--json")
