@@ -114,7 +114,7 @@ NO_ARRAYS = {
     "stopgrad.deep.words.expectation": "recipe_of units time_of_run expectation",
 }
 MACHINERY = (
-    "allocator arrays one_mode phase rules derivation derivations door files hyperparameters kernel "
+    "allocator arrays one_mode phase rules derivation derivations door errors files hyperparameters kept kernel "
     "kernel_source matrix_derivations "
     "mode_derivations origin phase_command predictor_rules recording runge_kutta symbolic threads __main__"
 )
