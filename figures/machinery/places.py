@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
 
@@ -22,7 +23,9 @@ class Places:
     """Scale of the suites whose runs are shown: smoke, quick, cpu, cifar, gpu or paper."""
 
     def check(self) -> None:
-        """Raise ValueError where one of the folders is a file."""
+        """Raise BadInput where one of the folders is a file, and for a scale that there is not."""
+        if self.scale not in SCALES:
+            raise BadInput(f"there is no scale {self.scale!r}; there are {', '.join(SCALES)}")
         refuse_files(out=self.out, results=self.results, runs=self.runs)
 
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 
-from stopgrad.linear_theory.simulation.runge_kutta import Problem
+from stopgrad.linear_theory.simulation.runge_kutta import Problem, of_every_field
 
 _MOST_LINES = 512  # of a flow: a longer one would outgrow the processor's registers and the compiler's patience
 
@@ -48,9 +48,7 @@ def recorded(problem: Problem, fields, leaves) -> tuple[dict[str, str], list[str
     """
     lines: dict[str, str] = {}
     state = problem.kind(*_named("y[{}]", fields, lines))
-    slopes = problem.flow(state, *problem.arguments(_named("x{}", leaves, lines)))
-    if len(slopes) != len(state):
-        raise TypeError(f"it gives {len(slopes)} derivatives for {len(state)} fields")
+    slopes = of_every_field(problem.flow(state, *problem.arguments(_named("x{}", leaves, lines))), problem.kind)
     return lines, [text for slope, shape in zip(slopes, fields) for text in np.broadcast_to(_texts(slope), shape).flat]
 
 

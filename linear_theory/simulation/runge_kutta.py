@@ -83,6 +83,17 @@ def _holds_numbers(record, is_leaf) -> bool:
 # The loop over steps. It carries both runs, the gap between them a step ago and the widest so far.
 
 
+def of_every_field(slopes, kind: type):
+    """`slopes`, as a flow has given them for a state of `kind`. Raises TypeError where they are not one for each field.
+
+    A bare array in place of a state of one field would pass for as many slopes as it has entries.
+    """
+    if not isinstance(slopes, tuple | list) or len(slopes) != len(kind._fields):
+        given = f"{len(slopes)} slopes" if isinstance(slopes, tuple | list) else f"a {type(slopes).__name__}"
+        raise TypeError(f"the flow gives {given}; it must give {kind.__name__}({', '.join(kind._fields)})")
+    return slopes
+
+
 def eager(problem: Problem):
     """The loop on Python floats, arrays or tensors, one operation after the other."""
 
@@ -191,7 +202,7 @@ def _stepper(problem: Problem, h, leaves, rates):
                 for m, (v, decay) in enumerate(zip(y, exact))
             ]
             if len(slopes) < len(STAGES) - 1:
-                slopes.append([h * slope for slope in flow(kind(*stage), *args)])
+                slopes.append([h * slope for slope in of_every_field(flow(kind(*stage), *args), kind)])
         return stage
 
     def both(coarse, fine, before, widest):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.integrate import ode
 
-from stopgrad.linear_theory.simulation.runge_kutta import Problem
+from stopgrad.linear_theory.simulation.runge_kutta import Problem, of_every_field
 from stopgrad.linear_theory.tools.threads import for_tensors_of
 
 METHOD = "VODE"
@@ -80,7 +80,7 @@ def _follow(problem: Problem, given, times, tolerance, most) -> _Followed:
         evaluations += 1
         if evaluations > most or not np.abs(z).max() <= bound:
             return np.full_like(z, np.nan)  # which ends it: an exception may not pass through VODE
-        found = problem.flow(problem.kind(*fields(t, torch.from_numpy(z))), *args)
+        found = of_every_field(problem.flow(problem.kind(*fields(t, torch.from_numpy(z))), *args), problem.kind)
         slopes = [torch.as_tensor(found[m]).expand(y[m].shape).reshape(len(y[0]), -1) for m in moving]
         return (clock * torch.cat(slopes, dim=1)).reshape(-1).numpy()
 

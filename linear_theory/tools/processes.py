@@ -65,7 +65,7 @@ def parallel(
                     process.terminate()
                 raise
     except (BrokenProcessPool, EOFError) as error:
-        raise ValueError(f"a worker process was killed or did not start ({error}); use fewer --workers") from None
+        raise BadInput(f"a worker process was killed or did not start ({error}); use fewer --workers") from None
 
 
 def one_thread() -> None:

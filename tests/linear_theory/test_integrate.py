@@ -330,3 +330,15 @@ def test_trajectories_agree_with_dop853_in_the_users_units(h):
 def test_trajectories_refuse_what_makes_no_sense(start, h, said):
     with pytest.raises(ValueError, match=said):
         trajectory(start, h, 1.0)
+
+
+class One(NamedTuple):
+    x: float
+
+
+@pytest.mark.parametrize("n", [1, 3, 500])
+@pytest.mark.parametrize("wrong", [lambda s: -s.x, lambda s: (-s.x, s.x), lambda s: None])
+def test_a_flow_gives_one_slope_for_each_field(wrong, n):
+    """A bare array would pass for as many slopes as it has entries, and every system follow the first one's."""
+    with pytest.raises(TypeError, match=r"it must give One\(x\)"):
+        integrate(wrong, One(np.linspace(0.1, 0.4, n)), t=10.0)
