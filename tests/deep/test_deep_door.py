@@ -234,7 +234,7 @@ def test_nothing_trained_is_said(capsys):
 def test_the_program_itself(tmp_path):
     """One real process: standard output is the object, everything else is on standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "deep", *TINY, "--json", "--out", str(tmp_path / "run")],
+        [sys.executable, "-m", "stopgrad.deep", *TINY, "--json", "--out", str(tmp_path / "run")],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
