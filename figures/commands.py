@@ -87,13 +87,16 @@ class All(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        figures, done = of_papers(self.paper), {}
-        for name, (path, said), say in _each(
+        figures, done, errors = of_papers(self.paper), {}, []
+        for name, (path, said, error), say in _each(
             partial(made.brought, places=self.places, pdf=self.pdf), figures, self.workers
         ):
             for message in said:
                 say(message)
             done[name] = path if path is None else str(path)
+            errors += [error] if error else []
+        for error in sorted(errors, key=lambda error: isinstance(error, BadInput | OSError)):
+            raise error  # when all others are made; a programmer's mistake before a user's
         return {name: done[name] for name in figures}
 
     def text(self, result: dict) -> str:

@@ -220,7 +220,7 @@ _CPU = (
 )
 _CPU_COSINE = ("baseline", "no-stop-gradient", "no-predictor", "optimal")
 _QUICK = ("baseline", "ema", "no-stop-gradient", "no-predictor", "directpred")
-_QUICK_COSINE = ("baseline", "no-predictor")
+_QUICK_COSINE = ("baseline",)
 _SMOKE = ("baseline", "ema", "symmetric", "no-stop-gradient", *SET_RULES)
 
 

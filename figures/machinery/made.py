@@ -6,6 +6,7 @@ data file and of the code that drew it. It is current while all of these are wha
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,7 @@ from stopgrad.figures.machinery import data, runs, style
 from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
 from stopgrad.figures.machinery.places import Places
 from stopgrad.linear_theory.tools import origin
+from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 
 
@@ -100,10 +102,25 @@ def bring(name: str, one: Picture, places: Places, pdf: bool, say: Callable[[str
     return target
 
 
-def brought(name: str, one: Picture, places: Places, pdf: bool) -> tuple[Path | None, list[str]]:
-    """What `bring` returns, and what it says on the way."""
+class Brought(NamedTuple):
+    """What became of a picture, as a process tells another."""
+
+    path: Path | None
+    """As `bring` returns it; None where it raised something, too."""
+    said: list[str]
+    """On the way; last the traceback of what was raised, unless that is a sentence for the user."""
+    error: Exception | None = None
+
+
+def brought(name: str, one: Picture, places: Places, pdf: bool) -> Brought:
+    """What `bring` does, with what is raised as a value: one picture that fails takes no other with it."""
     said = []
-    return bring(name, one, places, pdf, said.append), said
+    try:
+        return Brought(bring(name, one, places, pdf, said.append), said)
+    except (BadInput, OSError) as error:
+        return Brought(None, said, error)
+    except Exception as error:
+        return Brought(None, [*said, traceback.format_exc()], RuntimeError(f"{name}: {type(error).__name__}: {error}"))
 
 
 def caption(name: str, one: Picture, dataset: xr.Dataset, places: Places) -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,6 +223,16 @@ def test_two_processes_make_the_same_bytes_as_one_and_say_the_same(run, two_figu
         for workers in (1, 2)
     )
     assert one == two and len(one) == 7
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_picture_whose_code_fails_takes_no_other_with_it(run, two_figures, tmp_path, monkeypatch, workers):
+    data.write(two_figures, tmp_path / "run" / "d.nc")
+    broken = functools.partial(np.linalg.inv, np.zeros((2, 2)))
+    monkeypatch.setitem(commands.FIGURES, "computed", replace(commands.FIGURES["computed"], compute=broken))
+    with pytest.raises(RuntimeError, match="computed: LinAlgError: Singular matrix"):
+        run("all", "--out", tmp_path / "out", "--results", tmp_path, "--workers", workers)
+    assert [path.stem for path in (tmp_path / "out").glob("*.png")] == ["recorded"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
