@@ -12,6 +12,16 @@ settings.load_profile("stopgrad")
 os.environ.pop("MPLBACKEND", None)
 os.environ.pop("FORCE_COLOR", None)  # else every file passes for a terminal, on which progress moves
 
-# A shell ignores Ctrl-C for what it starts in the background, and programs started by the tests would inherit that.
+# A shell ignores Ctrl-C for what it starts in the background, and nohup a terminal that closes; programs started by the
+# tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+LONGEST = ("test_product", "test_launcher", "test_linear_digits", "test_slurm", "test_own_paper", "test_surroundings")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: begun last, they would leave the other workers nothing to do meanwhile."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
