@@ -58,7 +58,7 @@ def test_claims_of_networks_need_a_suite():
 def test_papers_are_chosen_by_name_all_by_default():
     assert [one.key for one in chosen()] == list(PAPERS) and chosen(["tian2021"]) == [PAPERS["tian2021"]]
     assert all(key == one.key and one.citation for key, one in PAPERS.items())
-    with pytest.raises(ValueError, match=r"no paper 'nobody2020'; there are .*tian2021"):
+    with pytest.raises(ValueError, match="no paper 'nobody2020'; there are tian2021"):
         chosen(["tian2021", "nobody2020"])
     assert all(one.suite for one in chosen(having="suite")) and len(chosen(having="suite")) < len(PAPERS)
     with pytest.raises(ValueError, match="linear-digits has no suite; there are those of tian2021"):
