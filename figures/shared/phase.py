@@ -18,7 +18,8 @@ from matplotlib.ticker import LogFormatter
 from stopgrad.figures.machinery import style
 from stopgrad.linear_theory.tools.errors import BadInput
 
-_HOW = ("t_end", "budget", "tolerance", "worst_error", "seconds", "threads")
+_HOW = ("t_end", "budget", "tolerance", "worst_error", "seconds")
+"""What says of a diagram how it was made, and not what of."""
 
 
 @style.styled
@@ -47,8 +48,8 @@ def draw_phase(dataset: xr.Dataset, variable: str | None = None) -> Figure:
             _draw_fate_legend(axis, dataset[name], line)
     numbers = {k: v for k, v in dataset.attrs.items() if np.ndim(v) == 0 and not isinstance(v, str)}
     # Of a flow of one's own the settings have names of their own; how it was followed is not among them.
-    of_anyone = numbers.keys() - set(_HOW) if "flow" in dataset.attrs else {*style.SYMBOLS}
-    held = [style.setting(k, v) for k, v in numbers.items() if k in of_anyone]
+    settings = numbers.keys() - set(_HOW) if "flow" in dataset.attrs else {*style.SYMBOLS}
+    held = [style.setting(k, v) for k, v in numbers.items() if k in settings]
     figure.suptitle(",  ".join(held), x=0.01, ha="left", fontsize=10.5)
     return figure
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.picture import Picture, Recorded
+from stopgrad.figures.tian2021.sources import THEOREM_2
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -189,17 +190,7 @@ FIGURES = {
         "Lemma 1 against a linear network trained on digits",
         SOURCE,
         "linear-digits",
-        claims=(
-            "tian2021-theory-stop-gradient",
-            "tian2021-theory-stop-gradient-as-stated",
-            "tian2021-theory-no-predictor",
-            "tian2021-theory-no-predictor-as-stated",
-            "tian2021-theorem2-stop-gradient",
-            "tian2021-theorem2-stop-gradient-linear",
-            "tian2021-theorem2-stop-gradient-cosine",
-            "tian2021-theorem2-predictor",
-            "tian2021-theorem2-predictor-cosine",
-        ),
+        claims=THEOREM_2,
     ),
     "linear-digits-alignment": Picture(
         DATA,

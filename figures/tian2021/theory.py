@@ -11,7 +11,7 @@ import numpy as np
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.data import record
 from stopgrad.figures.machinery.picture import Picture
-from stopgrad.figures.tian2021.sources import CITED
+from stopgrad.figures.tian2021.sources import CITED, THEOREM_2
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.exact.nonisotropic import Online, predictorless_flow, tied_flow
@@ -355,16 +355,6 @@ FIGURES = {
         "One-dimensional network: why the predictor matters",
         f"{CITED}, Figure 10",
         "tian2021",
-        claims=(
-            "tian2021-theory-stop-gradient",
-            "tian2021-theory-stop-gradient-as-stated",
-            "tian2021-theory-no-predictor",
-            "tian2021-theory-no-predictor-as-stated",
-            "tian2021-theorem2-stop-gradient",
-            "tian2021-theorem2-stop-gradient-linear",
-            "tian2021-theorem2-stop-gradient-cosine",
-            "tian2021-theorem2-predictor",
-            "tian2021-theorem2-predictor-cosine",
-        ),
+        claims=THEOREM_2,
     ),
 }

@@ -225,6 +225,12 @@ def test_two_processes_make_the_same_bytes_as_one_and_say_the_same(run, two_figu
     assert one == two and len(one) == 7
 
 
+def test_a_scale_that_there_is_not_is_refused_before_anything_is_drawn(run, tmp_path):
+    for command in ("all", "check"):
+        status, out, err = run(command, "--out", tmp_path / "out", "--scale", "nope")
+        assert (status, out) == (2, "") and "'nope'" in err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_picture_whose_code_fails_takes_no_other_with_it(run, two_figures, tmp_path, monkeypatch, workers):
     data.write(two_figures, tmp_path / "run" / "d.nc")

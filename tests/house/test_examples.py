@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stopgrad.figures.shared.phase import draw_phase
+
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 
@@ -13,6 +15,8 @@ def your_flow(main, tmp_path, said):
     main["main"](str(tmp_path / "flow.png"), 8)
     assert (tmp_path / "flow.png").stat().st_size > 10_000 and "of 64 cells" in said()
     data = main["diagram"](8)
+    title = draw_phase(data.assign_attrs(kappa=3.0, flow="flow")).get_suptitle()
+    assert "kappa = 3" in title and "tolerance" not in title and "seconds" not in title
     alive = data.fate.values == 0
     assert 0 < alive.mean() < 1 and np.isin(data.fate, (0, 1)).all()
     assert (np.diff(alive.astype(int), axis=1) <= 0).all(), "a faster decay saves no start"
