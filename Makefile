@@ -11,8 +11,9 @@ SCALE ?= cpu
 # worker, so that the compiled kernels of two workers do not fight for the same cores.
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-# Another environment that is active in the caller's shell must not leak into this one.
-unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_USER
+# Another environment that is active in the caller's shell must not leak into this one. Images of containers like to
+# forbid bytecode; then each of the suite's hundreds of programs would compile our source once more.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONDONTWRITEBYTECODE PIP_TARGET PIP_PREFIX PIP_USER
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test bench bench-training lint clean
