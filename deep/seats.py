@@ -21,6 +21,7 @@ PREDICTORS = {
     "mlp": f"{_METHOD}.predictors.mlp:MLP",
     "linear": f"{_METHOD}.predictors.linear:Linear",
     "symmetric": f"{_METHOD}.predictors.linear:Symmetric",
+    "symmetric_mlp": f"{_METHOD}.predictors.mlp:SymmetricMLP",
     "identity": f"{_METHOD}.predictors.identity:Identity",
     "fixed": f"{_METHOD}.predictors.mlp:Fixed",
     "bias": f"{_METHOD}.predictors.bias:Bias",

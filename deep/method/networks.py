@@ -118,6 +118,28 @@ class SymmetricNetwork(LinearNetwork):
         self.network.weight.copy_(symmetric_part(self.network.weight))
 
 
+class TiedNetwork(PredictorNetwork):
+    """`mlp` whose matrices are replaced by (W₁ + W₂ᵀ)/2 and its transpose at the start and after every step.
+
+    As for a symmetric matrix, this descends the gradient of the one matrix that both stand for.
+    """
+
+    def __init__(self, network: nn.Sequential):
+        super().__init__(network)
+        self._tie()
+
+    def after_step(self, z: torch.Tensor, target: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """Tie the matrices again."""
+        self._tie()
+
+    @torch.no_grad()
+    def _tie(self):
+        first, last = self.network[0].weight, self.network[-1].weight
+        mean = (first + last.mT) / 2
+        first.copy_(mean)
+        last.copy_(mean.mT)
+
+
 class BiasLayer(nn.Module):
     """z/‖z‖ + b with b = 0 at the start: the predictor that is a single bias (Zhang et al. 2022)."""
 

@@ -9,6 +9,7 @@ runs are long in ηt and βt; from `gpu` on the cosine family is the paper's rec
 """
 
 from dataclasses import dataclass
+from itertools import compress, product
 
 from stopgrad.deep.config import Config
 from stopgrad.deep.presets.default import DEFAULT
@@ -53,26 +54,27 @@ def directpred(**values) -> dict:
     return {**EMA, "predictor": "directpred", **TUNED["directpred"], **values}
 
 
+def predictor_arms(base: Config, hidden: int) -> dict[str, tuple[dict, str]]:
+    """Tables 2, 3 and 5: which matrix, with or without bias, decay and EMA; of two layers with decay alone."""
+    decays = {"": {}, "no-decay": NO_DECAY, "predictor-decay": predictor_decay_only(base)}
+    places = {"": "Table 3", "no-decay": "Tables 2 and 5", "predictor-decay": "Table 5"}
+    grid = {}
+    for decay, mlp, symmetric, bias, ema in product(decays, *[(False, True)] * 4):
+        if mlp and decay:
+            continue
+        names = {"mlp": mlp, "symmetric": symmetric, "bias": bias, decay: decay, "ema": ema}
+        kind = "_".join(compress(("symmetric", "mlp"), (symmetric, mlp))) or "linear"
+        values = {"predictor": kind, **decays[decay], **(EMA if ema else {})}
+        values |= {"predictor_bias": True} if bias else {}
+        values |= {"predictor_hidden": hidden} if mlp else {}
+        grid["-".join(compress(names, names.values())) or "baseline"] = (values, places[decay])
+    return grid
+
+
 def network_arms(base: Config, hidden: int) -> dict[str, tuple[dict, str]]:
     """What each arm changes in its base, with a linear predictor and a shared target; and where it is in the paper."""
-    predictor_decay, mlp = predictor_decay_only(base), {"predictor": "mlp", "predictor_hidden": hidden}
-    grid = {
-        "baseline": ({}, "linear predictor, shared target"),
-        "ema": (EMA, "Table 3"),
-        "symmetric": (SYMMETRIC, "Table 3"),
-        "symmetric-ema": (SYMMETRIC | EMA, "Table 3"),
-        "bias": ({"predictor_bias": True}, "Table 3"),
-        "bias-ema": ({"predictor_bias": True} | EMA, "Table 3"),
-        "mlp": (mlp, "Table 3"),
-        "mlp-ema": (mlp | EMA, "Table 3"),
-        "no-decay": (NO_DECAY, "Tables 2 and 5"),
-        "no-decay-ema": (NO_DECAY | EMA, "Tables 2 and 5"),
-        "symmetric-no-decay": (SYMMETRIC | NO_DECAY, "Table 5"),
-        "symmetric-no-decay-ema": (SYMMETRIC | NO_DECAY | EMA, "Table 5"),
-        "predictor-decay": (predictor_decay, "Table 5"),
-        "predictor-decay-ema": (predictor_decay | EMA, "Table 5"),
-        "symmetric-predictor-decay": (SYMMETRIC | predictor_decay, "Table 5"),
-        "symmetric-predictor-decay-ema": (SYMMETRIC | predictor_decay | EMA, "Table 5"),
+    grid = predictor_arms(base, hidden)
+    grid |= {
         "decay-64": (stronger_decay(base, 64.0), "Observation 5"),
         "no-stop-gradient": ({"stop_gradient": "none"}, "Theorem 2"),
         "no-predictor": ({"predictor": "identity"}, "Theorem 2, remark"),
@@ -172,13 +174,13 @@ WORTH = (
     _cosine(
         *("directpred", "directpred-freq-5", "directcopy"),
         *("symmetric-alpha-2", "symmetric-alpha-4", "symmetric-alpha-8", "symmetric-predictor-decay"),
-        *("mlp", "mlp-ema"),
+        *("mlp", "mlp-ema", "no-decay", "symmetric-no-decay"),
     ),
     _cosine(
         *("directpred-eps-0", "directpred-eps-0.5", "directpred-c+0.1", "directpred-c-0.1"),
         *("directpred-c+0.1-freq-2", "directpred-c-0.1-freq-2"),
         *("optimal", "optimal-freq-5", "optimal-ema", "optimal-freq-5-ema"),
-        *("no-decay", "no-decay-ema", "symmetric-no-decay"),
+        *("no-decay-ema", "symmetric-bias", "symmetric-bias-ema", "mlp-symmetric", "mlp-symmetric-ema"),
     ),
     ("baseline", "ema", "symmetric", "symmetric-ema", "no-stop-gradient", "no-predictor"),
 )

@@ -1,21 +1,49 @@
 """What Tian, Chen & Ganguli 2021 claim of networks, each with the arms that would show it and the rule that decides.
 
-Below `cifar` claims rest on spectra and alignment; accuracies are claims of their own, for larger scales.
+Below `cifar` claims rest on spectra and alignment; accuracies are claims of their own, for larger scales
+(`experiments.tian2021.accuracies`).
 """
 
 from functools import partial
 
 from stopgrad.experiments.claims import kinds, measures
-from stopgrad.experiments.claims.claim import Rule
-from stopgrad.experiments.claims.kinds import AS_GOOD, COSINE, claim, falls, lost_more, more_accurate, more_modes
+from stopgrad.experiments.claims.claim import Claim, Rule
+from stopgrad.experiments.claims.kinds import (
+    ACCURACY,
+    AS_GOOD,
+    COSINE,
+    MORE,
+    TRAINED,
+    claim,
+    falls,
+    lost_more,
+    more_modes,
+)
 from stopgrad.experiments.tian2021 import sentences
 from stopgrad.experiments.tian2021.ablation import LINEAR, SQUARED
+from stopgrad.experiments.tian2021.accuracies import ACCURACIES, WITH_IMAGES
 
 BY_LOG_ODDS = "2026-11-28"
 """The day from which cosines are averaged by their log odds."""
 aligns = partial(kinds.aligns, since=BY_LOG_ODDS)
 balanced = partial(kinds.balanced, place="Theorem 1", theory=sentences.balance, headline=True)
 narrower = partial(kinds.narrower, theory=sentences.cosine_only, headline=True)
+
+WITH_SQUARED_ERROR = tuple(scale for scale in TRAINED if scale != "cifar")
+
+
+def in_both_losses(name, place, statement, theory, better, worse, above=MORE, **more) -> tuple[Claim, Claim]:
+    """`more_modes` with squared error, and where images and length allow with the papers' loss.
+
+    At scale cifar, where every run counts, the papers' loss alone is tried on the arms of such claims.
+    """
+    under_cosine = f"{statement.removesuffix('.')} (cosine loss)."
+    arms, scales = (f"cosine/{better}", f"cosine/{worse}"), {"scales": ACCURACY, "since": WITH_IMAGES}
+    return (
+        more_modes(name, place, statement, theory, better, worse, above, scales=WITH_SQUARED_ERROR, **more),
+        more_modes(f"{name}-cosine", place, under_cosine, sentences.cosine_only, *arms, above, **scales),
+    )
+
 
 CLAIMS = (
     balanced("theorem1-linear-network", arm="linear/baseline", what="linear network, SGD"),
@@ -176,7 +204,7 @@ CLAIMS = (
         ["linear/ema", "linear/slow-ema"],
         lambda runs: measures.mean_growth(runs["linear/ema"]) - measures.mean_growth(runs["linear/slow-ema"]),
     ),
-    more_modes(
+    *in_both_losses(
         "symmetric-collapse",
         "Table 3",
         "A symmetric predictor without EMA collapses where a free one does not.",
@@ -186,7 +214,7 @@ CLAIMS = (
         needs=("eta_t",),
         headline=True,
     ),
-    more_modes(
+    *in_both_losses(
         "symmetric-collapse-no-decay",
         "Table 5",
         "A symmetric predictor without EMA and weight decay collapses where a free one does not.",
@@ -194,7 +222,7 @@ CLAIMS = (
         "no-decay",
         "symmetric-no-decay",
     ),
-    more_modes(
+    *in_both_losses(
         "rescue-alpha-p",
         "Figure 6",
         "α_p > 1 saves the symmetric predictor without EMA.",
@@ -204,7 +232,7 @@ CLAIMS = (
         needs=("eta_t",),
         headline=True,
     ),
-    more_modes(
+    *in_both_losses(
         "rescue-predictor-decay",
         "Table 5",
         "More weight decay on the predictor than on the rest saves the symmetric predictor without EMA.",
@@ -213,7 +241,7 @@ CLAIMS = (
         "symmetric",
         needs=("eta_t",),
     ),
-    more_modes(
+    *in_both_losses(
         "rescue-predictor-decay-alone",
         "Table 5",
         "Weight decay on the predictor alone saves the symmetric predictor without EMA, as against none at all.",
@@ -222,7 +250,7 @@ CLAIMS = (
         "symmetric-no-decay",
         needs=("eta_t",),
     ),
-    more_modes(
+    *in_both_losses(
         "rescue-ema",
         "Table 3",
         "An EMA target saves the symmetric predictor.",
@@ -231,7 +259,7 @@ CLAIMS = (
         "symmetric",
         needs=("eta_t", "beta_t"),
     ),
-    more_modes(
+    *in_both_losses(
         "directpred-spectrum",
         "Table 8",
         "DirectPred does at least as well as the learned predictor (modes kept).",
@@ -242,7 +270,7 @@ CLAIMS = (
         needs=("eta_t",),
         headline=True,
     ),
-    more_modes(
+    *in_both_losses(
         "directpred-epsilon",
         "Table 6",
         "Regularising with ε = 0.1 does better than without (modes kept).",
@@ -251,7 +279,7 @@ CLAIMS = (
         "directpred-eps-0",
         needs=("eta_t",),
     ),
-    more_modes(
+    *in_both_losses(
         "directpred-sign-of-c",
         "Table 7",
         "Cutting small eigenvalues off (c = 0.1) hurts (modes kept).",
@@ -261,7 +289,7 @@ CLAIMS = (
         needs=("eta_t",),
         headline=True,
     ),
-    more_modes(
+    *in_both_losses(
         "directpred-negative-c",
         "Table 7",
         "Adding to all eigenvalues (c = -0.1) does not hurt (modes kept).",
@@ -271,7 +299,7 @@ CLAIMS = (
         AS_GOOD,
         needs=("eta_t",),
     ),
-    more_modes(
+    *in_both_losses(
         "directpred-freq",
         "Table 8",
         "Setting W_p every 5 steps only, with gradient steps in between, does as well (modes kept).",
@@ -291,78 +319,6 @@ CLAIMS = (
         needs=("eta_t",),
         headline=True,
     ),
-    more_accurate(
-        "accuracy-symmetric",
-        "Table 3",
-        "Without EMA a symmetric predictor is far less accurate than a free one (36.6 against 72.9 %).",
-        sentences.as_an_accuracy,
-        "cosine/baseline",
-        "cosine/symmetric",
-        5.0,
-    ),
-    more_accurate(
-        "accuracy-weight-decay",
-        "Table 2",
-        "Without weight decay accuracy falls (70.6 against 74.5 %, EMA).",
-        sentences.as_an_accuracy,
-        "cosine/ema",
-        "cosine/no-decay-ema",
-        1.0,
-    ),
-    more_accurate(
-        "accuracy-optimal",
-        "Table 1",
-        "The optimal predictor is far less accurate than one learned by gradient (40.7 against 74.5 %, EMA).",
-        sentences.as_an_accuracy,
-        "cosine/ema",
-        "cosine/optimal-ema",
-        5.0,
-    ),
-    more_accurate(
-        "accuracy-directpred",
-        "Table 8",
-        "DirectPred is at least as accurate as the learned linear predictor (77.9 against 75.1 %).",
-        sentences.as_an_accuracy,
-        "cosine/directpred",
-        "cosine/ema",
-        0.0,
-    ),
-    more_accurate(
-        "accuracy-epsilon",
-        "Table 6",
-        "ε = 0.1 is more accurate than 0.5 (77.9 against 75.1 %, rho = 0.3).",
-        sentences.as_an_accuracy,
-        "cosine/directpred",
-        "cosine/directpred-eps-0.5",
-        0.5,
-    ),
-    more_accurate(
-        "accuracy-sign-of-c",
-        "Table 7",
-        "c = -0.1 is more accurate than c = 0.1 (76.5 against 46.6 %, set at every step).",
-        sentences.as_an_accuracy,
-        "cosine/directpred-c-0.1",
-        "cosine/directpred-c+0.1",
-        5.0,
-    ),
-    more_accurate(
-        "accuracy-freq",
-        "Table 8",
-        "Setting W_p every 5 steps is as accurate as at every step (77.5 against 77.9 %).",
-        sentences.as_an_accuracy,
-        "cosine/directpred-freq-5",
-        "cosine/directpred",
-        -1.0,
-    ),
-    more_accurate(
-        "accuracy-imagenet",
-        "Table 9",
-        "On ImageNet DirectPred is more accurate than a linear predictor (64.4 against 59.4 %, 60 epochs).",
-        sentences.as_an_accuracy,
-        "imagenet/directpred",
-        "imagenet/linear",
-        1.0,
-        scales=("paper",),
-    ),
+    *ACCURACIES,
 )
-"""Every claim about networks: a new one is one entry here."""
+"""Every claim about networks: a new one is one entry here, or among the accuracies."""

@@ -10,7 +10,7 @@ from stopgrad.deep.method.networks import projector
 from stopgrad.linear_theory.flows.matrices import symmetric_part
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
-PREDICTORS = ["mlp", "linear", "symmetric", "identity", "fixed", "bias", *SET_RULES]
+PREDICTORS = ["mlp", "linear", "symmetric", "symmetric_mlp", "identity", "fixed", "bias", *SET_RULES]
 D = 6
 
 
@@ -95,7 +95,7 @@ def test_protocol(name, training):
     assert p.shape == (8, D) and p.dtype == torch.float64
     assert network.after_step(z, target, optimiser_of(network)) is None
     W = network.matrix()
-    assert (W is None) == (name in ("mlp", "identity", "fixed", "bias"))
+    assert (W is None) == (name in ("mlp", "symmetric_mlp", "identity", "fixed", "bias"))
     if W is not None:
         assert W.dtype == torch.float64 and not W.requires_grad
         torch.testing.assert_close(network(z[0]), z[0] @ W.T, rtol=0, atol=1e-12)
@@ -189,3 +189,27 @@ def test_the_symmetric_predictor_starts_symmetric_and_full():
     W = predictor(method(predictor="symmetric")).matrix()
     torch.manual_seed(0)
     assert torch.equal(W, symmetric_part(predictor(method(predictor="linear")).matrix()))
+
+
+def test_tied_layers_descend_the_gradient_of_the_one_matrix():
+    """Two layers W and Wᵀ: SGD with momentum and decay on the mean of both gradients, as on half the whole gradient."""
+    torch.manual_seed(0)
+    momentum, decay, rate = 0.9, 0.03, 0.2
+    tied = predictor(method(predictor="symmetric_mlp", predictor_hidden=4)).double()
+    first, last = tied.network[0].weight, tied.network[-1].weight
+    assert first.shape == (4, D) and torch.equal(first, last.mT)
+    tied.network[1].requires_grad_(False)
+    optimiser = optimiser_of(tied, lr=rate, momentum=momentum, weight_decay=decay)
+    W, v = first.detach().clone().requires_grad_(), 0.0
+    for _ in range(4):
+        z = torch.rand(7, D, dtype=torch.float64)
+        tied(z).square().sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        tied.after_step(z, z, optimiser)
+        hidden = nn.functional.batch_norm(z @ W.mT, None, None, training=True).relu()
+        (gradient,) = torch.autograd.grad((hidden @ W).square().sum(), W)
+        v = momentum * v + gradient / 2 + decay * W.detach()
+        W = (W.detach() - rate * v).requires_grad_()
+        torch.testing.assert_close(first, W, rtol=1e-12, atol=1e-12)
+        assert torch.equal(first, last.mT)

@@ -127,7 +127,7 @@ def test_draw_says_why_a_number_is_missing():
     d = data.read(DATA / "tian-table3.nc")
     shown = texts(FIGURES["tian-table3"].draw(d))
     absent = int((~d.part.any("loss")).sum())
-    assert absent == sum(cell["arm"] in (None, "mlp") for cell in TABLES["table3"]["cells"])
+    assert absent == sum(cell["arm"] == "mlp" for cell in TABLES["table3"]["cells"]) > 0
     assert shown.count("not measured") == 2 and shown.count("not in the suite") == 2 * absent
     assert sum("(n = 2, 1 not finite)" in text for text in shown) == 2
     named = tables.arms_of([TABLES["table2"]])

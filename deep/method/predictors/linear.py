@@ -36,15 +36,17 @@ class Linear(Predictor):
 class Symmetric(Predictor):
     """One matrix, learned, made symmetric after every step."""
 
+    bias: bool = False
+    """p = W_p z + b."""
     linear = True
 
     def build(self, d: int):
-        """One linear layer without bias."""
+        """One linear layer."""
         from torch import nn
 
         from stopgrad.deep.method.networks import SymmetricNetwork
 
-        return SymmetricNetwork(nn.Linear(d, d, bias=False))
+        return SymmetricNetwork(nn.Linear(d, d, bias=self.bias))
 
     def expects(self, setting) -> list[str]:
         """What the unit map says, and where the paper saw it fail."""

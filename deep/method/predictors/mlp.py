@@ -31,6 +31,26 @@ class MLP(Predictor):
 
 
 @dataclass(frozen=True)
+class SymmetricMLP(MLP):
+    """Two layers, learned, each made the other's transpose after every step."""
+
+    def build(self, d: int):
+        """As `MLP`, its matrices tied (Tian, Chen & Ganguli 2021, Table 3)."""
+        from stopgrad.deep.method.networks import TiedNetwork, mlp
+
+        return TiedNetwork(mlp(d, self.hidden, self.bias))
+
+    def expects(self, setting) -> list[str]:
+        """What the paper saw without an EMA target."""
+        if setting.every_mode_dies or setting.h.beta is not None:
+            return super().expects(setting)
+        return [
+            "Tian et al. saw a predictor of two tied layers fail without EMA as a symmetric matrix does (Table 3); the "
+            "theory's p and s belong to a linear one."
+        ]
+
+
+@dataclass(frozen=True)
 class Fixed(Predictor):
     """Two layers, frozen at random."""
 
