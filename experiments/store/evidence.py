@@ -1,8 +1,9 @@
 """Evidence outlives code: a row for each finished run of a suite, small enough to be kept in the repository.
 
 `experiments/results/STUDY-SCALE.json` holds what claims, tables and descriptions read of a run, and what it was
-computed by and on. It is read where the store has nothing for a config; whatever rests on it says so. A row serves the
-config that it was computed with and no other, fields aside that say where and how images lie.
+computed by and on; STUDY-SCALE.nc beside it what figures draw over its steps. It is read where the store has nothing
+for a config; whatever rests on it says so. A row serves the config that it was computed with and no other, fields aside
+that say where and how images lie.
 """
 
 import json
@@ -16,6 +17,7 @@ import numpy as np
 from stopgrad.deep.config import Config, Data, from_json, to_json
 from stopgrad.deep.measuring.quantities.quantities import recorded
 from stopgrad.deep.storage.table import Columns, Series
+from stopgrad.experiments.store import series
 from stopgrad.experiments.store.store import Record, Store, number
 from stopgrad.experiments.suites.grid import Suite
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -49,11 +51,25 @@ def identity(config: Config) -> str:
 class RecordedRun(Record):
     """A run of which a row is left, in the file `folder`: its summary and columns as far as they were kept."""
 
+    kept: Columns | None = None
+    """Its series, where they were kept as well."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether its series are there."""
+        return self.kept is not None
+
     @cached_property
     def columns(self) -> Columns:
-        """The arrays that were kept, at the last measurement alone, and no scalars."""
-        end, arrays = np.array([self.summary["steps"]]), self.summary["arrays"].items()
-        return Columns(end, {}, {name: Series(end, np.array([values], dtype=float)) for name, values in arrays})
+        """Its series, which end in the arrays as the row has them; without series these alone, and no scalars."""
+        ends, end = self.summary["arrays"], np.array([self.summary["steps"]])
+        if self.kept is None:
+            return Columns(end, {}, {name: Series(end, np.array([values], float)) for name, values in ends.items()})
+        arrays = {
+            name: Series(step, np.vstack([values[:-1], np.array(ends.get(name, values[-1]), float)]))
+            for name, (step, values) in self.kept.arrays.items()
+        }
+        return self.kept._replace(arrays=arrays)
 
     def lowest(self, name: str) -> float:
         """The smallest value of a scalar over the run; NaN where it was not kept."""
@@ -95,9 +111,10 @@ def backed(store: Store, suite: Suite) -> Backed:
 
 def read(path: Path) -> list[RecordedRun]:
     """The runs of a record; none where there is no file. Raises ValueError where it cannot be read."""
+    kept = series.read(path.with_suffix(".nc"))
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        return [_run(row, whole, path) for row in whole["runs"]]
+        return [_run(row, whole, path, kept.get(row["key"])) for row in whole["runs"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -117,6 +134,9 @@ def record(suite: Suite, store: Store) -> Path:
     if not runs:
         raise BadInput(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
     text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
+    whole = {run.key: run.columns for *_, run in runs.values() if run.whole}
+    if whole:
+        series.write(path.with_suffix(".nc"), whole)
     replace_file(prepare_file(path, ".json"), lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
     return path
 
@@ -164,14 +184,14 @@ def _origin(run: Record) -> dict:
     return {name: known.get(name) for name in ORIGIN}
 
 
-def _run(row: dict, whole: dict, path: Path) -> RecordedRun:
+def _run(row: dict, whole: dict, path: Path, kept: Columns | None) -> RecordedRun:
     """A run as its row has it, read at once, so that what is damaged is found here."""
     own = whole["arms"][row["arm"]]
     config = {group: shared | own[group] for group, shared in whole["config"].items()}
     summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")}
     summary["last"] = {name: v for name, v in zip(whole["last"], row["last"], strict=True) if v is not None}
     summary["provenance"] = whole["origins"][row["origin"]]
-    run = RecordedRun(row["key"], path, from_json(json.dumps(config | {"seed": row["seed"]})), summary)
+    run = RecordedRun(row["key"], path, from_json(json.dumps(config | {"seed": row["seed"]})), summary, kept)
     _ = run.columns, run.recorded, run.first(""), run.last(""), run.lowest(""), run.mean("")
     return run
 

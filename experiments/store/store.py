@@ -74,6 +74,11 @@ class Record:
         return float(values.mean()) if len(values) else math.nan
 
     @property
+    def whole(self) -> bool:
+        """Whether `columns` has every measurement, and not the last alone."""
+        return True
+
+    @property
     def recorded(self) -> str | None:
         """Where and with what it was computed, in words, if all that is left of it is a record."""
         return None

@@ -3,16 +3,10 @@
 The statistics are those that the ledger's claims rest on, so that a picture and a verdict cannot disagree.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from stopgrad.deep.storage.table import Columns
 from stopgrad.experiments.claims import measures
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 class Runs(NamedTuple):
@@ -37,23 +31,6 @@ class Runs(NamedTuple):
     def ids(self) -> dict[str, str]:
         """{"arm/seed": key of the run}, all that a figure's data can depend on."""
         return {f"{arm}/{seed}": run.key for arm, runs in self.records.items() for seed, run in runs.items()}
-
-
-def over_steps(columns: Columns, names: Iterable[str]) -> "xr.Dataset":
-    """Quantities of a run by name: a number over `step`, a row of numbers over `step` and `mode`, 1 … its length.
-
-    `python -m deep quantities` lists them. NaN where a step lacks one; KeyError for what the run has not measured.
-    """
-    import xarray as xr
-
-    def one(name):
-        if name not in columns.arrays:
-            return xr.DataArray(columns.scalars[name], {"step": columns.step}, ("step",))
-        step, values = columns.arrays[name]
-        modes = np.arange(1, values.shape[1] + 1)
-        return xr.DataArray(values.astype(np.float32), {"step": step, "mode": modes}, ("step", "mode"))
-
-    return xr.merge([one(name).drop_duplicates("step").rename(name) for name in names], join="outer")
 
 
 FAMILIES = {"squared error": "", "cosine loss": "cosine/"}

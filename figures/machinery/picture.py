@@ -34,7 +34,8 @@ class FromRuns:
     """All that `compute` may look at; arms that the suite lacks at a scale count as not measured."""
     compute: Callable[[Runs], "xr.Dataset"]
     ends: bool = False
-    """Whether it looks at the beginnings and ends of runs alone, which a recorded run has as well."""
+    """Whether it looks at the beginnings and ends of runs alone, which a recorded run has even where its series were
+    not kept."""
 
 
 @dataclass(frozen=True)

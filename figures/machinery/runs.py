@@ -19,13 +19,15 @@ def gather(source: FromRuns, scale: str, root: Path) -> Runs:
     """The finished runs under `root` that the figure is of. Raises ValueError for a scale that there is not."""
     suite = papers.suite(source.suite, scale)
     arms = {name: suite.arms[name] for name in source.arms if name in suite.arms}
-    kept = store.Store(root)
-    kept = evidence.backed(kept, suite) if source.ends else kept
+    kept = evidence.backed(store.Store(root), suite)
     found = {
         name: {seed: kept.find(dataclasses.replace(arm.config, seed=seed)) for seed in arm.seeds}
         for name, arm in arms.items()
     }
-    records = {name: {seed: run for seed, run in runs.items() if run} for name, runs in found.items()}
+    records = {
+        name: {seed: run for seed, run in runs.items() if run and (run.whole or source.ends)}
+        for name, runs in found.items()
+    }
     return Runs(source.suite, scale, arms, records)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopgrad.deep.measuring.units import Noise, units
+from stopgrad.experiments.store.series import over_steps
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import Runs, over_steps
+from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 from stopgrad.figures.tian2021.sources import MEASURED
 from stopgrad.linear_theory.exact.fixed_points import critical_eta

@@ -11,8 +11,9 @@ import numpy as np
 
 from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
 from stopgrad.experiments.claims.interval import interval
+from stopgrad.experiments.store.series import over_steps
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import FAMILIES, Runs, over_steps, statistics_at, value_of
+from stopgrad.figures.machinery.measures import FAMILIES, Runs, statistics_at, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 from stopgrad.figures.tian2021.sources import MEASURED
 

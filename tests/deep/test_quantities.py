@@ -24,8 +24,8 @@ from stopgrad.deep.words.report import text
 from stopgrad.experiments.claims.measures import fall
 from stopgrad.experiments.commands.runs import Compare
 from stopgrad.experiments.store import evidence
+from stopgrad.experiments.store.series import over_steps
 from stopgrad.experiments.store.store import Store
-from stopgrad.figures.machinery.measures import over_steps
 
 NEW = '''
 """How long embeddings are, by image and over the layers of the network."""

@@ -1,0 +1,89 @@
+"""What figures draw of a run over its steps: as a dataset, and of recorded runs in one small file beside their rows."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stopgrad.deep.storage.table import Columns, Series
+from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.files import ENGINE, prepare_file, replace_file
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RECORDED = (
+    *("time", "loss", "trace_z", "m_o_z", "std_z", "rank_z", "rank_p", "asymmetry", "predictor_negative"),
+    *("eigenvalues", "predictor_spectrum", "alignment"),
+)
+"""Of which quantities the record of a suite keeps every measurement."""
+BITS = 10
+"""Of a number's mantissa that are kept, about three figures; what is zero in every number takes no room."""
+
+
+def over_steps(columns: Columns, names: Iterable[str]) -> "xr.Dataset":
+    """Quantities of a run by name: a number over `step`, a row of numbers over `step` and `mode`, 1 … its length.
+
+    `python -m deep quantities` lists them. NaN where a step lacks one; KeyError for what the run has not measured.
+    """
+    import xarray as xr
+
+    def one(name):
+        if name not in columns.arrays:
+            return xr.DataArray(columns.scalars[name], {"step": columns.step}, ("step",))
+        step, values = columns.arrays[name]
+        modes = np.arange(1, values.shape[1] + 1)
+        return xr.DataArray(values.astype(np.float32), {"step": step, "mode": modes}, ("step", "mode"))
+
+    return xr.merge([one(name).drop_duplicates("step").rename(name) for name in names], join="outer")
+
+
+def write(path: Path, runs: Mapping[str, Columns]) -> Path:
+    """Write the series of runs, by key, as NetCDF with the dimensions run, step and mode. Raises ValueError where it
+    cannot be written."""
+    import xarray as xr
+
+    def there(columns: Columns) -> list[str]:
+        return [name for name in RECORDED if name in columns.scalars or name in columns.arrays]
+
+    every = [over_steps(columns, there(columns)) for columns in runs.values()]
+    names = {name: one[name].dims for one in every for name in one}
+    whole = [
+        one.assign({name: _nothing(one, dims) for name, dims in names.items() if name not in one}) for one in every
+    ]
+    dataset = xr.concat(whole, xr.Variable("run", list(runs)), join="outer").map(_rounded)
+    packed = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in dataset}
+    target = prepare_file(path, ".nc")
+    replace_file(target, lambda draft: dataset.to_netcdf(draft, engine=ENGINE, encoding=packed))
+    return target
+
+
+def read(path: Path) -> dict[str, Columns]:
+    """The series of runs by key; none where there is no file. Raises ValueError where it cannot be read."""
+    import xarray as xr
+
+    if not path.is_file():
+        return {}
+    try:
+        whole = xr.load_dataset(path, engine=ENGINE)
+        return {str(key): _columns(whole.sel(run=key)) for key in whole.run.values}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} cannot be read as the series of runs ({error}); restore it, or remove it") from None
+
+
+def _nothing(one: "xr.Dataset", dims: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    return dims, np.full([one.sizes[dim] for dim in dims], np.nan)
+
+
+def _rounded(values: "xr.DataArray") -> "xr.DataArray":
+    mantissa, exponent = np.frexp(values.values.astype(np.float32))
+    return values.copy(data=np.ldexp(np.round(mantissa * 2**BITS) / np.float32(2**BITS), exponent))
+
+
+def _columns(run: "xr.Dataset") -> Columns:
+    run = run.dropna("step", how="all")
+    scalars = {name: v.values.astype(float) for name, v in run.items() if v.dims == ("step",)}
+    rows = {name: v.dropna("step", how="all").dropna("mode", how="all") for name, v in run.items() if "mode" in v.dims}
+    arrays = {name: Series(v.step.values, v.values) for name, v in rows.items() if v.size}
+    return Columns(run.step.values, {name: v for name, v in scalars.items() if not np.isnan(v).all()}, arrays)
