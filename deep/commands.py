@@ -129,7 +129,7 @@ class Evaluate(Command):
     """Folder of the run."""
     probe: Literal["none", "logistic", "paper"] = "logistic"
     """Regularised logistic regression, or the papers' SGD protocol."""
-    references: tuple[Literal["random", "supervised"], ...] = ()
+    references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
     """Evaluate beside it the network as initialised, or one trained with the labels."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""

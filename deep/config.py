@@ -204,8 +204,8 @@ class Monitor(Record):
     """Training images that kNN searches and the representation's spectrum is taken over, at most."""
     probe: Literal["none", "logistic", "paper"] = "logistic"
     """Linear probe at the end: regularised logistic regression, or the papers' SGD protocol."""
-    references: tuple[Literal["random", "supervised"], ...] = ()
-    """Evaluate, for comparison, a network as initialised, or one trained with the labels for as many epochs."""
+    references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
+    """Evaluate, for comparison, raw pixels, a network as initialised, or one trained with the labels as long."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def representations(
 
 def raw_pixels(batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """The batches themselves as features (N, channels · height · width); images beyond 32 pixels are averaged first."""
-    return representations(_RawPixels(), batches)
+    return representations(RawPixels(), batches)
 
 
 def evaluate(backbone: nn.Module, train: Part, test: Part | None, half: torch.dtype | None = None) -> dict:
@@ -231,7 +231,9 @@ def _lower_of_equals(similarity: torch.Tensor, k: int) -> torch.Tensor:
     return n - 1 - (((rank << 32) + down).topk(k, dim=1).values & 0xFFFFFFFF)
 
 
-class _RawPixels(nn.Module):
+class RawPixels(nn.Module):
+    """No network: a batch's own numbers, (B, channels · height · width); images beyond 32 pixels are averaged first."""
+
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         if batch.ndim == 4 and max(batch.shape[-2:]) > PIXELS:
             batch = functional.adaptive_avg_pool2d(batch, PIXELS)

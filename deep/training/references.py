@@ -1,4 +1,4 @@
-"""What a representation is compared with: the same network as initialised, or trained with the labels."""
+"""What a representation is compared with: raw pixels, the same network as initialised, or trained with the labels."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from stopgrad.deep.config import Config
 from stopgrad.deep.data import views
 from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.data.orders.setting import Setting, shares
-from stopgrad.deep.measuring.evaluation import Part, evaluate, representations
+from stopgrad.deep.measuring.evaluation import Part, RawPixels, evaluate, representations
 from stopgrad.deep.measuring.probe import classifier_accuracy, linear_probe, supervised_reference
 from stopgrad.deep.method.optimisation import base_rates
 from stopgrad.deep.processes.distributed import World
@@ -16,11 +16,16 @@ from stopgrad.deep.training.build import build
 
 
 def reference(name: str, config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict | None:
-    """kNN and probe of the network 'random' or 'supervised'; None for a set without labels."""
+    """kNN and probe of raw 'pixels', or of the network 'random' or 'supervised'; None for a set without labels."""
     if not dataset.classes:
         return None
     world = world._replace(rank=0, size=1, backend=None)  # one process evaluates; nothing here waits for others
-    return {"random": random, "supervised": supervised}[name](config, dataset, world, parts)
+    return {"pixels": pixels, "random": random, "supervised": supervised}[name](config, dataset, world, parts)
+
+
+def pixels(config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict:
+    """The images themselves."""
+    return _scores(RawPixels(), None, config, parts)
 
 
 def random(config: Config, dataset: Dataset, world: World, parts: tuple[Part, Part]) -> dict:

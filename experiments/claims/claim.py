@@ -243,4 +243,6 @@ def _from_runs(claim: Claim, evidence: Evidence, asked: int) -> Decision:
         f"Over {n} seeds the {what} is {estimate:.4g}, and its {CONFIDENCE:.0%} interval from {low:.4g} to "
         f"{high:.4g} {_SEEN[verdict]} {quantity(rule.above, rule.unit)}."
     )
+    if verdict == "inconclusive":
+        reason += f" A mean {quantity((high - low) / 2, rule.unit)} away from it would have decided."
     return Decision(verdict, reason, estimate, ci, p_value(values, rule.above, rule.within))

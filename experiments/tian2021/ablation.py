@@ -33,20 +33,29 @@ TUNED = {
 
 
 def faster_predictor(base: Config, alpha: float) -> dict:
-    """α_p = `alpha` at the same η: what multiplies the predictor's learning rate divides its weight decay."""
-    o = base.optimisation
-    return {"predictor_lr": alpha * o.lr, "predictor_weight_decay": o.weight_decay / alpha}
+    """α_p times `alpha` at the same η: what multiplies the predictor's learning rate divides its weight decay."""
+    lr, decay = of_predictor(base)
+    return {"predictor_lr": alpha * lr, "predictor_weight_decay": decay / alpha}
 
 
 def stronger_decay(base: Config, factor: float) -> dict:
     """All weight decay multiplied."""
-    decay = factor * base.optimisation.weight_decay
-    return {"weight_decay": decay, "predictor_weight_decay": decay}
+    _, decay = of_predictor(base)
+    return {"weight_decay": factor * base.optimisation.weight_decay, "predictor_weight_decay": factor * decay}
 
 
 def predictor_decay_only(base: Config) -> dict:
     """η_p > η_s = 0 (Table 5)."""
-    return {"weight_decay": 0.0, "predictor_weight_decay": base.optimisation.weight_decay}
+    return {"weight_decay": 0.0, "predictor_weight_decay": of_predictor(base)[1]}
+
+
+def of_predictor(base: Config) -> tuple[float, float]:
+    """The predictor's learning rate and weight decay, which are the encoder's where it has none of its own."""
+    o = base.optimisation
+    return (
+        o.lr if o.predictor_lr is None else o.predictor_lr,
+        o.weight_decay if o.predictor_weight_decay is None else o.predictor_weight_decay,
+    )
 
 
 def directpred(**values) -> dict:
@@ -152,7 +161,7 @@ def ablation(scale: str) -> Suite:
     add(at.linear, linear_arms(at.linear), None, at.linear_seeds)
     arms |= {name: Arm(name, config, at.seeds, "Table 9") for name, config in IMAGENET.items() if scale == "paper"}
     if scale in WORTH_AT:
-        at_first = change(at.cosine, **SHARED, references=("random", "supervised"))
+        at_first = change(at.cosine, **SHARED, references=("pixels", "random", "supervised"))
         arms[REFERENCES] = Arm(REFERENCES, at_first, at.seeds[:1], "what an accuracy is compared with")
     return Suite("tian2021", scale, arms, WORTH if scale in WORTH_AT else ())
 
@@ -160,7 +169,7 @@ def ablation(scale: str) -> Suite:
 # ---------------------------------------------------------------- what is worth most
 
 REFERENCES = "cosine/references"
-"""The baseline once more, evaluated beside a network as initialised and one trained with the labels."""
+"""The baseline once more, evaluated beside raw pixels, a network as initialised and one trained with the labels."""
 WORTH_AT = ("cifar", "gpu", "paper")
 """Scales at which the whole takes days, so that the order matters."""
 

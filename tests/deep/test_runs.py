@@ -86,14 +86,15 @@ def test_no_epoch_at_all_evaluates_the_network_as_initialised(tmp_path):
 
 
 def test_a_run_is_evaluated_again_to_the_same_numbers(tmp_path):
-    config = change(TINY, references=("random", "supervised"), probe="logistic", precision="float64")
+    config = change(TINY, references=("pixels", "random", "supervised"), probe="logistic", precision="float64")
     summary = run(tmp_path / "run", config)
-    again = evaluate_again(tmp_path / "run", "logistic", ("random", "supervised"), "cpu")
+    again = evaluate_again(tmp_path / "run", "logistic", config.monitor.references, "cpu")
     assert again["knn"] == summary["knn"]["after"]
     assert again["knn_pixels"] == summary["knn"]["pixels"]
     assert again["probe"] == summary["probe"]
     assert again["references"] == summary["references"]
     assert again["references"]["random"]["knn"] == summary["knn"]["before"]
+    assert again["references"]["pixels"]["knn"] == summary["knn"]["pixels"]
     assert again["collapse_auc"] == summary["representation"]["collapse_auc"]
 
 
