@@ -36,7 +36,11 @@ def test_there_are_at_least_twenty_claims_of_tian2021_and_a_place_for_each():
         assert c.arms or c.setting
 
 
-RULES = {("tian2021", "2026-11-22"): "803713fe6236097b", ("tian2021", "2026-11-28"): "92900025d32eb976"}
+RULES = {
+    ("tian2021", "2026-11-22"): "803713fe6236097b",
+    ("tian2021", "2026-11-28"): "92900025d32eb976",
+    ("tian2021", "2026-11-29"): "eee08b6615c45f18",
+}
 
 
 def test_every_rule_has_its_day_and_one_that_changes_takes_another():
