@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing import forkserver
 
 from hypothesis import settings
 
@@ -18,6 +19,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# One server forks the processes of all tests: whoever starts it, it has loaded what any of them would have to load.
+PRELOADED = ("pytest", "stopgrad.experiments.preloaded", "stopgrad.deep.words.picture", "stopgrad.figures.machinery.made")
+preload = forkserver.set_forkserver_preload
+forkserver.set_forkserver_preload = lambda modules: preload([*PRELOADED, *modules])
+forkserver.set_forkserver_preload([])
 
 LONGEST = ("test_product", "test_launcher", "test_linear_digits", "test_slurm", "test_own_paper", "test_surroundings")
 

@@ -121,7 +121,6 @@ def test_the_backbone_loads_into_torchvision(tmp_path):
 # ---------------------------------------------------------------- several processes
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stopgrad.deep.training.runs", "stopgrad.deep.words.report"])
 WIDE = change(  # float64 and 20 steps
     TINY, backbone="resnet18", width=1, precision="float64", epochs=5, monitor_every=1, target="ema", ema_momentum=0.9,
     predictor="directpred", predictor_freq=2, references=("supervised",),

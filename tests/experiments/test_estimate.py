@@ -32,10 +32,19 @@ def suite(monkeypatch):
     return found
 
 
-def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, tmp_path, monkeypatch):
+@pytest.fixture
+def here(monkeypatch):
+    """Carry the runs out in this process, whatever the launcher; each takes 10 s."""
     carry_out = launcher.launch
-    timed = lambda *given: [outcome._replace(seconds=10.0) for outcome in carry_out(*given)]  # noqa: E731
-    monkeypatch.setattr(launcher, "launch", timed)
+
+    def launch(configs, store, _, *words):
+        outcomes = carry_out(configs, store, launcher.InProcess("cpu"), *words)
+        return [outcome._replace(seconds=10.0) for outcome in outcomes]
+
+    monkeypatch.setattr(launcher, "launch", launch)
+
+
+def test_the_rest_is_what_the_first_of_each_kind_say_and_they_are_kept(suite, here, tmp_path):
     told = Estimate(("s",), workers=2, runs=tmp_path).run()
     # Two of five and two of three runs took 10 s, two at a time, so 5 s a run; what else there is counts as runs too.
     assert told["seconds"] == pytest.approx(5 * 3 + 5 * 1 + 5 * OTHER_WORK)
@@ -63,7 +72,7 @@ def test_beside_tiny_runs_the_other_work_takes_its_time(suite, tmp_path):
     assert Estimate(("s",), workers=2, runs=tmp_path).run()["seconds"] > AT_LEAST
 
 
-def test_with_nothing_left_nothing_is_computed(suite, tmp_path, capsys):
+def test_with_nothing_left_nothing_is_computed(suite, here, tmp_path, capsys):
     runs = ["estimate", "s", "--workers", "2", "--runs", str(tmp_path)]
     for left in (8, 4, 1, 0):
         assert main("experiments", "", {"estimate": Estimate, "other": Estimate}, [*runs, "--json"]) == 0

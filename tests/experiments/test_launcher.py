@@ -75,7 +75,6 @@ def put(run, folder):
 # ---------------------------------------------------------------- launchers in processes of their own
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stopgrad.experiments.preloaded"])
 
 
 def start(configs, store, launcher, answer, log=None, workers="fork"):
