@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stopgrad.experiments.commands.estimate import Estimate
 from stopgrad.experiments.commands.fingerprints import Fingerprints
+from stopgrad.experiments.commands.results import Results
 from stopgrad.experiments.commands.runs import RUNS
 from stopgrad.experiments.commands.suite_command import RunSuite
 from stopgrad.experiments.commands.verify_command import Verify
@@ -28,6 +29,7 @@ COMMANDS = {
     "estimate": Estimate,
     "run": RunSuite,
     "verify": Verify,
+    "results": Results,
     "runs": RUNS,
     "fingerprints": Fingerprints,
 }

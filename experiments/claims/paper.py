@@ -1,5 +1,6 @@
 """A paper, or a study that is none, as one record: what it says, the runs that would show it, and its pictures."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,7 @@ class Paper:
     claims: tuple[Claim, ...] = ()
     """What it says: claims with arms are about networks, those without are decided by theory alone."""
     tables: Path | None = None
-    """Its tables in JSON, each cell with the arm that stands for it, as `figures.shared.tables` draws them."""
+    """Its tables in JSON, each cell with the arm that stands for it, as `read_tables` gives them."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Pictures by name where they stand in the same file as the record; others are in rooms of `figures`."""
 
@@ -61,6 +62,14 @@ class Paper:
         name = claim.id if claim.paper else f"{self.key}-{claim.id}"
         rule = replace(claim.rule, since=claim.rule.since or self.since)
         return replace(claim, id=name, paper=self.key, rule=rule)
+
+    def read_tables(self) -> dict[str, dict]:
+        """{name: table}, each with title, setting, source and cells of {row, column, paper: [mean, std], arm or null};
+        none where it has no file of them."""
+        if not self.tables:
+            return {}
+        content = json.loads(self.tables.read_text(encoding="utf-8"))
+        return {name: {"source": content["source"], **table} for name, table in content["tables"].items()}
 
     @property
     def cited(self) -> str:

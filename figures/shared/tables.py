@@ -4,10 +4,8 @@ The paper's numbers, the arm of the suite that stands for each, and the claims t
 """
 
 import functools
-import json
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,12 +155,6 @@ def _draw_number(axis, line: int, text: str) -> None:
 
 
 # ---------------------------------------------------------------- from a file of tables to pictures
-
-
-def read_tables(path: Path) -> dict[str, dict]:
-    """{name: table}, each with title, setting, source and cells of {row, column, paper: [mean, std], arm or null}."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {name: {"source": content["source"], **table} for name, table in content["tables"].items()}
 
 
 def pictures(prefix: str, paper: str, source: str, tables: dict[str, dict]) -> dict[str, Picture]:

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
-from stopgrad.experiments import tian2021
-from stopgrad.figures.shared.tables import of_table, pictures, read_tables
+from stopgrad.experiments.tian2021.paper import PAPER
+from stopgrad.figures.shared.tables import of_table, pictures
 from stopgrad.figures.tian2021.sources import MEASURED
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
-TABLES = read_tables(Path(tian2021.__file__).with_name("tables.json"))
+TABLES = PAPER.read_tables()
 
 
 def rules_table(rules: Iterable[str], tables: Iterable[dict]) -> dict:

@@ -1,0 +1,240 @@
+"""`python -m experiments results`: what the scales of a suite say beside each other and beside the paper, as a page."""
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stopgrad.experiments import ledger
+from stopgrad.experiments.claims import measures
+from stopgrad.experiments.claims.claim import Claim, Row
+from stopgrad.experiments.claims.interval import interval
+from stopgrad.experiments.claims.paper import Paper
+from stopgrad.experiments.commands.verify_command import summary
+from stopgrad.experiments.papers import chosen, suite
+from stopgrad.experiments.store import evidence
+from stopgrad.experiments.store.store import ROOT, Record, Store
+from stopgrad.experiments.suites.grid import Suite
+from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.files import prepare_file, replace_file
+
+LOSSES = {"squared error": "", "cosine loss": "cosine/"}
+"""What the name of an arm begins with, by the loss that it is trained with."""
+STATISTICS: dict[str, Callable[[Record], float]] = {"probe, %": measures.accuracy, "modes": measures.modes}
+DECIDED = ("holds", "fails")
+
+
+@dataclass(frozen=True)
+class Results(Command):
+    """Put a paper's numbers, theory and what was measured at several scales side by side, as a page in Markdown."""
+
+    paper: str = "tian2021"
+    """Whose claims and tables."""
+    scales: tuple[str, ...] = ("cpu", "cifar")
+    """The scales to compare, the smallest first."""
+    runs: Path = ROOT
+    """Folder of the store of runs; recorded runs serve where it has none."""
+    out: Path | None = None
+    """Write the page into this file, FILE.md; by default it is printed."""
+    json: bool = False
+    """Print one JSON object: the claims' rows by scale."""
+
+    def run(self) -> dict:
+        """{scale: rows of the ledger}, and where the page was written.
+
+        Raises ValueError for a paper without claims or suite, an unknown scale, and a file that cannot be written.
+        """
+        if len(set(self.scales)) < 2:
+            raise BadInput("--scales takes two scales or more, to be held against each other")
+        [paper] = chosen([self.paper], having="claims")
+        if not paper.suite:
+            raise BadInput(f"{paper.key} has no runs, so there are no scales to compare")
+        store = Store(self.runs)
+        rows = {scale: ledger.rows(paper.key, scale, store) for scale in self.scales}
+        if self.out:
+            text = page(paper, rows, store)
+            replace_file(prepare_file(self.out, ".md"), lambda draft: draft.write_text(text, "utf-8", newline="\n"))
+        return {"rows": rows, "written": self.out and str(self.out)}
+
+    def text(self, result: dict) -> str:
+        """The page, or where it was written."""
+        [paper] = chosen([self.paper])
+        return f"written: {self.out}" if self.out else page(paper, result["rows"], Store(self.runs)).rstrip("\n")
+
+
+def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
+    """The page. `rows` by scale."""
+    suites = {scale: suite(paper.key, scale) for scale in rows}
+    found = {scale: ledger.Remembered(evidence.backed(store, one)) for scale, one in suites.items()}
+    runs = {scale: _runs(suites[scale], found[scale]) for scale in rows}
+    command = f"python -m experiments results --paper {paper.key} --scales {' '.join(rows)} --out docs/results.md"
+    parts = [
+        f"# What holds at which scale: {paper.citation}",
+        _filled(f"Printed by `{command}` from the runs of the store and the records in `experiments/results/`."),
+        *(_described(scale, suites[scale], runs[scale], rows[scale]) for scale in rows),
+        "## Claims at each scale",
+        _claims(paper, rows),
+        *_differing(paper, rows),
+        "## The paper's tables",
+        _filled(
+            "Accuracy of a linear probe and effective number of modes of F at the end, mean ± half of the 95 % "
+            "interval over so many seeds, beside the paper's own accuracy (mean ± standard deviation). Their order may be held "
+            "against the paper's, their size may not: other data, a smaller network, a far shorter run."
+        ),
+        *(_table(name, table, runs) for name, table in paper.read_tables().items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _runs(one: Suite, found: ledger.Remembered) -> dict[str, dict[int, Record]]:
+    """{arm: {seed: record}} of what is finished, arms of no run left out."""
+    runs: dict[str, dict[int, Record]] = {}
+    for arm, seed, config in one.configs():
+        if record := found.find(config):
+            runs.setdefault(arm, {})[seed] = record
+    return runs
+
+
+def _described(scale: str, one: Suite, runs: Mapping[str, Mapping[int, Record]], rows: list[Row]) -> str:
+    """What a scale is: its networks and runs, where these were computed, what an accuracy is to be compared with."""
+    every = {record.key: record for found in runs.values() for record in found.values()}.values()
+    count = f"{len(every)} of {len(one.configs())} runs are finished"
+    if not every:
+        return _filled(f"**{scale}**: {count}.")
+    computed = dict.fromkeys(_computed(record) for record in every)
+    seconds = sorted(record.summary["seconds"] for record in every)
+    kinds = dict.fromkeys(_network(record) for record in every)
+    said = [
+        f"**{scale}**: {count}, of {'; '.join(kinds)}; a run takes {seconds[len(seconds) // 2] / 60:.2g} min (median) on "
+        f"{'; '.join(computed)}.",
+        f"Claims of networks: {summary([row for row in rows if row['arms']])}.",
+        *_compared_with(every),
+    ]
+    return _filled(" ".join(said))
+
+
+def _computed(record: Record) -> str:
+    origin = record.summary["provenance"]
+    return f"{origin['hardware']} ({origin['instructions']}, torch {origin['torch']})"
+
+
+def _network(record: Record) -> str:
+    data, o = record.config.data, record.config.optimisation
+    size = f" at {data.image_size} pixels" if data.image_size else ""
+    return f"{record.config.method.backbone} on {data.dataset}{size}, {record.summary['steps']} steps of {o.batch_size}"
+
+
+def _compared_with(records: Iterable[Record]) -> list[str]:
+    """Raw pixels, a network as initialised and a supervised one, where some run was evaluated beside them."""
+    for record in records:
+        references, knn = record.summary.get("references") or {}, record.summary["knn"] or {}
+        said = [
+            f"{words} {100 * one['probe']:.1f} % (kNN {100 * one['knn']:.1f} %)"
+            for name, words in _REFERENCES.items()
+            if (one := references.get(name)) and one.get("probe") is not None
+        ]
+        if said and knn.get("after") is not None:
+            own = f"the run beside them {measures.accuracy(record):.1f} % (kNN {100 * knn['after']:.1f} %)"
+            return [f"A linear probe on {', on '.join([*said, own])}."]
+    return []
+
+
+_REFERENCES = {
+    "pixels": "raw pixels has",
+    "random": "the network as initialised",
+    "supervised": "one trained with the labels",
+}
+
+# ---------------------------------------------------------------- claims
+
+
+def _claims(paper: Paper, rows: Mapping[str, list[Row]]) -> str:
+    """A line for each claim about networks that some scale decides or leaves open."""
+    by_id = {scale: {row["id"]: row for row in found} for scale, found in rows.items()}
+    head = ["claim", "place", "minimum", *(f"{scale}: {what}" for scale in rows for what in ("measured", "verdict"))]
+    lines = [
+        _line([claim.statement.removesuffix("."), claim.place, _minimum(claim), *_cells(claim, by_id)])
+        for claim in paper.claims
+        if any(by_id[scale][claim.id]["values"] for scale in rows)
+    ]
+    return "\n".join([_line(head), _line(["---"] * len(head)), *lines])
+
+
+def _minimum(claim: Claim) -> str:
+    return f"{claim.rule.above:.2g} {claim.rule.unit}".strip()
+
+
+def _cells(claim: Claim, by_id: Mapping[str, Mapping[str, Row]]) -> list[str]:
+    cells = []
+    for found in by_id.values():
+        row = found[claim.id]
+        number = "" if row["estimate"] is None else f"{row['estimate']:z.2f}"
+        ends = "" if row["ci"] is None else f" ({row['ci'][0]:z.2f} … {row['ci'][1]:z.2f})"
+        cells += [number + ends, row["verdict"] if row["values"] else "–"]
+    return cells
+
+
+def _differing(paper: Paper, rows: Mapping[str, list[Row]]) -> list[str]:
+    """Of the claims that a scale decides otherwise than another, or than the paper: what theory says, and what was
+    seen."""
+    by_id = {scale: {row["id"]: row for row in found} for scale, found in rows.items()}
+    told = []
+    for claim in (claim for claim in paper.claims if claim.arms):
+        verdicts = {scale: by_id[scale][claim.id]["verdict"] for scale in rows}
+        decided = {verdict for verdict in verdicts.values() if verdict in DECIDED}
+        if decided and decided != {"holds"}:
+            seen = [
+                f"at {scale} it {v}: {by_id[scale][claim.id]['reason']}"
+                for scale, v in verdicts.items()
+                if v in DECIDED
+            ]
+            told.append(
+                _filled(f"- **{claim.place}: {claim.statement}** {' '.join(seen)} Theory: {claim.theory()}", "  ")
+            )
+    return ["## Where what was measured differs from the paper, or one scale from another", *told] if told else []
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _table(name: str, table: dict, runs: Mapping[str, Mapping[str, Mapping[int, Record]]]) -> str:
+    columns = [
+        (scale, loss, statistic)
+        for scale in runs
+        for loss, prefix in LOSSES.items()
+        for statistic in STATISTICS
+        if any(_number(runs[scale].get(prefix + (cell["arm"] or ""), {}), statistic) for cell in table["cells"])
+    ]
+    head = ["", "", "paper", *(f"{scale}, {loss}: {statistic}" for scale, loss, statistic in columns)]
+    lines = [
+        _line(
+            [
+                *(cell["row"], cell["column"]),
+                "{:.2f} ± {:.2f}".format(*cell["paper"]),
+                *(_number(runs[scale].get(LOSSES[loss] + (cell["arm"] or ""), {}), s) for scale, loss, s in columns),
+            ]
+        )
+        for cell in table["cells"]
+    ]
+    title = f"### Table {name.removeprefix('table')}: {table['title']}"
+    return "\n".join([title, "", _line(head), _line(["---", "---", *["---:"] * (len(head) - 2)]), *lines])
+
+
+def _number(records: Mapping[int, Record], statistic: str) -> str:
+    """'43.1 ± 0.8 (3)'; 'diverged' where all have; nothing where there is no run, or none with this number."""
+    sound = [record for record in records.values() if record.summary["state"] != "diverged"]
+    if records and not sound:
+        return "diverged"
+    mean, low, high, count = interval([STATISTICS[statistic](record) for record in sound])
+    if not count:
+        return ""
+    return f"{mean:.1f}" + (f" ± {(high - low) / 2:.1f}" if count > 1 else "") + f" ({count})"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False, subsequent_indent=indent)
