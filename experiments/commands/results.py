@@ -79,8 +79,8 @@ def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
         "## The paper's tables",
         _filled(
             "Accuracy of a linear probe and effective number of modes of F at the end, mean ± half of the 95 % "
-            "interval over so many seeds, beside the paper's own accuracy (mean ± standard deviation). Their order may be held "
-            "against the paper's, their size may not: other data, a smaller network, a far shorter run."
+            "interval over so many seeds, beside the paper's own accuracy (mean ± standard deviation). Their order may "
+            "be held against the paper's, their size may not: other data, a smaller network, a far shorter run."
         ),
         *(_table(name, table, runs) for name, table in paper.read_tables().items()),
     ]
@@ -102,12 +102,12 @@ def _described(scale: str, one: Suite, runs: Mapping[str, Mapping[int, Record]],
     count = f"{len(every)} of {len(one.configs())} runs are finished"
     if not every:
         return _filled(f"**{scale}**: {count}.")
-    computed = dict.fromkeys(_computed(record) for record in every)
+    computed = "; ".join(dict.fromkeys(map(_computed, every)))
     seconds = sorted(record.summary["seconds"] for record in every)
     kinds = dict.fromkeys(_network(record) for record in every)
     said = [
-        f"**{scale}**: {count}, of {'; '.join(kinds)}; a run takes {seconds[len(seconds) // 2] / 60:.2g} min (median) on "
-        f"{'; '.join(computed)}.",
+        f"**{scale}**: {count}, of {'; '.join(kinds)}; a run takes {seconds[len(seconds) // 2] / 60:.2g} min (median) "
+        f"on {computed}.",
         f"Claims of networks: {summary([row for row in rows if row['arms']])}.",
         *_compared_with(every),
     ]
