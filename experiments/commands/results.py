@@ -184,14 +184,9 @@ def _differing(paper: Paper, rows: Mapping[str, list[Row]]) -> list[str]:
         verdicts = {scale: by_id[scale][claim.id]["verdict"] for scale in rows}
         decided = {verdict for verdict in verdicts.values() if verdict in DECIDED}
         if decided and decided != {"holds"}:
-            seen = [
-                f"at {scale} it {v}: {by_id[scale][claim.id]['reason']}"
-                for scale, v in verdicts.items()
-                if v in DECIDED
-            ]
-            told.append(
-                _filled(f"- **{claim.place}: {claim.statement}** {' '.join(seen)} Theory: {claim.theory()}", "  ")
-            )
+            reasons = {scale: by_id[scale][claim.id]["reason"] for scale, v in verdicts.items() if v in DECIDED}
+            seen = " ".join(f"At {scale} it {verdicts[scale]}. {reason}" for scale, reason in reasons.items())
+            told.append(_filled(f"- **{claim.place}: {claim.statement}** {seen} Theory: {claim.theory()}", "  "))
     return ["## Where what was measured differs from the paper, or one scale from another", *told] if told else []
 
 
