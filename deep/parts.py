@@ -64,6 +64,10 @@ class Part:
         """A sentence for each thing in the rest of the config that it does not go with."""
         return iter(())
 
+    def made_of(self) -> "Iterator[Part]":
+        """Other parts, in no seat of their own, whose code its runs reach."""
+        return iter(())
+
     def __str__(self) -> str:
         """The name by which a table has it, else that of its class."""
         names = (name for seat in _SEATS for name, kind in seat.choices.items() if _loaded(kind) is type(self))

@@ -32,6 +32,12 @@ TARGETS = {
 }
 OBJECTIVES = {
     "predictive": f"{_METHOD}.objectives.predictive:Predictive",
+    "components": f"{_METHOD}.objectives.components:Components",
+    "direction": f"{_METHOD}.objectives.direction:Direction",
+    "infonce": f"{_METHOD}.objectives.infonce:InfoNCE",
+    "triplet": f"{_METHOD}.objectives.triplet:Triplet",
+    "decorrelation": f"{_METHOD}.objectives.decorrelation:Decorrelation",
+    "schedule": f"{_METHOD}.objectives.schedule:Schedule",
 }
 ORDERS = {
     "shuffled": "stopgrad.deep.data.orders.shuffled:Shuffled",

@@ -44,7 +44,10 @@ def make_optimiser(siamese: "Siamese", o: Optimisation) -> "torch.optim.SGD":
     decay, weights = Rates(trunk=o.weight_decay, predictor=own), siamese.groups()
     groups = [{"params": weights[role], "weight_decay": getattr(decay, role)} for role in Rates._fields]
     # Fused: one kernel for all parameters, where a small network would launch several for each.
-    return torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+    optimiser = torch.optim.SGD(groups, lr=o.lr, momentum=o.momentum, fused=True)
+    if o.momentum:  # at rest, all alike: fused, a weight that gets its first gradient later than others would fail
+        optimiser.state |= {w: {"momentum_buffer": torch.zeros_like(w)} for some in weights.values() for w in some}
+    return optimiser
 
 
 def set_rates(optimiser: "torch.optim.SGD", now: Rates) -> None:

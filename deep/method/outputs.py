@@ -24,6 +24,8 @@ class Outputs:
     """Further losses by name, 0-d, each of a part that learns by itself."""
     scalars: dict[str, torch.Tensor] = field(default_factory=dict)
     """Further numbers by name, 0-d, to be recorded."""
+    step: int = 0
+    """The optimiser's step that they are of, from 0."""
 
     @property
     def total(self) -> torch.Tensor:
@@ -54,6 +56,6 @@ _AXIS = {"z": 1, "p": 1, "target": 1, "index": 0}
 def _joined(values: list, name: str):
     if isinstance(values[0], dict):
         return {key: torch.stack([value[key] for value in values]).mean() for key in values[0]}
-    if values[0] is None:
-        return None
+    if not torch.is_tensor(values[0]):
+        return values[0]  # None, or the step, which all parts share
     return torch.cat(values, dim=_AXIS[name]) if name in _AXIS else torch.stack(values).mean()

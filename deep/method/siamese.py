@@ -57,7 +57,7 @@ class Siamese(nn.Module):
         """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each."""
         z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
-        found = self.target(batch, Outputs(z, p, batch.index), self.online)
+        found = self.target(batch, Outputs(z, p, batch.index, step=batch.step), self.online)
         if found.target is None or found.target.shape != p.shape:
             shape = None if found.target is None else tuple(found.target.shape)
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stopgrad.deep.parts import Part
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.kept import key
 
@@ -50,11 +51,14 @@ def _code(kinds: frozenset[type], root: Path = origin.ROOT) -> dict[str, str]:
 
 
 def _kinds(record) -> Iterator[type]:
-    """The classes of all records in a config."""
+    """The classes of all records in a config, and of what parts are made of."""
     if dataclasses.is_dataclass(record):
         yield type(record)
         for field in dataclasses.fields(record):
             yield from _kinds(getattr(record, field.name))
+    if isinstance(record, Part):
+        for part in record.made_of():
+            yield from _kinds(part)
 
 
 def provenance(world: "World", *configs: "Config") -> dict:

@@ -55,7 +55,12 @@ class Setting:
         return [one.words() for one in said if one.kind == "outcome"]
 
     def in_direction(self, missing: str) -> str:
-        """The collapse of a cosine loss without something."""
+        """The collapse of a cosine loss, or of one that the theory does not know, without something."""
+        if self.config.method.objective.theory is None:
+            return (
+                f"Without {missing} nothing holds embeddings apart, and the loss is lowest where all are alike: a "
+                "collapse is to be expected (as in Theorem 2, of squared error)."
+            )
         return (
             f"Without {missing} nothing holds embeddings apart, and a cosine loss is lowest where all point one way: a "
             "collapse in direction is to be expected (in Theorem 2, of squared error, the norm dies)."
@@ -69,7 +74,7 @@ class Setting:
         found = predict(recipe, self.noise.sigma2, steps, self.noise.x)
         said = {one.kind: one.words() for one in found if one.kind not in left_out}
         caveat = [said.pop("cosine")] if "cosine" in said else []
-        return [*said.values(), *more, *caveat]
+        return [*said.values(), *more, *(caveat if self.config.method.objective.theory else [])]
 
 
 def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]:
@@ -80,6 +85,7 @@ def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]
     method = config.method
     said = method.objective.expects(setting)
     learned = said is None and method.predictor.linear and method.predictor.learns and not method.predictor.is_set
+    learned &= method.objective.theory is not None
     if said is None:
         said = method.predictor.expects(setting)
     return [_in_units(setting), *said, *_caveat(config, said=learned)]

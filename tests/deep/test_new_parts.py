@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from new_parts import NEW, enter
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from stopgrad.deep import seats
 from stopgrad.deep.__main__ import door
@@ -106,30 +106,31 @@ def test_a_new_part_trains_from_the_command_line(part, capsys, name):
     assert f"{loss} loss" in " ".join(describe(Arm("a", config, (0,))))
     assert door(["summary", "run"]) == 0 and "steps" in capsys.readouterr().out
     first = table.read(Path("run")).scalars
-    if name == "infonce":
+    if name == "uniformity":
         assert 0 <= first["found"][0] <= 1
     if name == "inverse":
         assert first["inverse"][-1] < first["inverse"][0]
 
 
-# ---------------------------------------------------------------- InfoNCE
+# ---------------------------------------------------------------- images that push each other away
 
 
-@pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_infonce_is_torchs_cross_entropy(part, temperature):
-    part("infonce")
-    network = siamese(objective="infonce", temperature=temperature, predictor="identity")
+@pytest.mark.parametrize("sharpness", [0.5, 2.0])
+def test_uniformity_is_of_distances(part, sharpness):
+    part("uniformity")
+    network = siamese(objective="uniformity", sharpness=sharpness, predictor="identity")
     found = network(batch())
     a, b = normalize(found.z, dim=-1)
-    wanted = sum(cross_entropy(x @ y.mT / temperature, torch.arange(12)) for x, y in ((a, b), (b, a))) / 2
+    near = [(-sharpness * (x[:, None] - x).square().sum(-1)).exp().mean().log() for x in (a, b)]
+    wanted = (a - b).square().sum(-1).mean() + sum(near) / 2
     assert close(found.loss, wanted) and close(slopes(network, found.loss), slopes(network, wanted))
 
 
 def test_what_compares_images_refuses_batches_in_parts(part):
-    part("infonce")
-    with pytest.raises(ValueError, match="--objective infonce compares images of a batch, which --accumulation"):
-        check(change(Config(), objective="infonce", accumulation=2))
-    assert check(change(Config(), objective="infonce")).method.objective.whole_batch
+    part("uniformity")
+    with pytest.raises(ValueError, match="--objective uniformity compares images of a batch, which --accumulation"):
+        check(change(Config(), objective="uniformity", accumulation=2))
+    assert check(change(Config(), objective="uniformity")).method.objective.whole_batch
 
 
 def share(rank, folder, port):
@@ -137,8 +138,8 @@ def share(rank, folder, port):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     world = join("cpu")
-    enter("infonce", folder / str(rank))
-    network = synchronise(siamese(objective="infonce", projector_layers=2), world)
+    enter("uniformity", folder / str(rank))
+    network = synchronise(siamese(objective="uniformity", projector_layers=2), world)
     mine = Batch.of(*(view.chunk(2)[rank] for view in batch().views))
     outputs = gradient(network, [mine])
     torch.save([outputs.loss, *(w.grad for w in network.parameters())], folder / f"{rank}.pt")
@@ -146,7 +147,7 @@ def share(rank, folder, port):
 
 
 def test_two_processes_compare_the_images_of_both(part, tmp_path):
-    part("infonce")
+    part("uniformity")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -158,7 +159,7 @@ def test_two_processes_compare_the_images_of_both(part, tmp_path):
         process.start()
     for process in processes:
         process.join(120)
-    one = siamese(objective="infonce", projector_layers=2)
+    one = siamese(objective="uniformity", projector_layers=2)
     wanted = gradient(one, [batch()])
     wanted = [wanted.loss, *(w.grad for w in one.parameters())]
     for rank in (0, 1):
@@ -267,13 +268,13 @@ def test_layers_take_points_and_images(part):
 # ---------------------------------------------------------------- the example
 
 
-def test_the_example_of_infonce_reads_and_runs(capsys):
+def test_the_example_of_uniformity_reads_and_runs(capsys):
     before = dict(seats.OBJECTIVES)
     try:
-        example = runpy.run_path(str(ROOT / "examples" / "infonce.py"))
+        example = runpy.run_path(str(ROOT / "examples" / "uniformity.py"))
         seen = example["main"](30)
-        assert capsys.readouterr().out.startswith("step 0: loss 4.") and seen["loss"] < 4.2
-        assert len((ROOT / "examples" / "infonce.py").read_text().splitlines()) <= 76
+        assert capsys.readouterr().out.startswith("step 0: loss -1.") and seen["loss"] < -1.5
+        assert len((ROOT / "examples" / "uniformity.py").read_text().splitlines()) <= 76
     finally:
         seats.OBJECTIVES.clear()
         seats.OBJECTIVES.update(before)

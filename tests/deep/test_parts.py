@@ -1,11 +1,14 @@
 """What holds for every part there is: it builds, learns as it says, survives as text, and fits the other parts."""
 
+import contextlib
 import copy
 import dataclasses
 import json
 import pickle
+import typing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,23 +20,40 @@ from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.predictors.set import choices, set_by
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.parts import Part, canonical, flat, helps, options, override, seats_of
-from stopgrad.deep.seats import PREDICTOR, SEATS
+from stopgrad.deep.seats import OBJECTIVE, PREDICTOR, SEATS
 from stopgrad.deep.training.training import gradient
 from stopgrad.linear_theory.predictors.rules import SET_RULES, Rule
+from stopgrad.linear_theory.tools.errors import BadInput
 
 DEFAULTS = Path(__file__).parents[1] / "helpers" / "data" / "defaults.json"
 TINY = change(
     Config(), width=1, projector_layers=1, embedding_dim=5, image_size=8, batch_size=12, lr=0.1, precision="float64"
 )
 CHOICES = [(seat.name, name) for seat in SEATS for name in seat.choices]
-ALONE = {"identity": {"dataset": "gaussian"}}
+ALONE = {
+    ("backbone", "identity"): {"dataset": "gaussian"},
+    ("objective", "schedule"): {"phases": ("direction toward=random@1", "predictive@1", "infonce@2")},
+}
 """What a choice needs beside it."""
 
 
-def chosen(seat, name):
-    """A small config with this part, and with what it needs."""
-    needs = ALONE.get(name, {}) if seat == "backbone" else {}
-    return check(change(TINY, **{seat: name}, **needs))
+def chosen(seat, name, **more):
+    """A small config with this part, with what it needs and with other options."""
+    return check(change(TINY, **{seat: name}, **ALONE.get((seat, name), {}), **more))
+
+
+def variants(seat):
+    """Every part of a seat with each choice that its options leave, one at a time, as far as it goes with the rest."""
+    for name in seat.choices:
+        for option in options(seat.kind(name)()):
+            listed = typing.get_args(option.hint) if typing.get_origin(option.hint) is Literal else ()
+            for value in (False, True) if option.hint is bool else listed:
+                with contextlib.suppress(BadInput):
+                    if value != option.value and chosen(seat.name, name, **{option.name: value}):
+                        yield seat.name, name, {option.name: value, "backbone": "linear"}
+
+
+VARIANTS = [*((*choice, {}) for choice in CHOICES), *variants(OBJECTIVE)]
 
 
 def network(config):
@@ -48,9 +68,15 @@ def batch(config, images=12, views=2):
     return Batch.of(*torch.randn(views, images, *shape, generator=draw, dtype=torch.float64))
 
 
-@pytest.fixture(params=CHOICES, ids=" ".join)
+def share(given, images):
+    """Some images of a batch."""
+    return Batch(tuple(view[images] for view in given.views), given.index[images], given.visit[images])
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: " ".join([*v[:2], *(f"{k}={x}" for k, x in v[2].items())][:3]))
 def config(request):
-    return chosen(*request.param)
+    seat, name, more = request.param
+    return chosen(seat, name, **more)
 
 
 # ---------------------------------------------------------------- conformance
@@ -100,7 +126,7 @@ def test_a_batch_in_parts_is_one_batch_or_refused(config):
     for siamese in (whole, parted):  # normalised by the part, a batch in parts is another
         siamese.eval()
     a = gradient(whole, [given])
-    b = gradient(parted, [Batch.of(*(view[part] for view in given.views)) for part in (slice(0, 6), slice(6, 12))])
+    b = gradient(parted, [share(given, part) for part in (slice(0, 6), slice(6, 12))])
     torch.testing.assert_close(b.total, a.total, rtol=1e-12, atol=1e-12)
     for mine, theirs in zip(whole.parameters(), parted.parameters()):
         if mine.grad is not None:

@@ -28,6 +28,11 @@ SETTINGS = {
     "two-layer predictor, supervised reference": [
         *LINEAR, *shlex.split("--predictor mlp --projector-output-bn affine_free --references supervised"),
     ],
+    # epochs of four steps end within phases; the predictor's momentum waits meanwhile
+    "objectives in turn": [
+        *LINEAR, "--objective", "schedule", "--repeat", "--phases",
+        "direction toward=random@3", "components keep=centre@3", "triplet@1",
+    ],
 }  # fmt: skip
 
 
@@ -284,6 +289,17 @@ def test_a_signal_keeps_the_state_says_how_to_go_on_and_leaves(tmp_path, unbroke
     assert not (folder / "summary.json").exists()
     assert train(folder, [*SETTINGS[name], "--resume"])[0] == 0
     assert_same(left_by(folder), unbroken(name)[0])
+
+
+def test_stopped_within_a_phase_it_goes_on_within_it(tmp_path, unbroken):
+    folder, name = tmp_path / "run", "objectives in turn"
+    wanted = ("stopgrad.deep.training.recorder", "Recorder.wants", 5)
+    assert train(folder, SETTINGS[name], strike, *wanted, signal.SIGTERM)[0] == 143
+    assert checkpoint.load_latest(folder).step == 5  # the second of three
+    assert train(folder, [*SETTINGS[name], "--resume"])[0] == 0
+    assert_same(left_by(folder), unbroken(name)[0])
+    rows = table.read(folder)
+    assert dict(zip(rows.step.tolist(), rows.scalars["phase"].tolist())) == {0: 1, 3: 2, 4: 2, 6: 3, 8: 1, 9: 1, 11: 2}
 
 
 def test_stopped_it_still_prints_one_json_object(tmp_path):

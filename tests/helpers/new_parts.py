@@ -5,7 +5,7 @@ import sys
 
 from stopgrad.deep import seats
 
-INFONCE = (
+UNIFORMITY = (
     seats.OBJECTIVE,
     '''
 from dataclasses import dataclass
@@ -17,16 +17,17 @@ from stopgrad.linear_theory.tools.lengths import directions
 
 
 @dataclass(frozen=True)
-class InfoNCE(Objective):
-    """Find the other view among those of all images of the batch."""
+class Uniformity(Objective):
+    """Views of an image are drawn together, images of a batch spread over the sphere."""
 
-    temperature: Annotated[float, POSITIVE] = 0.2
-    """τ: cosines are divided by it."""
+    sharpness: Annotated[float, POSITIVE] = 2.0
+    """t of exp(-t |P_i - P_j|^2)."""
     whole_batch = True
 
     def __call__(self, outputs):
-        logits = directions(outputs.p) @ directions(outputs.target.flip(0)).mT / self.temperature
-        return (logits.logsumexp(dim=-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
+        P, T = directions(outputs.p), directions(outputs.target.flip(0))
+        near = (2 * self.sharpness * (P @ P.mT - 1)).exp().mean(dim=(-2, -1))
+        return (P - T).square().sum(dim=-1).mean() + near.log().mean()
 
     def scalars(self, outputs):
         found = (outputs.p[0] @ outputs.target[1].mT).argmax(1)
@@ -157,8 +158,8 @@ class MLP(Backbone):
         return network
 ''',
 )
-NEW = {"infonce": INFONCE, "composite": COMPOSITE, "inverse": INVERSE, "fresh": FRESH, "layers": MLP}
-CLASS = {"infonce": "InfoNCE", "composite": "Composite", "inverse": "Inverse", "fresh": "Fresh", "layers": "MLP"}
+NEW = {"uniformity": UNIFORMITY, "composite": COMPOSITE, "inverse": INVERSE, "fresh": FRESH, "layers": MLP}
+CLASS = {"uniformity": "Uniformity", "composite": "Composite", "inverse": "Inverse", "fresh": "Fresh", "layers": "MLP"}
 
 
 def enter(name, folder):

@@ -30,7 +30,7 @@ def simsiam_by_hand(main, tmp_path, said):
 
 
 CHECKS = {"simsiam_by_hand": simsiam_by_hand, "your_flow": your_flow}
-ELSEWHERE = {"infonce": "tests/deep/test_new_parts.py", "paper": "tests/house/test_own_paper.py"}
+ELSEWHERE = {"uniformity": "tests/deep/test_new_parts.py", "paper": "tests/house/test_own_paper.py"}
 """Examples that a file of their own tests."""
 
 

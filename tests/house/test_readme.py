@@ -92,16 +92,18 @@ def test_an_objective_is_one_file_and_a_line(tmp_path):
     """In a checkout of its own, as the text says."""
     for name in ("stopgrad", "linear_theory", "deep"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "deep" / "method" / "objectives" / "infonce.py").write_text(block("class InfoNCE"), encoding="utf-8")
-    [line] = re.findall(r"`(\"infonce\": [^`]*)`", TEXT)
+    (tmp_path / "deep" / "method" / "objectives" / "uniformity.py").write_text(
+        block("class Uniformity"), encoding="utf-8"
+    )
+    [line] = re.findall(r"`(\"uniformity\": [^`]*)`", TEXT)
     seats = tmp_path / "deep" / "seats.py"
     seats.write_text(seats.read_text(encoding="utf-8").replace("OBJECTIVES = {", f"OBJECTIVES = {{\n    {line},"))
-    flags = "--objective infonce --temperature 0.1 --preset linear-gaussian --gaussian-samples 64 --batch-size 32"
+    flags = "--objective uniformity --sharpness 3 --preset linear-gaussian --gaussian-samples 64 --batch-size 32"
     argv = [sys.executable, "-m", "deep", "train", *flags.split(), "--epochs", "1", "--probe", "none", "--json"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["config"]["method"]["temperature"] == 0.1
+    assert json.loads(done.stdout)["config"]["method"]["sharpness"] == 3
 
 
 @pytest.mark.parametrize("missing", [(), ("ema",)])

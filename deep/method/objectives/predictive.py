@@ -1,7 +1,7 @@
 """The objective of SimSiam and BYOL: each view's prediction is compared with the other view's target.
 
 Its switches are the theory's: which side passes no gradient, cosine or squared error, IsoLoss, one direction or both
-(Chen & He 2021; Tian, Chen & Ganguli 2021; Zhang et al. 2022; Halvagal et al. 2023).
+(Chen & He 2021; Tian, Chen & Ganguli 2021; Zhang et al. 2022; Halvagal et al. 2023); and SimSiam's cross-entropy.
 """
 
 import math
@@ -28,6 +28,14 @@ def cosine_loss(prediction, target):
 def squared_loss(prediction, target):
     """½‖prediction − target‖², averaged over the batch (Tian, Chen & Ganguli 2021, Eq. 1)."""
     return (prediction - target).square().sum(dim=-1).mean() / 2
+
+
+def cross_entropy_loss(prediction, target):
+    """−softmax(target)·log softmax(prediction), averaged over the batch: SimSiam's other similarity (Chen & He 2021).
+
+    The d channels are as classes that the target chooses among; neither side is normalised to a direction.
+    """
+    return -(target.softmax(dim=-1) * prediction.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 # ---------------------------------------------------------------- stop-gradient: (z, p, t) → (prediction, target)
@@ -57,7 +65,7 @@ def predict_oneself(z, p, t):
 
 
 STOP = {"target": stop_target, "none": stop_nothing, "mirrored": stop_prediction}
-LOSS = {"cosine": cosine_loss, "squared": squared_loss}
+LOSS = {"cosine": cosine_loss, "squared": squared_loss, "cross_entropy": cross_entropy_loss}
 
 # ---------------------------------------------------------------- the part
 
@@ -73,8 +81,9 @@ class Predictive(Objective):
 
     stop_gradient: Literal["target", "none", "mirrored"] = "target"
     """Which side passes no gradient: the target, neither, or the predicting side (Zhang et al. 2022)."""
-    loss: Literal["cosine", "squared"] = "cosine"
-    """−cos(prediction, target), or ½‖prediction − target‖², as in the theory; the mean over the batch."""
+    loss: Literal["cosine", "squared", "cross_entropy"] = "cosine"
+    """−cos(prediction, target) or ½‖prediction − target‖², as in the theory, or SimSiam's cross-entropy of softmaxes,
+    −softmax(target)·log softmax(prediction); the mean over the batch."""
     isoloss: bool = False
     """Halvagal et al. 2023: the gradient at the prediction acts on z itself, so that all modes learn at one speed."""
     symmetric_loss: bool = True
@@ -82,8 +91,8 @@ class Predictive(Objective):
 
     @property
     def theory(self):
-        """The linear theory is of these very losses."""
-        return self.loss
+        """The linear theory is of squared error and cosine."""
+        return None if self.loss == "cross_entropy" else self.loss
 
     def __call__(self, outputs):
         """The loss of z, p and target, each (2, B, d)."""

@@ -1,8 +1,8 @@
-"""InfoNCE, a loss of one's own, trained on digits: `python examples/infonce.py [STEPS]`, from the root of a checkout.
+"""A loss of one's own, trained on digits: `python examples/uniformity.py [STEPS]`, from the root of a checkout.
 
-Here the images of a batch push each other away, so that no predictor and no stop-gradient is needed against a collapse
-(van den Oord et al. 2018; Zhang et al. 2022 compare it with SimSiam). The class below is all there is to it; the rest
-trains it by hand. Entered in a table, it is a choice of every command as well: `--objective infonce --temperature 0.1`.
+Here the images of a batch push each other away, the nearer the harder (Wang & Isola 2020), so that no predictor and no
+stop-gradient is needed against a collapse. The class below is all there is to it; the rest trains it by hand. Entered
+in a table, it is a choice of every command as well: `--objective uniformity --sharpness 3`.
 """
 
 import sys
@@ -28,27 +28,28 @@ from stopgrad.linear_theory.tools.lengths import directions
 
 
 @dataclass(frozen=True)
-class InfoNCE(Objective):
-    """Find the other view of an image among those of all images of the batch."""
+class Uniformity(Objective):
+    """Views of an image are drawn together, images of a batch spread over the sphere."""
 
-    temperature: Annotated[float, POSITIVE] = 0.2
-    """τ: cosines are divided by it before the softmax."""
+    sharpness: Annotated[float, POSITIVE] = 2.0
+    """t of exp(−t‖Pᵢ − Pⱼ‖²): the larger, the fewer neighbours push."""
     whole_batch = True  # images are compared with each other
 
     def __call__(self, outputs):
-        """The mean of −log softmax(cos(pᵢ, tⱼ)/τ) at j = i; z, p and target are (2, B, d), one row a view."""
-        logits = directions(outputs.p) @ directions(outputs.target.flip(0)).mT / self.temperature
-        return (logits.logsumexp(dim=-1) - logits.diagonal(dim1=-2, dim2=-1)).mean()
+        """‖Pᵢ − Tᵢ‖² + log mean exp(−t‖Pᵢ − Pⱼ‖²), averaged over views; z, p and target are (2, B, d), a row a view."""
+        P, T = directions(outputs.p), directions(outputs.target.flip(0))
+        near = (2 * self.sharpness * (P @ P.mT - 1)).exp().mean(dim=(-2, -1))
+        return (P - T).square().sum(dim=-1).mean() + near.log().mean()
 
 
-OBJECTIVES["infonce"] = InfoNCE
+OBJECTIVES["uniformity"] = Uniformity
 
 # ---------------------------------------------------------------- a run, by hand
 
 
 def main(steps: int = 400) -> dict[str, float]:
     """Train a small ResNet for at most 20 epochs, 440 steps; the numbers of the last one."""
-    method = Method(objective=InfoNCE(temperature=0.2), predictor=Identity(), embedding_dim=32)
+    method = Method(objective=Uniformity(), predictor=Identity(), embedding_dim=32)
     data, optimisation = Data(crop_scale=(0.6, 1.0), flip=0.0), Optimisation(epochs=20, batch_size=64, lr=0.1)
     config = check(Config(data, method, optimisation))
     torch.manual_seed(config.seed)
