@@ -52,17 +52,19 @@ class Start:
                     f"{here} in this run"
                 )
         siamese.online.load_state_dict(self._of("online"))
-        if self._fits("predictor", siamese):
+        if self._fits(siamese.predictor, "predictor"):
             siamese.predictor.load_state_dict(self._of("predictor"))
         if isinstance(siamese.target, nn.Module):
             again = method.target.build(siamese.online, siamese.predictor, method)
             siamese.target = again.to(next(siamese.online.parameters()).dtype)
-            if self._fits("target", siamese):
+            if self._fits(siamese.target, "target"):
                 siamese.target.load_state_dict(self._of("target"))
 
     def words(self, siamese: Siamese) -> str:
         """What was loaded, in a sentence."""
-        left = [part for part in ("predictor", "target") if not self._fits(part, siamese)]
+        parts = {name: getattr(siamese, name) for name in ("predictor", "target")}
+        stateful = {name: part for name, part in parts.items() if isinstance(part, nn.Module) and part.state_dict()}
+        left = [name for name, part in stateful.items() if not self._fits(part, name)]
         anew = f"; its {' and '.join(left)} of another build, {'these start' if left[1:] else 'this starts'} anew"
         return f"the weights are the final ones of {self.origin['run']}{anew if left else ''}"
 
@@ -70,9 +72,8 @@ class Start:
         head = f"{part}."
         return {name.removeprefix(head): value for name, value in self.weights.items() if name.startswith(head)}
 
-    def _fits(self, part: str, siamese: Siamese) -> bool:
-        here = getattr(siamese, part)
-        return not isinstance(here, nn.Module) or _shapes(here.state_dict()) == _shapes(self._of(part))
+    def _fits(self, part: nn.Module, name: str) -> bool:
+        return _shapes(part.state_dict()) == _shapes(self._of(name))
 
 
 def start_of(config: Config, folder: Path) -> Start | None:
