@@ -93,6 +93,10 @@ class Data(Record):
     """gaussian: dimensions of x."""
     gaussian_decay: Annotated[float, NOT_NEGATIVE, _GAUSSIAN] = 0.0
     """gaussian: X has eigenvalues j^−decay, j = 1 … dim."""
+    gaussian_rank: Annotated[int | None, COUNT, _GAUSSIAN] = None
+    """gaussian: directions with content, the first of dim, X being 0 in the others; None: all."""
+    gaussian_mean: Annotated[float, NOT_NEGATIVE, _GAUSSIAN] = 0.0
+    """gaussian: ‖μ‖, the length of the points' mean, which lies along the last direction, that of least content."""
     gaussian_sigma2: Annotated[float, NOT_NEGATIVE, _GAUSSIAN] = 0.1
     """gaussian: X′ = σ² I, the variance of the views' noise."""
     gaussian_samples: Annotated[int, TWO, _GAUSSIAN] = 4096
@@ -114,6 +118,8 @@ class Data(Record):
             yield "--dataset imagefolder needs --data-folder, a folder with train/CLASS/… and val/CLASS/…"
         if self.dataset == "gaussian" and self.storage == "stream":
             yield "--storage stream is for images in files; the gaussian set is drawn in memory"
+        if self.gaussian_rank is not None and self.gaussian_rank > self.gaussian_dim:
+            yield f"--gaussian-rank {self.gaussian_rank} exceeds --gaussian-dim {self.gaussian_dim}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,8 @@ class Optimisation(Record):
     """Arithmetic of the backbone; heads and correlations use float32 or float64. auto: bfloat16 where it is fast."""
     compile: bool = False
     """Fuse the backbone with torch.compile; pays on GPUs, not on CPUs."""
+    start_from: str | None = None
+    """Folder of a finished run from whose final weights this one starts, its optimiser at rest; None: random ones."""
 
     def complaints(self, config: "Config") -> Iterator[str]:
         """Parts that are not equal or too small, and a warm-up that never ends."""

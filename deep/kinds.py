@@ -33,7 +33,7 @@ class Backbone(Part):
     def complaints(self, config) -> Iterator[str]:
         """Points are for those that take them."""
         if config.data.dataset == "gaussian" and not self.vectors:
-            yield f"--backbone {self} needs images; with --dataset gaussian use linear or identity"
+            yield f"--backbone {self} needs images; with --dataset gaussian use mlp, linear or identity"
 
 
 class Predictor(Part):
@@ -75,16 +75,31 @@ class Target(Part):
     learns = True
     """Whether gradients could pass through it to the online network."""
 
-    def build(self, online, d: int):
-        """What computes it: called as below, with `after_step`. `online` is the network, d its embeddings' size."""
+    def build(self, online, predictor, method):
+        """What computes it: called as below, with `after_step`.
+
+        `online` and `predictor` are the networks, with the weights that they start from; `method` is the config's
+        `Method`, of which `method.predictor.build(method.embedding_dim)` is another predictor of the same kind.
+        """
         return self
 
     def __call__(self, batch: "Batch", seen: "Outputs", online) -> "Outputs":
         """`seen` with its `target` filled in, (V, B, d), the target embedding of each view; terms may be added too."""
         raise NotImplementedError
 
-    def after_step(self, online) -> None:
-        """Called after every step of the optimiser."""
+    def after_step(self, online, outputs: "Outputs") -> None:
+        """Called after every step of the optimiser, with what this process's images gave in it, all parts together."""
+
+    def unbalanced(self) -> str | None:
+        """Why Theorem 1 of Tian, Chen & Ganguli 2021 does not hold beside it, in a sentence's words; None: it does."""
+        return None
+
+    def expects(self, setting) -> list[str] | None:
+        """What is to be expected whatever the predictor, in sentences; None: that is for the predictor to say.
+
+        `setting` is a `deep.words.expectation.Setting`. It is asked where the objective has nothing to say.
+        """
+        return None
 
 
 class Objective(Part):

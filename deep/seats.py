@@ -14,6 +14,7 @@ BACKBONES = {
     "resnet50": f"{_METHOD}.backbones.resnet:ResNet50",
     "resnet18_bottleneck": f"{_METHOD}.backbones.resnet:ResNet18Bottleneck",
     "resnet50_basic": f"{_METHOD}.backbones.resnet:ResNet50Basic",
+    "mlp": f"{_METHOD}.backbones.vectors:MLPBackbone",
     "linear": f"{_METHOD}.backbones.vectors:LinearBackbone",
     "identity": f"{_METHOD}.backbones.vectors:IdentityBackbone",
 }
@@ -29,6 +30,11 @@ PREDICTORS = {
 TARGETS = {
     "shared": f"{_METHOD}.targets.shared:Shared",
     "ema": f"{_METHOD}.targets.ema:Ema",
+    "alternating": f"{_METHOD}.targets.alternating:Alternating",
+    "symmetric": f"{_METHOD}.targets.symmetric:SymmetricTarget",
+    "inverse": f"{_METHOD}.targets.inverse:Inverse",
+    "fresh_views": f"{_METHOD}.targets.fresh_views:FreshViews",
+    "moving_average": f"{_METHOD}.targets.moving_average:MovingAverage",
 }
 OBJECTIVES = {
     "predictive": f"{_METHOD}.objectives.predictive:Predictive",

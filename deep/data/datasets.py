@@ -157,11 +157,17 @@ def _digits(data: Data) -> Dataset:
 
 
 def _gaussian(data: Data, seed: int) -> Dataset:
-    """Points x̄ ~ N(0, X), X = diag(j^−decay): the correlation of the data in the theory's setting."""
+    """Points x̄ ~ N(μ, Σ), Σ = diag(j^−decay) for j ≤ rank and 0 beyond, μ along the last direction.
+
+    The theory's X = E[x̄x̄ᵀ] = Σ + μμᵀ is diagonal too, and where the rank is not full the mean is a mode of its own.
+    """
     n, dim = data.gaussian_samples, data.gaussian_dim
     count = n + max(2, n // 4)
     spread = torch.arange(1, dim + 1, dtype=torch.float64) ** (-data.gaussian_decay / 2)
-    points = (counter.normal(counter.fold(_POINTS, seed), torch.arange(count), dim) * spread).float()
+    spread[data.gaussian_rank or dim :] = 0
+    centre = torch.zeros(dim, dtype=torch.float64)
+    centre[-1] = data.gaussian_mean
+    points = (counter.normal(counter.fold(_POINTS, seed), torch.arange(count), dim) * spread + centre).float()
     train, test = (ImageSet(part, torch.zeros(len(part), dtype=torch.int64)) for part in (points[:n], points[n:]))
     return _dataset("gaussian", (), train, test, dim, (0.0,), (1.0,))
 

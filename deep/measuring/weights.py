@@ -52,7 +52,7 @@ def balance_applies(config: Config) -> str | None:
         return "BatchNorm follows the projector's last layer (--projector-output-bn none would be needed)"
     if not method.predictor.balanced:
         return f"the predictor is {method.predictor}, not a linear one learned by its own gradient (--predictor linear)"
-    if (reason := method.objective.unbalanced()) is not None:
+    if (reason := method.objective.unbalanced() or method.target.unbalanced()) is not None:
         return reason
     if o.predictor_schedule == "constant" and (o.schedule != "constant" or o.warmup_epochs > 0):
         return "α_p, the ratio of the two learning rates, changes along the schedule (--predictor-schedule same)"

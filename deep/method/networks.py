@@ -12,6 +12,7 @@ inputs, which SimSiam depends on ('substantially different initializers may not 
 """
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -141,15 +142,26 @@ class TiedNetwork(PredictorNetwork):
 
 
 class BiasLayer(nn.Module):
-    """z/‖z‖ + b with b = 0 at the start: the predictor that is a single bias (Zhang et al. 2022)."""
+    """z/‖z‖ through a bias, one matrix, or both in either order: Zhang et al. 2022's simplified predictors.
 
-    def __init__(self, d: int):
+    `layers`: "bias" and "weight" in the order in which they act. b is 0 at the start, W as torch's linear layer has it,
+    as in the authors' code. `constrain` is applied to each where it acts, so that what is learned is free.
+    """
+
+    def __init__(self, d: int, layers: Sequence[str] = ("bias",), constrain: Callable = lambda w: w):
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(d))
+        self.layers, self.constrain = tuple(layers), constrain
+        for name in self.layers:
+            start = torch.zeros(d) if name == "bias" else nn.Linear(d, d, bias=False).weight.detach()
+            self.register_parameter(name, nn.Parameter(start))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """(B, d) to (B, d)."""
-        return directions(z) + self.bias
+        x = directions(z)
+        for name in self.layers:
+            w = self.constrain(getattr(self, name))
+            x = x + w if name == "bias" else x @ w.mT
+        return x
 
 
 def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:
@@ -164,7 +176,7 @@ def mlp(d: int, hidden: int, bias: bool) -> nn.Sequential:
 class TargetNetwork(nn.Module):
     """A target with weights. Those that are to be trained are in the optimiser's group `role`.
 
-    One that is a moving average of the online network has it as `network`.
+    One that is another state of the online network has it as `network`.
     """
 
     role = "predictor"
@@ -174,11 +186,24 @@ class TargetNetwork(nn.Module):
         """`seen` (`deep.method.outputs.Outputs`) with its target, (V, B, d), and perhaps terms: losses of its own."""
         raise NotImplementedError
 
-    def after_step(self, online: nn.Module) -> None:
-        """Called after every step of the optimiser."""
+    def after_step(self, online: nn.Module, outputs) -> None:
+        """Called after every step of the optimiser, with what this process's images gave in it, all parts together."""
 
 
-class EmaTarget(TargetNetwork):
+class CopyTarget(TargetNetwork):
+    """A network of its own that starts as the online network's copy and passes no gradient."""
+
+    def __init__(self, online: nn.Module):
+        super().__init__()
+        self.network = copy.deepcopy(online).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, batch, seen, online):
+        """The target embeddings of the views that were seen, without gradient."""
+        return replace(seen, target=torch.stack([self.network(x) for x in batch.views[: len(seen.z)]]))
+
+
+class EmaTarget(CopyTarget):
     """A moving average of the online network's parameters, starting as its copy (BYOL).
 
     Parameters are averaged. BatchNorm's buffers are not: the target normalises with the statistics of its own batch, as
@@ -186,17 +211,11 @@ class EmaTarget(TargetNetwork):
     """
 
     def __init__(self, online: nn.Module, momentum: float):
-        super().__init__()
-        self.network = copy.deepcopy(online).requires_grad_(False)
+        super().__init__(online)
         self.momentum = momentum
 
     @torch.no_grad()
-    def forward(self, batch, seen, online):
-        """The target embeddings of the views that were seen, without gradient."""
-        return replace(seen, target=torch.stack([self.network(x) for x in batch.views[: len(seen.z)]]))
-
-    @torch.no_grad()
-    def after_step(self, online: nn.Module) -> None:
+    def after_step(self, online: nn.Module, outputs) -> None:
         """W_a ← γW_a + (1 − γ)W."""
         mine, theirs = list(self.network.parameters()), list(online.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum)

@@ -46,10 +46,9 @@ class Siamese(nn.Module):
 
     def __init__(self, method: Method, in_features: int | None = None, half: torch.dtype | None = None):
         super().__init__()
-        d = method.embedding_dim
         self.online = Online(method, in_features, half)
-        self.predictor = method.predictor.build(d)
-        self.target = method.target.build(self.online, d)
+        self.predictor = method.predictor.build(method.embedding_dim)
+        self.target = method.target.build(self.online, self.predictor, method)
         self.objective, self.loss_scale = method.objective, method.loss_scale
         self.groups()
 
@@ -88,4 +87,4 @@ class Siamese(nn.Module):
     def after_step(self, outputs: Outputs, optimiser) -> None:
         """What follows an optimiser's step: a set predictor is set, a moving target moves."""
         self.predictor.after_step(outputs.z.detach(), outputs.target.detach(), optimiser)
-        self.target.after_step(self.online)
+        self.target.after_step(self.online, outputs)

@@ -4,12 +4,14 @@ from typing import Any
 
 from stopgrad.deep.config import GROUPS, Config, flat_config
 from stopgrad.deep.parts import Needs, flag, options
-from stopgrad.deep.presets import default, li2022, simsiam, theory, tian2021
+from stopgrad.deep.presets import default, li2022, simsiam, theory, tian2021, zhang2022
 from stopgrad.deep.presets.default import DEFAULT
 from stopgrad.linear_theory.tools.errors import BadInput
 
 PRESETS: dict[str, Config] = {
-    name: config for file in (default, simsiam, tian2021, li2022, theory) for name, config in file.PRESETS.items()
+    name: config
+    for file in (default, simsiam, tian2021, li2022, zhang2022, theory)
+    for name, config in file.PRESETS.items()
 }
 
 

@@ -11,6 +11,7 @@ from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.processes.distributed import World, synchronise
 from stopgrad.deep.storage.provenance import cpu_has_bfloat16
+from stopgrad.deep.training.start import Start
 
 _INITIALISATION = int.from_bytes(b"start")
 
@@ -47,14 +48,16 @@ def views_pixels(config: Config) -> int:
     return (config.data.image_size or (16 if config.data.dataset == "digits" else 32)) ** 2
 
 
-def build(config: Config, dataset: Dataset, world: World) -> Siamese:
-    """The method with its initial weights, which the seed decides, on the device."""
+def build(config: Config, dataset: Dataset, world: World, start: Start | None = None) -> Siamese:
+    """The method with its initial weights, which the seed decides, or `start` as far as it has them, on the device."""
     torch.manual_seed(fold(_INITIALISATION, config.seed))
     vectors = config.data.dataset == "gaussian"
     features = dataset.train.images.shape[1] if vectors else 3 * dataset.size**2
     siamese = Siamese(config.method, features, half_precision(config, world.device))
     if config.optimisation.precision == "float64":
         siamese.double()
+    if start is not None:
+        start.put_into(siamese, config.method)
     siamese = synchronise(siamese, world).to(world.device)
     if not vectors:
         siamese = siamese.to(memory_format=torch.channels_last)

@@ -80,10 +80,12 @@ def conclude(
     warnings: list[Sign],
     seconds: float,
     picture: bool = True,
+    origin: dict | None = None,
 ) -> dict:
     """Sum up a run that ended by itself: diagnosis, evaluations, probe.
 
     With `picture` also run.png, measurements.npz and the exported backbone.pt, for a person who opens the folder.
+    `origin`: of the weights that it started from, for the provenance, where these were another run's.
     """
     table, evaluations = read(folder), rows_of(read(folder / "evaluations"))
     rows = rows_of(table)
@@ -121,7 +123,7 @@ def conclude(
         "tables": tables(folder),
         "config": json.loads(to_json(config)),
         "data": {"key": dataset.key, "source": dataset.source},
-        "provenance": provenance(world, config),
+        "provenance": provenance(world, config) | ({"started_from": origin} if origin else {}),
     }
     if state == "finished":
         summary["probe"] = attempt(warnings, "linear probe", probe, config, siamese, parts, config.monitor.probe)

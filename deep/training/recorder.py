@@ -52,9 +52,11 @@ class Recorder:
         evaluate: Callable[[], dict | None],
         view: View,
         stop: Stop,
+        origin: dict | None = None,
     ):
         self.config, self.folder, self.world, self.plan = config, folder, world, plan
         self.siamese, self.optimiser, self.evaluate, self.view, self.stop = siamese, optimiser, evaluate, view, stop
+        self.origin = origin  # of the weights at the start, where these were another run's
         self.table = Table(folder) if world.writes else None
         self.evaluations = Table(folder / "evaluations") if world.writes else None
         self.balance: BalanceResidual | None = None
@@ -104,6 +106,7 @@ class Recorder:
             "seconds": self.seconds,
             "balance": [self.balance.initial.Wp, self.balance.initial.W] if self.balance else None,
             "fingerprint": fingerprint(self.config),
+            "started_from": self.origin,
         }
         began = time.monotonic()
         self.table.sync()

@@ -24,12 +24,12 @@ from stopgrad.deep.presets import changes, words
 from stopgrad.deep.presets import preset as named_preset
 from stopgrad.deep.processes.distributed import World, agree, gathered, join, leave
 from stopgrad.deep.processes.stopping import Stop
-from stopgrad.deep.storage import checkpoint
-from stopgrad.deep.storage.run_folder import CONFIG, claim, default_folder, read_summary
+from stopgrad.deep.storage.run_folder import CONFIG, claim, default_folder
 from stopgrad.deep.training.build import build, fitting_threads
 from stopgrad.deep.training.conclusion import conclude, evaluate_now, evaluation_parts, probe
 from stopgrad.deep.training.recorder import Recorder
 from stopgrad.deep.training.references import reference
+from stopgrad.deep.training.start import Start, final_weights, refuse_other_start, start_of
 from stopgrad.deep.training.training import Plan, Run, train
 from stopgrad.deep.words.expectation import expectation
 from stopgrad.deep.words.live import View
@@ -74,11 +74,17 @@ def execute(config: Config, place: Place, world: World, preset_name: str = "defa
     check(config)
     folder = default_folder(config) if place.folder is None else Path(place.folder)
     with contextlib.ExitStack() as held:
-        summary = together(world, lambda: claim(folder, config, place.resume, held) if world.writes else None)
+        summary = together(world, lambda: _claim(folder, config, place.resume, held) if world.writes else None)
         if agree(summary is not None):
             return summary or {"state": "finished", "run": str(folder)}
         with fitting_threads(config, world.device):
             return _carry_out(config, folder, world, place, preset_name)
+
+
+def _claim(folder: Path, config: Config, resume: bool, held: contextlib.ExitStack) -> dict | None:
+    if (summary := claim(folder, config, resume, held)) is not None:
+        refuse_other_start(config, summary)
+    return summary
 
 
 def together(world: World, act: Callable[[], T]) -> T:
@@ -104,7 +110,8 @@ def together(world: World, act: Callable[[], T]) -> T:
 
 def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_name: str) -> dict:
     began = time.monotonic()
-    dataset, plan, siamese = together(world, lambda: prepare(config, world))
+    start = together(world, lambda: start_of(config, folder))
+    dataset, plan, siamese = together(world, lambda: prepare(config, world, start))
     dtype = next(siamese.parameters()).dtype
     optimiser = make_optimiser(siamese, config.optimisation)
     batches = training_batches(config, dataset, world, dtype)
@@ -114,12 +121,17 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
     with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes, events) as view:
         for sentence in introduction(config, preset_name, siamese, batches, plan):
             view.say(sentence)
+        if start is not None:
+            view.say(start.words(siamese))
         if world.writes:
             replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
         evaluation = functools.partial(evaluate_now, siamese, *parts)
-        recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop)
+        origin = None if start is None else start.origin
+        recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop, origin)
         run = Run(siamese, optimiser, batches, plan, together(world, recorder.resume))
         together(world, lambda: _refuse_apart(folder, world, run.clock.step))
+        if start is not None and run.clock.step == 0:
+            recorder.keep(run.clock)  # from here on it goes on without the run that it started from
         state = train(run, recorder)
         if state == "stopped":
             recorder.keep(run.clock)
@@ -129,11 +141,13 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
     if not world.writes:
         return {"state": state, "run": str(folder)}
     seconds, told = recorder.seconds_before + time.monotonic() - began, recorder.warnings
-    return conclude(config, dataset, folder, world, siamese, parts, state, run.clock.step, told, seconds, place.picture)
+    return conclude(
+        *(config, dataset, folder, world, siamese, parts, state, run.clock.step, told, seconds, place.picture, origin)
+    )
 
 
-def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siamese]:
-    """Data, plan and network as initialised. Raises ValueError for whatever would make the run impossible later."""
+def prepare(config: Config, world: World, start: Start | None = None) -> tuple[datasets.Dataset, Plan, Siamese]:
+    """Data, plan and network before the first step. Raises ValueError for what would make the run impossible later."""
     o = config.optimisation
     check_shares(o.batch_size, world.size, o.accumulation)
     dataset = datasets.load(config.data, config.seed, world.device)
@@ -142,7 +156,7 @@ def prepare(config: Config, world: World) -> tuple[datasets.Dataset, Plan, Siame
     if "supervised" in config.monitor.references:
         config.data.order.at(Setting.of(config, dataset.labelled.labels), 0)
     plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale)
-    return dataset, plan, build(config, dataset, world)
+    return dataset, plan, build(config, dataset, world, start)
 
 
 def _refuse_apart(folder: Path, world: World, step: int) -> None:
@@ -208,16 +222,12 @@ def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:
 
     Raises ValueError where there is no finished run, or one that diverged, or no whole checkpoint.
     """
-    if read_summary(folder)["state"] == "diverged":
-        raise BadInput(f"the run in {folder} diverged; there are no final weights to evaluate")
+    weights = final_weights(folder)
     config = from_json((Path(folder) / CONFIG).read_text(encoding="utf-8"))
     with joined(device) as world:
         dataset = datasets.load(config.data, config.seed, world.device)
         siamese = build(config, dataset, world)
-        found = checkpoint.load_latest(folder, to_json(config))
-        if found is None:
-            raise BadInput(f"{folder} holds no checkpoint that can be read")
-        siamese.load_state_dict(found.payload["siamese"])
+        siamese.load_state_dict(weights)
         parts = evaluation_parts(config, dataset, world.device, next(siamese.parameters()).dtype)
         return {
             "run": str(folder),

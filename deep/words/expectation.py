@@ -84,6 +84,8 @@ def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]
     setting = Setting(config, noise, units(config, noise), time_of_run(config, steps_per_epoch))
     method = config.method
     said = method.objective.expects(setting)
+    if said is None:
+        said = method.target.expects(setting)
     learned = said is None and method.predictor.linear and method.predictor.learns and not method.predictor.is_set
     learned &= method.objective.theory is not None
     if said is None:

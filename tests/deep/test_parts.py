@@ -13,7 +13,18 @@ from typing import Literal
 import pytest
 import torch
 
-from stopgrad.deep.config import GROUPS, Config, Data, change, check, flat_config, from_json, key_text, to_json
+from stopgrad.deep.config import (
+    GROUPS,
+    Config,
+    Data,
+    change,
+    check,
+    flat_config,
+    from_json,
+    key_text,
+    to_json,
+    views_wanted,
+)
 from stopgrad.deep.config import parts as parts_of_config
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.method.optimisation import make_optimiser
@@ -62,10 +73,10 @@ def network(config):
     return Siamese(config.method, features).double().train()
 
 
-def batch(config, images=12, views=2):
+def batch(config, images=12):
     shape = (7,) if config.data.dataset == "gaussian" else (3, 8, 8)
     draw = torch.Generator().manual_seed(1)
-    return Batch.of(*torch.randn(views, images, *shape, generator=draw, dtype=torch.float64))
+    return Batch.of(*torch.randn(views_wanted(config), images, *shape, generator=draw, dtype=torch.float64))
 
 
 def share(given, images):

@@ -84,8 +84,8 @@ class Inverse(Target):
     """Width of the inverse predictor's hidden layer."""
     learns = False
 
-    def build(self, online, d):
-        return InverseNetwork(mlp(d, self.inverse_hidden, bias=False))
+    def build(self, online, predictor, method):
+        return InverseNetwork(mlp(method.embedding_dim, self.inverse_hidden, bias=False))
 
 
 class InverseNetwork(TargetNetwork):

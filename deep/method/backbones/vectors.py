@@ -1,4 +1,4 @@
-"""The two backbones of the theory's own setting, on anything flattened to numbers."""
+"""Backbones on anything flattened to numbers: layers of ReLU, and the two of the theory's own setting."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,30 @@ from typing import Annotated
 
 from stopgrad.deep.kinds import Backbone
 from stopgrad.deep.parts import COUNT
+
+
+@dataclass(frozen=True)
+class MLPBackbone(Backbone):
+    """Layers with BatchNorm and ReLU, for points and small images.
+
+    With width 256, `--projector-hidden 256` and `--embedding-dim 64` points of 64 numbers go through 64-256-256-64.
+    """
+
+    width: Annotated[int, COUNT] = 256
+    """Units of each layer."""
+    depth: Annotated[int, COUNT] = 1
+    """Layers."""
+
+    def build(self, in_features: int | None = None):
+        """(B, …) to (B, width); no bias, since BatchNorm takes the mean away."""
+        from torch import nn
+
+        network = _flattened(self, in_features)
+        for _ in range(self.depth):
+            layer = nn.Linear(network.out_features, self.width, bias=False)
+            network.extend([layer, nn.BatchNorm1d(self.width), nn.ReLU(inplace=True)])
+            network.out_features = self.width
+        return network
 
 
 @dataclass(frozen=True)

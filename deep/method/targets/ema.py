@@ -15,7 +15,7 @@ class Ema(Target):
     """γ of the target's moving average W_a ← γW_a + (1 − γ)W."""
     learns = False
 
-    def build(self, online, d: int):
+    def build(self, online, predictor, method):
         """A copy of the online network to begin with."""
         from stopgrad.deep.method.networks import EmaTarget
 

@@ -1,0 +1,37 @@
+"""The expectation over augmentation, taken by a moving average over the visits to an image."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from stopgrad.deep.kinds import Target
+from stopgrad.deep.parts import BELOW_ONE
+
+
+@dataclass(frozen=True)
+class MovingAverage(Target):
+    """A moving average of each image's embeddings (SimSiam's Section 5.3).
+
+    η ← mη + (1 − m)z after every visit, z being the mean over the visit's views: SimSiam's proof of concept without
+    predictor (Chen & He 2021), Table 1 of Zhang et al. 2022. An image's first target is its own embedding; in the
+    authors' code, which averages the second view's embeddings, it is a random direction. It takes images · d numbers.
+    """
+
+    average_momentum: Annotated[float, BELOW_ONE] = 0.8
+    """m of η ← mη + (1 − m)z, once a visit."""
+    learns = False
+
+    def build(self, online, predictor, method):
+        """What remembers an average for each image."""
+        from stopgrad.deep.method.targets.networks import MovingAverageTarget
+
+        return MovingAverageTarget(method.embedding_dim, self.average_momentum)
+
+    def expects(self, setting) -> list[str]:
+        """What both papers saw without a predictor; with one nothing is known."""
+        if not setting.config.method.predictor.absent:
+            return []
+        return [
+            "Without predictor, a moving average of each image's embeddings is slow enough to have kept Chen & He's "
+            "network (55.0 % on ImageNet) and Zhang et al.'s (46.6 % on CIFAR-100, Table 1) from collapse, not from "
+            "loss of accuracy."
+        ]
