@@ -19,6 +19,8 @@ __all__, __getattr__, __dir__ = exports(
         "exact.time_course": "time_between position limit",
         "exact.closed_loop": "Amplitudes SetPredictor closed_loop_flow directpred_limit directpred_threshold "
         "directset_limit directset_threshold",
+        "exact.centre": "optimal_bias decentring chance_m_o_squared unbiased_m_o_squared initial_m_o largest_m_o "
+        "subspace_std infonce_residual",
         "simulation.integrate": "integrate",
         "simulation.trajectory": "trajectory",
         "simulation.fate": "simulate",

@@ -191,7 +191,7 @@ def test_the_negative_share_of_a_predictor():
 def test_without_a_linear_predictor_nothing_is_said_of_alignment():
     found, arrays = to_host(measure(*normal(4, 3, 2, 8, 4)))
     assert not {"commutator", "misalignment", "asymmetry", "predictor_negative"} & set(found)
-    assert set(arrays) == {"eigenvalues", "spectrum_z", "spectrum_p"}
+    assert set(arrays) == {"eigenvalues", "spectrum_z", "spectrum_p", "centre_curve_z", "centre_curve_p"}
 
 
 def test_large_embeddings_are_decomposed_on_request_only(monkeypatch):

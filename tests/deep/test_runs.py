@@ -219,7 +219,7 @@ def assert_equals_one_process(folder, expected_folder):
     ]
     columns = [{name: v[~v.isnan()] for name, v in c.items()} for c in columns]
     assert_near(*columns, "scalars")
-    for name in ("eigenvalues", "spectrum_z", "spectrum_p"):
+    for name in ("eigenvalues", "spectrum_z", "spectrum_p", "centre_curve_p", "centre_curve_z"):
         values = ({name: torch.as_tensor(t.arrays[name].values)} for t in (found, expected))
         assert_near(*values, "spectra")
 

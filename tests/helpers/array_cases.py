@@ -93,6 +93,8 @@ CASES = {
     "sweeps.boundary.refine": (lambda f, x, y: f(lambda x, y: y > x, x, y, 2), (T, T)),
     "exact.branches.stability": (lambda f, p, s, eta: f(mode_flow, Mode(p, s), h(eta=eta)), (P, S, ETA)),
     "exact.branches.branches": (lambda f, values: f("eta", values, h(beta=2), "ema"), (np.array([0.0, 1, 3]),)),
+    "exact.centre.initial_m_o": (lambda f, cosine: f(cosine), (ETA,)),
+    "exact.centre.subspace_std": (lambda f, k, d: f(k, d), (T, T + 4)),
     "exact.closed_loop.isotropic_regression": (lambda f, F: f(F, 0.5, 2.0), (STACK,)),
     "exact.closed_loop.directpred_limit": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),
     "exact.closed_loop.directpred_basin": (lambda f, eta, eps: f(h(eta=eta), eps), (ETA, T)),

@@ -87,6 +87,8 @@ KINDS = {
 INNER = {
     "stopgrad.linear_theory.spectra.alignment": "commutator alignment_operator alignment_operator_mode",
     "stopgrad.linear_theory.exact.basin": "border_slope saddle_slope",
+    "stopgrad.linear_theory.exact.centre": "optimal_bias decentring chance_m_o_squared unbiased_m_o_squared "
+    "largest_m_o infonce_residual",
     "stopgrad.linear_theory.exact.closed_loop": "inflation growth_rate closed_loop_flow optimal_regression_flow",
     "stopgrad.linear_theory.exact.discrete": "weights_flow mode_step",
     "stopgrad.linear_theory.samples.linear_siamese": "descend",

@@ -5,6 +5,8 @@ and the ranks all describe one covariance C, of trace 1 − m_o²; norms are in 
 """
 
 from stopgrad.deep.measuring.quantities.quantity import Drawn, Quantity
+from stopgrad.deep.measuring.quantities.seen import squared
+from stopgrad.linear_theory.exact.centre import unbiased_m_o_squared
 from stopgrad.linear_theory.spectra.spectrum import variance_effective_rank
 
 _ZHANG = "Zhang et al. 2022, §3"
@@ -16,6 +18,30 @@ def _participation(cloud):
 
 def _covariance(cloud):
     return (cloud.square - cloud.variance.square().sum()).clamp(min=0) / cloud.unit.shape[-1]
+
+
+def _correlation(cloud):
+    varies = cloud.variance > 0
+    channels = varies.sum()
+    whole = squared(cloud.rest / cloud.variance.sqrt().where(varies, 1))
+    return (whole - channels).clamp(min=0) / (channels * (channels - 1)).clamp(min=1)
+
+
+def _unbiased(cloud):
+    first, second = cloud.unit.chunk(2)
+    alike = ((first + second) / 2).square().sum(dim=-1).mean()  # of an image's two views, each with itself too
+    return unbiased_m_o_squared(cloud.centre.square().sum(), len(first), alike)
+
+
+def _std_of_bound(cloud):
+    some = cloud.variance > 0
+    return cloud.variance.sqrt().mean() * some.numel() ** 0.5 / cloud.variance.sum().sqrt().where(some.any(), 1)
+
+
+def _cross_view(cloud):
+    first, second = cloud.rest.chunk(2)
+    spread = cloud.variance.sum()
+    return (first * second).sum(dim=-1).mean() / spread.where(spread > 0, 1)
 
 
 def _rank(cloud):
@@ -60,6 +86,21 @@ def _of(side: str) -> list[Quantity]:
             _ZHANG,
         ),
         quantity(
+            "m_o_squared",
+            _unbiased,
+            f"m_o² of {name}, de-biased",
+            f"Mean cosine of two different images, (B m_o² − (1 + c)/2)/(B − 1), c being that of an image's two views: "
+            f"‖E {name}‖² without what chance adds, so that it may be below 0. B counts images, not views.",
+            needs=("other_images",),
+        ),
+        quantity(
+            "rho",
+            _cross_view,
+            f"cross-view correlation ρ of {name}",
+            "E[r₁·r₂]/E‖r‖² of the two views' residuals: 1 where they agree, 0 where nothing but the centre is common.",
+            needs=("other_images",),
+        ),
+        quantity(
             "std",
             lambda cloud: cloud.variance.sqrt().mean() * cloud.vectors.shape[-1] ** 0.5,
             f"channel std × √d of {name}",
@@ -71,6 +112,12 @@ def _of(side: str) -> list[Quantity]:
             drawn=Drawn("d", "vermillion", dashed),
         ),
         quantity(
+            "std_of_bound",
+            _std_of_bound,
+            f"channel std of {name} over its bound",
+            "std over √(1 − m_o²)/√d: 1 where all channels vary alike, √(k/d) where only k of them do.",
+        ),
+        quantity(
             "participation",
             _participation,
             f"participation ratio of {name}, centred",
@@ -80,8 +127,17 @@ def _of(side: str) -> list[Quantity]:
             "covariance",
             _covariance,
             f"covariance between channels of {name}",
-            "Σ_{i≠j} C_ij²/d, here of directions and C being the mean over all 2B.",
+            "Σ_{i≠j} C_ij²/d of directions, C being the mean over all N = 2B. Zhang et al. 2022, Alg. 6, divide by "
+            "N − 1, so that theirs is (N/(N − 1))² as large. A collapse brings it to 0 as well.",
             "Bardes, Ponce & LeCun 2022 (VICReg)",
+        ),
+        quantity(
+            "correlation",
+            _correlation,
+            f"correlation between channels of {name}",
+            "Mean square of the correlation coefficients of two channels, over those that vary: about 1/(N − 1) for N "
+            "independent vectors, 1 for a line; unlike the covariance it does not vanish with the spread.",
+            "Zhang et al. 2022, Alg. 6 by its name",
         ),
         quantity(
             "rank",

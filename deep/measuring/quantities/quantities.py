@@ -26,6 +26,7 @@ QUANTITIES = collected(
         import_module("stopgrad.deep.measuring.quantities.run"),
         import_module("stopgrad.deep.measuring.quantities.agreement"),
         import_module("stopgrad.deep.measuring.quantities.embeddings"),
+        import_module("stopgrad.deep.measuring.quantities.extra_gradient"),
         import_module("stopgrad.deep.measuring.quantities.predictor"),
         import_module("stopgrad.deep.measuring.quantities.laws"),
         import_module("stopgrad.deep.measuring.quantities.representation"),

@@ -41,9 +41,8 @@ class Cloud:
 
     @cached_property
     def square(self):
-        """‖C‖²_F of the covariance C: that of the smaller of two products; C itself is for its eigenvalues only."""
-        rest = self.rest
-        return ((rest @ rest.mT if len(rest) < rest.shape[1] else rest.mT @ rest) / len(rest)).square().sum()
+        """‖C‖²_F of the covariance C, which itself is for its eigenvalues only."""
+        return squared(self.rest)
 
     @cached_property
     def _decomposed(self):
@@ -139,9 +138,14 @@ class Seen:
 
     @cached_property
     def clouds(self) -> dict[str, Cloud]:
-        """Of z and of p, both views' vectors together."""
-        pairs = {"z": (self.z, self.Z), "p": (self.p, self.P)}
+        """Of z, of p, and of the target embeddings, t: both views' vectors together."""
+        pairs = {"z": (self.z, self.Z), "p": (self.p, self.P), "t": (self.target, self.T)}
         return {side: Cloud(vectors.flatten(0, 1), unit.flatten(0, 1)) for side, (vectors, unit) in pairs.items()}
+
+    @property
+    def other_images(self) -> bool:
+        """Whether there are two images or more."""
+        return self.z.shape[1] > 1
 
     @property
     def decomposed(self) -> bool:
@@ -173,6 +177,11 @@ class Seen:
 
         mine, theirs = self.siamese.online.projector.last, network.projector.last
         return follow_target(mine.weight, mine.bias, theirs.weight, theirs.bias)
+
+
+def squared(rows):
+    """‖rowsᵀ rows/N‖²_F of (N, d), by the smaller of two products."""
+    return ((rows @ rows.mT if len(rows) < rows.shape[1] else rows.mT @ rows) / len(rows)).square().sum()
 
 
 def _sound(*matrices):
