@@ -238,7 +238,7 @@ def _alive(fates) -> np.ndarray:
 class BasinFraction(Command):
     """How often random starts survive along a parameter, with Wilson's interval: p0 and ln s0 uniform.
 
-    With --flow p0 and q0, and the logarithms of w0² and v0²: what is called s here.
+    With --flow p0 and q0, unless they are fixed, and the logarithms of w0² and v0², what is called s here.
     """
 
     theory: Hyperparameters = Hyperparameters()
@@ -304,7 +304,7 @@ class BasinFraction(Command):
         curve = problem.h.replace(**{axis.name: axis.values})
 
         def sample(rng, n):
-            return centre_sample(rng, n, (self.p_low, self.p_high), (self.s_low, self.s_high))
+            return centre_sample(problem, rng, n, (self.p_low, self.p_high), (self.s_low, self.s_high))
 
         return axis, curve, problem.fates, sample
 

@@ -74,10 +74,14 @@ def survivors(state: Centre, h: MeanHyperparameters, relative: bool) -> np.ndarr
     return (centre * np.int8(CENTRE_ALONE) + residual * np.int8(RESIDUAL_ALONE)).astype(np.int8)
 
 
-def centre_sample(rng: np.random.Generator, n: int, p: tuple, square: tuple) -> Centre:
-    """n random starts: p and q uniform within `p`, ln w² and ln v² within the logarithms of `square`; no bias."""
+def centre_sample(problem: FlowProblem, rng: np.random.Generator, n: int, p: tuple, square: tuple) -> Centre:
+    """n random starts: p and q uniform within `p`, ln w² and ln v² within the logarithms of `square`; no bias.
+
+    A predictor that does not learn (α_p = 0) keeps the p and q of the problem.
+    """
     w, v = np.exp(rng.uniform(*np.log(square), (2, n)) / 2)
-    return Centre(rng.uniform(*p, n), w, 0.0, rng.uniform(*p, n), v)
+    drawn, held = rng.uniform(*p, (2, n)), problem.start
+    return Centre(*((held.p, w, 0.0, held.q, v) if np.all(problem.h.alpha_p == 0) else (drawn[0], w, 0.0, drawn[1], v)))
 
 
 _FIXED = {"alpha_p": 0.0, "eta_p": 0.0}
