@@ -5,6 +5,12 @@ from typing import Literal
 
 import numpy as np
 
+from stopgrad.linear_theory.commands.other_flows import (
+    MODE,
+    known_flow,
+    refuse_settings_of_a_mode,
+    refuse_settings_of_other_flows,
+)
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.branches import VERDICTS, branches
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
@@ -13,13 +19,15 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode
 from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, DIVERGED, FATES, UNDECIDED, simulate
 from stopgrad.linear_theory.simulation.trajectory import trajectory
-from stopgrad.linear_theory.sweeps.axes import parse_axis
+from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
 from stopgrad.linear_theory.sweeps.basin_fraction import basin_fraction
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
+from stopgrad.linear_theory.sweeps.centre_problem import centre_sample
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import check
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.records import items
 
 _POINTS = ("p_plus", "p_minus", "s_plus", "s_minus", "critical_eta")
 
@@ -151,6 +159,11 @@ class Boundary(Command):
     """The parameter held, name=low:high:points or name=low:high:points:log."""
     y: str = "p0=0.01:1:65"
     """The parameter searched; its points are the coarse scan before bisection."""
+    flow: str = MODE
+    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
+    linear-bias."""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     width: float = 1e-6
     """Width of the interval to which each crossing is bisected."""
     p0: float = 0.1
@@ -175,6 +188,15 @@ class Boundary(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
+        if self.flow != MODE:
+            refuse_settings_of_a_mode(
+                self, ("theory", "p0", "s0", "tau0", "spectrum", "top", "lr", "momentum", "steps", "exact")
+            )
+            other = known_flow(self.flow, self.set)
+            x, y = parse_axis(self.x, other.axes), parse_axis(self.y, other.axes)
+            check(x, y, other)
+            return self._traced(x, y, lambda xs, ys: _alive([other.follow({x.name: xs, y.name: ys}).fate]))
+        refuse_settings_of_other_flows(self)
         x, y = parse_axis(self.x), parse_axis(self.y)
         discrete = self.lr is not None or "lr" in (x.name, y.name)
         descent = Descent(np.nan if self.lr is None else self.lr, self.momentum, self.steps) if discrete else None
@@ -190,10 +212,11 @@ class Boundary(Command):
             point = {x.name: xs, y.name: ys}
             if self.exact:
                 return np.all([problem.survives(point, m) for m in modes], axis=0)
-            fates = np.stack([problem.follow(point, x=m).fate for m in modes])
-            undecided = (fates == UNDECIDED).any(axis=0) & ~np.isin(fates, (COLLAPSED, DIVERGED)).any(axis=0)
-            return np.where(undecided, -1, (fates == ALIVE).all(axis=0))
+            return _alive([problem.follow(point, x=m).fate for m in modes])
 
+        return self._traced(x, y, survive)
+
+    def _traced(self, x: Axis, y: Axis, survive) -> dict:
         found = trace_boundary(survive, x.values, y.values, width=self.width, log=y.log)
         names = ("lower", "upper", "status")
         rows = [dict(zip((x.name, *names), row)) for row in zip(found.x, *(getattr(found, n) for n in names))]
@@ -204,13 +227,28 @@ class Boundary(Command):
         return "\n".join(["\t".join(rows[0]) if rows else "none", *("\t".join(map(str, r.values())) for r in rows)])
 
 
+def _alive(fates) -> np.ndarray:
+    """Whether all of several systems live, −1 where that is not decided."""
+    fates = np.stack(fates)
+    undecided = (fates == UNDECIDED).any(axis=0) & ~np.isin(fates, (COLLAPSED, DIVERGED)).any(axis=0)
+    return np.where(undecided, -1, (fates == ALIVE).all(axis=0))
+
+
 @dataclass(frozen=True)
 class BasinFraction(Command):
-    """How often random starts survive along a parameter, with Wilson's interval: p0 and ln s0 uniform."""
+    """How often random starts survive along a parameter, with Wilson's interval: p0 and ln s0 uniform.
+
+    With --flow p0 and q0, unless they are fixed, and the logarithms of w0² and v0², what is called s here.
+    """
 
     theory: Hyperparameters = Hyperparameters()
     along: str = "eta=0:0.3:16"
     """The parameter, name=low:high:points or name=low:high:points:log."""
+    flow: str = MODE
+    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
+    linear-bias."""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     p_low: float = -0.5
     """Smallest p0."""
     p_high: float = 1.0
@@ -229,15 +267,26 @@ class BasinFraction(Command):
     """Print one JSON object."""
 
     def run(self) -> dict:
+        axis, curve, fate, sample = self._mode() if self.flow == MODE else self._other_flow()
+        if not (
+            self.p_low < self.p_high and 0 < self.s_low < self.s_high and np.isfinite([self.p_low, self.s_high]).all()
+        ):
+            raise BadInput("the ranges need p-low < p-high and 0 < s-low < s-high, all finite")
+        found = basin_fraction(fate, sample, self.n, curve, self.confidence, self.seed, labels=range(len(FATES) - 1))
+        table = {}
+        for k, name in enumerate(FATES[:-1]):
+            columns = (getattr(found, part)[:, k] for part in ("fraction", "lower", "upper"))
+            table[name] = dict(zip(("fraction", "lower", "upper"), columns))
+        return {axis.name: axis.values, "n": self.n, "confidence": self.confidence, "seed": self.seed, **table}
+
+    def _mode(self):
+        """Axis, hyperparameters along it, fates of states and random starts, of a mode."""
+        refuse_settings_of_other_flows(self)
         axis = parse_axis(self.along)
         if axis.name not in (f.name for f in fields(Hyperparameters)):
             raise BadInput(
                 f"{axis.name} is no parameter of the flow; choose sigma2, eta, tau, alpha_p, beta, eta_p or x"
             )
-        if not (
-            self.p_low < self.p_high and 0 < self.s_low < self.s_high and np.isfinite([self.p_low, self.s_high]).all()
-        ):
-            raise BadInput("the ranges need p-low < p-high and 0 < s-low < s-high, all finite")
         curve = self.theory.replace(**{axis.name: axis.values})
         moving = curve.beta is not None
 
@@ -246,15 +295,18 @@ class BasinFraction(Command):
             s0 = np.exp(rng.uniform(np.log(self.s_low), np.log(self.s_high), n))
             return EmaMode(p0, s0, np.zeros(n)) if moving else Mode(p0, s0)
 
-        found = basin_fraction(
-            lambda state, h: simulate(state, h).fate, sample, self.n, curve, self.confidence, self.seed,
-            labels=range(len(FATES) - 1),
-        )  # fmt: skip
-        table = {}
-        for k, name in enumerate(FATES[:-1]):
-            columns = (getattr(found, part)[:, k] for part in ("fraction", "lower", "upper"))
-            table[name] = dict(zip(("fraction", "lower", "upper"), columns))
-        return {axis.name: axis.values, "n": self.n, "confidence": self.confidence, "seed": self.seed, **table}
+        return axis, curve, lambda state, h: simulate(state, h).fate, sample
+
+    def _other_flow(self):
+        refuse_settings_of_a_mode(self, ("theory",))
+        problem = known_flow(self.flow, self.set)
+        axis = parse_axis(self.along, tuple(items(problem.h)))
+        curve = problem.h.replace(**{axis.name: axis.values})
+
+        def sample(rng, n):
+            return centre_sample(problem, rng, n, (self.p_low, self.p_high), (self.s_low, self.s_high))
+
+        return axis, curve, problem.fates, sample
 
     def text(self, result: dict) -> str:
         name, values = next(iter(result.items()))

@@ -11,10 +11,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from stopgrad.linear_theory.commands.other_flows import (
+    MODE,
+    known_flow,
+    refuse_settings_of_a_mode,
+    refuse_settings_of_other_flows,
+)
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation import fate
 from stopgrad.linear_theory.simulation.fate import FATES
 from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
+from stopgrad.linear_theory.sweeps.flow_problem import FlowProblem
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import boundary, check, phase_diagram
 from stopgrad.linear_theory.tools.door import Command
@@ -29,7 +36,8 @@ class Phase(Command):
     """The fate of a mode over any two hyperparameters or initial conditions, written as labelled NetCDF.
 
     Axes: sigma2, eta, tau, alpha_p, beta, eta_p, x, p0, s0, tau0, lr, momentum. Without --t-end every cell is followed
-    until its fate is certain. `python -m figures phase FILE.nc --out X.png` draws the file.
+    until its fate is certain. `python -m figures phase FILE.nc --out X.png` draws the file. With --flow the axes are
+    that flow's, mu and sigma2 among them.
     """
 
     theory: Hyperparameters = Hyperparameters()
@@ -38,6 +46,11 @@ class Phase(Command):
     """Horizontal axis, name=low:high:points or name=low:high:points:log."""
     y: str = "p0=0.01:1:512"
     """Vertical axis, in the same form."""
+    flow: str = MODE
+    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
+    linear-bias."""
+    set: tuple[str, ...] = ()
+    """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     out: Path = Path("phase.nc")
     """The file to write; must end in .nc."""
     p0: float = 0.1
@@ -65,11 +78,7 @@ class Phase(Command):
 
     def run(self) -> dict:
 
-        x, y = parse_axis(self.x), parse_axis(self.y)
-        discrete = self.lr is not None or "lr" in (x.name, y.name)
-        descent = Descent(np.nan if self.lr is None else self.lr, self.momentum, self.steps) if discrete else None
-        start = Start(self.p0, self.s0, self.tau0)
-        problem = Problem(self.theory, start, descent, self.t_end, self.budget, self.tolerance)
+        x, y, problem = self._asked()
         check(x, y, problem)
         path = prepare_file(self.out, ".nc")
 
@@ -92,6 +101,19 @@ class Phase(Command):
             **dict(zip(FATES, counts.tolist())),
             "file": str(path),
         }
+
+    def _asked(self) -> tuple[Axis, Axis, Problem | FlowProblem]:
+        if self.flow != MODE:
+            refuse_settings_of_a_mode(self, ("theory", "p0", "s0", "tau0", "spectrum", "lr", "momentum", "steps"))
+            how = {"t_end": self.t_end, "budget": self.budget, "tolerance": self.tolerance}
+            problem = known_flow(self.flow, self.set, **how)
+            return parse_axis(self.x, problem.axes), parse_axis(self.y, problem.axes), problem
+        refuse_settings_of_other_flows(self)
+        x, y = parse_axis(self.x), parse_axis(self.y)
+        discrete = self.lr is not None or "lr" in (x.name, y.name)
+        descent = Descent(np.nan if self.lr is None else self.lr, self.momentum, self.steps) if discrete else None
+        start = Start(self.p0, self.s0, self.tau0)
+        return x, y, Problem(self.theory, start, descent, self.t_end, self.budget, self.tolerance)
 
 
 def _thinned(axis: Axis, most: int = _FEW) -> Axis:

@@ -1,5 +1,6 @@
 """The axes of a sweep: what is varied, over which values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,8 +31,9 @@ class Axis:
         object.__setattr__(self, "values", as_float64(self.values, "values"))
 
 
-def parse_axis(text: str) -> Axis:
-    """`name=low:high:points` or `name=low:high:points:log`. Raises ValueError with one sentence."""
+def parse_axis(text: str, names: Sequence[str] = AXES) -> Axis:
+    """`name=low:high:points` or `name=low:high:points:log`, name being one of `names`. Raises ValueError with one
+    sentence."""
     name, _, span = text.partition("=")
     parts = span.split(":")
     if len(parts) not in (3, 4) or (len(parts) == 4 and parts[3] != "log"):
@@ -41,8 +43,8 @@ def parse_axis(text: str) -> Axis:
     except ValueError:
         raise BadInput(f"axis {text!r}: low and high must be numbers and points a whole number") from None
     name = name.strip().replace("-", "_")
-    if name not in AXES:
-        raise BadInput(f"axis {name!r} is unknown; choose one of {', '.join(AXES)}")
+    if name not in names:
+        raise BadInput(f"axis {name!r} is unknown; choose one of {', '.join(names)}")
     return make_axis(name, low, high, points, log=len(parts) == 4)
 
 

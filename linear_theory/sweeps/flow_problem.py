@@ -1,7 +1,7 @@
 """What a sweep asks of any flow: where its systems start, with which hyperparameters, and what counts as an outcome."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class FlowProblem:
     bound: float = 1e6
     """What is larger than this in any field has diverged."""
     event_dims: int = 0
+    measures: Mapping[str, Callable] = field(default_factory=dict)
+    """What a diagram shows beside the last state: name → function (state, h) of the end."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -71,11 +73,15 @@ class FlowProblem:
 
     def follow(self, point: dict, progress=None) -> Outcomes:
         """Outcomes at `point`, a dict axis name → array; the arrays broadcast."""
-        inner = (...,) + (None,) * self.event_dims
-        point = {name: as_float64(v, name)[inner] for name, v in point.items()}
+        point = self._beside_systems(point)
         h = with_values(self.h, {k: point[k] for k in items(self.h) if k in point})
         start = with_values(self.start, {k: point[f"{k}0"] for k in items(self.start) if f"{k}0" in point})
         return self._follow(start, h, progress)
+
+    def _beside_systems(self, point: dict) -> dict:
+        """The point's arrays, with an axis of 1 for each dimension of a system."""
+        inner = (...,) + (None,) * self.event_dims
+        return {name: as_float64(v, name)[inner] for name, v in point.items()}
 
     def fates(self, start, h) -> np.ndarray:
         """Fates from these starts under these hyperparameters, which broadcast: what `basin_fraction` asks for."""
@@ -91,9 +97,11 @@ class FlowProblem:
             raise BadInput(f"no outcome of {name_of(self.flow)} is known; give one, such as threshold(field, above)")
         return outcome
 
-    def variables(self, found: Outcomes) -> dict:
-        """What a diagram shows beside the fate: the last state, field by field."""
-        return items(found.state)
+    def variables(self, found: Outcomes, point: dict) -> dict:
+        """What a diagram shows beside the fate: the last state, field by field, and what is measured on it."""
+        point = self._beside_systems(point)
+        h = with_values(self.h, {k: point[k] for k in items(self.h) if k in point})
+        return {**items(found.state), **{name: measure(found.state, h) for name, measure in self.measures.items()}}
 
     def survivors(self, point: dict, spectrum):
         """Refused: a spectrum is one of modes of the theory."""

@@ -120,7 +120,7 @@ class Problem:
         if not self.budget > 0:
             raise BadInput(f"budget is {self.budget:g}; it must be above 0")
 
-    def variables(self, found: Fates) -> dict:
+    def variables(self, found: Fates, point: dict) -> dict:
         """What a diagram shows beside the fate: name → values of the cells."""
         K_sign = np.sign(np.nan_to_num(found.lowest_K)).astype(np.int8)
         return {"p": found.p, "s": found.s, "time_to_converge": found.time_to_converge, "K_sign": K_sign}

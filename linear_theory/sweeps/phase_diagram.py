@@ -59,7 +59,7 @@ def phase_diagram(
         return (*dims, *(f"entry_{n}" for n in inner)), np.broadcast_to(values, (*shape, *inner))
 
     flags = {"flag_values": np.arange(len(FATES), dtype=np.int8), "flag_meanings": " ".join(FATES)}
-    data = {"fate": (*cells(found.fate), flags), **{k: cells(v) for k, v in problem.variables(found).items()}}
+    data = {"fate": (*cells(found.fate), flags), **{k: cells(v) for k, v in problem.variables(found, point).items()}}
     if len(spectrum):
         data["surviving_modes"] = cells(problem.survivors(point, spectrum))
     coordinates = {a.name: (a.name, a.values, {"scale": "log" if a.log else "linear"}) for a in (x, y)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from stopgrad.linear_theory.symbolic import matrix_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic import matrix_derivations, mean_derivations, mode_derivations
 from stopgrad.linear_theory.symbolic.derivation import Derivation
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -27,9 +27,16 @@ DERIVATIONS: dict[str, Callable[[], Derivation]] = {
         mode_derivations.jacobian_eigenvalues,
         mode_derivations.time_course,
         mode_derivations.alignment_on_parabola,
+        mean_derivations.lemma_1_with_mean,
+        mean_derivations.settled_bias,
+        mean_derivations.cosine_loss,
+        mean_derivations.settled_bias_of_the_cosine_loss,
+        mean_derivations.centre_modes,
+        mean_derivations.cosine_modes,
     )
 }
-"""Each is a function without arguments that returns a `Derivation`; the order is the paper's."""
+"""Each is a function without arguments that returns a `Derivation`; the order is the paper's, and then what is derived
+here."""
 
 
 def derive(name: str) -> Derivation:

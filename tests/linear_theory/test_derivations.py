@@ -9,7 +9,7 @@ import sympy as sp
 from stopgrad.linear_theory.commands.one_mode import Derive
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow
-from stopgrad.linear_theory.symbolic import matrix_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic import matrix_derivations, mean_derivations, mode_derivations
 from stopgrad.linear_theory.symbolic.derivation import Derivation, entries, equal, explicit, gradient, matrices, rate
 from stopgrad.linear_theory.symbolic.derivations import DERIVATIONS, derive, latex
 from stopgrad.linear_theory.tools import door
@@ -46,6 +46,10 @@ def spoiled(flow, field):
         (mode_derivations, "mode_flow", "s", ["scalar_network", "mode_balance", "parabola", "alignment_on_parabola"]),
         (mode_derivations, "ema_mode_flow", "tau", ["ema_mode"]),
         (mode_derivations, "scalar_network_flow", "w", ["scalar_network", "ema_mode"]),
+        (mean_derivations, "biased_network_flow", "Wp", ["settled_bias", "centre_modes"]),
+        (mean_derivations, "biased_network_flow", "b", ["lemma_1_with_mean", "centre_modes"]),
+        (mean_derivations, "cosine_network_flow_at", "W", ["settled_bias_of_the_cosine_loss", "centre_modes"]),
+        (mean_derivations, "cosine_centre_flow_at", "v", ["centre_modes"]),
     ],
 )
 def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, names):
@@ -60,6 +64,7 @@ def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, nam
     [
         (mode_derivations, "parabola_flow", lambda p, h: 1.001 * p**2, ["parabola", "time_course"]),
         (mode_derivations, "balance", lambda state, h: state.s - h.x * state.p**2, ["mode_balance"]),
+        (mean_derivations, "with_mean", lambda data, mu: data, ["lemma_1_with_mean"]),
         (matrix_derivations, "predictor_flow", lambda Wp, F, h: h.tau * F - Wp @ F, ["settled_predictor"]),
         (matrix_derivations, "balance_matrix", lambda s, h: s.W @ s.W.mT - s.Wp.mT @ s.Wp, ["balance_theorem"]),
     ],
