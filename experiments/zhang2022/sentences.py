@@ -1,0 +1,103 @@
+"""What theory computes for the claims about networks: a sentence each, its numbers computed each time."""
+
+from stopgrad.deep.measuring.units import Noise, units
+from stopgrad.experiments.suites.grid import change
+from stopgrad.experiments.zhang2022.ablation import TOY
+from stopgrad.linear_theory.exact.centre import decentring as share
+from stopgrad.linear_theory.exact.centre import largest_m_o, optimal_bias
+
+
+def without_predictor() -> str:
+    h = units(change(TOY, predictor="identity", loss="squared"), Noise(TOY.data.gaussian_sigma2, 1.0))
+    return (
+        f"Theorem 2 of Tian et al. (squared error, linear): without predictor every mode dies at xσ² + η = "
+        f"{h.sigma2 + h.eta:.3g} per unit of input variance; the mean has no σ² of its own and stays."
+    )
+
+
+def moving_average() -> str:
+    return (
+        "An average over visits is a slow target. It lags, which delays the collapse; nothing in its gradient "
+        "points away from the centre, so for a run that is long beside its memory theory foretells a collapse."
+    )
+
+
+def mirror() -> str:
+    return "The predictor gets no gradient, so that the embedding is drawn to a fixed function of itself."
+
+
+def symmetric() -> str:
+    return (
+        "Encoder and predictor are one network, whose output is P: L = −P_a·sg(P_b) has no extra gradient, and P "
+        "gathers in one direction. Z behind it need not."
+    )
+
+
+def inverse() -> str:
+    return "An exact inverse gives the target Z back, and with it SimSiam's own gradient."
+
+
+def negatives() -> str:
+    return "G_e = −Z_n has the centre −o_z, which is the whole of what Z_b = o + r_b pulls to the centre with."
+
+
+def decentring() -> str:
+    half, most = share(0.3, 0.5), share(0.3, 0.8)
+    return (
+        f"The best linear predictor gives o_e = −η o_p with η = 1 − √(m_o² + ρ²(1 − m_o²)): at m_o = 0.3 it is "
+        f"{half:.3g} for ρ = 0.5 and {most:.3g} for ρ = 0.8, and 0 where views agree."
+    )
+
+
+def residual_negative() -> str:
+    return (
+        "−r_n of another image has mean 0 and no part along o: what pulls to the centre, Z_b = o + r_b, is unopposed."
+    )
+
+
+def decorrelation() -> str:
+    return (
+        "The best linear predictor shrinks a mode of signal s and noise n by s/(s + n), so that r_e = r_z − r_p is "
+        "against strong modes and for weak ones: it keeps the rank."
+    )
+
+
+def opposite() -> str:
+    return "∇L_o = −∇L_r exactly, since −Z·sg(o) − Z·sg(r) = −Z·sg(Z) has no gradient: one undoes the other."
+
+
+def covariance() -> str:
+    return "Covariances of unit vectors vanish where all are one: a collapse minimises the penalty, so it undoes none."
+
+
+def correlation() -> str:
+    return "Correlations do not see how small the spread is; their gradient grows as 1/spread and drives apart."
+
+
+def behind_bn() -> str:
+    return (
+        f"Vectors whose channels are centred over N = 256 have m_o ≤ 1 − 2/N = {largest_m_o(256):.3g}, reached by one "
+        "vector opposite to all others; what is left is a collapse in dimension. Affine parameters lift the bound."
+    )
+
+
+def bias() -> str:
+    return (
+        f"The best bias is b* = (1/ρ − 1) o_z, {optimal_bias(0.25):.3g} o_z at ρ = 0.25: it de-centres as the best "
+        "linear predictor does, and treats all residuals alike."
+    )
+
+
+def temperature() -> str:
+    return "r_e = −(1/τ) C Z_a + O(1/τ²): a force against the covariance that falls as 1/τ, beside o_e = −o_z at any τ."
+
+
+def escape() -> str:
+    return (
+        f"Where m_o is near 1, η = 1 − √(m_o² + ρ²(1 − m_o²)) is near 0 ({share(0.99, 0.5):.2g} at m_o = 0.99, "
+        "ρ = 0.5): there is hardly any de-centering to get out by."
+    )
+
+
+def as_an_accuracy() -> str:
+    return "The linear theory has no accuracy."
