@@ -21,7 +21,12 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # One server forks the processes of all tests: whoever starts it, it has loaded what any of them would have to load.
-PRELOADED = ("pytest", "stopgrad.experiments.preloaded", "stopgrad.deep.words.picture", "stopgrad.figures.machinery.made")
+PRELOADED = (
+    "pytest",
+    "stopgrad.experiments.preloaded",
+    "stopgrad.deep.words.picture",
+    "stopgrad.figures.machinery.made",
+)
 preload = forkserver.set_forkserver_preload
 forkserver.set_forkserver_preload = lambda modules: preload([*PRELOADED, *modules])
 forkserver.set_forkserver_preload([])
