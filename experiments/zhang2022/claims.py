@@ -332,11 +332,10 @@ CLAIMS = (
     ranks_higher(
         "batchnorm-dimensional",
         "Chen & He 2021, §4.4",
-        "Behind an affine-free output BatchNorm a network without predictor collapses in dimension.",
+        "Behind an affine-free output BatchNorm a network without predictor loses rank instead.",
         sentences.behind_bn,
         "bn/simsiam",
         "bn/naive",
-        HALF,
     ),
     moves(
         "escape",

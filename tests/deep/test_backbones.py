@@ -1,13 +1,12 @@
 """Backbones against torchvision's own models, and their shapes, costs and initialisation at other widths and stems."""
 
 import itertools
-import subprocess
-import sys
 from functools import partial
 
 import pytest
 import torch
 from methods import backbone
+from processes import PROCESSES
 from torch.func import functional_call
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
@@ -195,30 +194,28 @@ def test_no_1x1_convolution_has_a_stride(name, stem):
     assert sum(isinstance(m, PointwiseConv2d) and m.every == 2 for m in modules) == 3
 
 
-TRAIN = """
-import torch
-from stopgrad.deep.config import Method
-
-torch.set_num_threads(1)
-for layout in (torch.contiguous_format, torch.channels_last):
-    for stem, batch in (("cifar", 2), ("cifar", 16), ("imagenet", 5)):
-        for width in (1, 2, 3, 4, 6):
-            network = Method.of(backbone={name!r}, stem=stem, width=width).backbone.build().to(memory_format=layout)
-            optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
-            for _ in range(3):
-                optimiser.zero_grad()
-                views = torch.rand(batch, 3, 12, 12).to(memory_format=layout)
-                network(views).square().mean().backward()
-                assert all(p.grad.isfinite().all() for p in network.parameters())
-                optimiser.step()
-"""
+def train(name):
+    torch.set_num_threads(1)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        for stem, batch in (("cifar", 2), ("cifar", 16), ("imagenet", 5)):
+            for width in (1, 2, 3, 4, 6):
+                network = backbone(Method.of(backbone=name, stem=stem, width=width)).to(memory_format=layout)
+                optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+                for _ in range(3):
+                    optimiser.zero_grad()
+                    views = torch.rand(batch, 3, 12, 12).to(memory_format=layout)
+                    network(views).square().mean().backward()
+                    assert all(p.grad.isfinite().all() for p in network.parameters())
+                    optimiser.step()
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_narrow_networks_train(name):
     """In a process of its own, so that memory written out of bounds is a failed test and not a lost worker."""
-    done = subprocess.run([sys.executable, "-c", TRAIN.format(name=name)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = PROCESSES.Process(target=train, args=(name,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("name", ["linear", "identity"])

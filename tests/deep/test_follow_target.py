@@ -62,7 +62,7 @@ TINY = Config(
 
 def scalars(folder, **method):
     config = change(TINY, **method)
-    execute(config, Place(folder, False, quiet=True), World(0, 1, torch.device("cpu"), None))
+    execute(config, Place(folder, quiet=True, picture=False), World(0, 1, torch.device("cpu"), None))
     return table.read(folder).scalars
 
 

@@ -1,7 +1,6 @@
 """New parts, as a user would write them: one file of at most 40 lines and a line in a table, and everything follows."""
 
 import json
-import multiprocessing
 import os
 import runpy
 import shlex
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from new_parts import NEW, enter
+from processes import PROCESSES
 from torch.nn.functional import normalize
 
 from stopgrad.deep import seats
@@ -151,10 +151,9 @@ def test_two_processes_compare_the_images_of_both(part, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
     for rank in (0, 1):
         (tmp_path / str(rank)).mkdir()
-    processes = [context.Process(target=share, args=(rank, tmp_path, port)) for rank in (0, 1)]
+    processes = [PROCESSES.Process(target=share, args=(rank, tmp_path, port)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shlex
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import PROCESSES
 
 from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint, table
@@ -37,8 +37,6 @@ SETTINGS = {
 
 
 # ---------------------------------------------------------------- processes
-
-PROCESSES = multiprocessing.get_context("forkserver")  # fresh ones, without the seconds that imports take
 
 
 def start(folder, argv, disturb=None, *arguments):

@@ -7,22 +7,20 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import torch
 from small_runs import TINY, run
 
 from stopgrad.deep.config import Config, Optimisation, change
-from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import table
 from stopgrad.deep.storage.provenance import code, fingerprint
 from stopgrad.deep.storage.run_folder import default_folder, key, read_summary, whole_summary
-from stopgrad.deep.training.runs import Place, execute, joined
+from stopgrad.deep.training.runs import joined
 from stopgrad.deep.words.report import text
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return folder, run(folder)
+    return folder, run(folder, picture=True)
 
 
 @pytest.fixture
@@ -107,8 +105,7 @@ def test_a_run_that_another_process_has_just_finished_is_read(tmp_path, finished
 
 
 def test_without_a_picture_the_numbers_are_the_same(tmp_path, finished):
-    place = Place(tmp_path / "run", quiet=True, picture=False)
-    summary = execute(TINY, place, World(0, 1, torch.device("cpu"), None))
+    summary = run(tmp_path / "run")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert not files & {"run.png", "measurements.npz", "backbone.pt"}
     assert {path.name for path in finished[0].iterdir()} - files == {"run.png", "measurements.npz", "backbone.pt"}
@@ -221,12 +218,12 @@ def _no_evaluations(folder):
 def test_a_finished_run_with_a_damaged_table_is_no_finished_run_and_is_computed_again(tmp_path, damage):
     folder = tmp_path / "run"
     with joined("cpu") as world:
-        first = execute(TINY, Place(folder, quiet=True), world)
+        first = run(folder, world=world)
         whole = table.fingerprint(folder), table.fingerprint(folder / "evaluations")
         damage(folder)
         assert whole_summary(folder) is None
         with pytest.raises(ValueError, match="--resume"):
-            execute(TINY, Place(folder, quiet=True), world)
-        again = execute(TINY, Place(folder, resume=True, quiet=True), world)
+            run(folder, world=world)
+        again = run(folder, resume=True, world=world)
     assert (table.fingerprint(folder), table.fingerprint(folder / "evaluations")) == whole
     assert again["last"]["loss"] == first["last"]["loss"] and whole_summary(folder)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import multiprocessing
 import os
 import shlex
 import socket
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from processes import PROCESSES
 from small_runs import TINY, run
 
 from stopgrad.deep.config import change
@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("every", [1, 1000])
 def test_divergence_is_seen_also_between_measurements(tmp_path, loss, every):
     config = change(TINY, lr=1e30, loss=loss, monitor_every=every, epochs=50, references=("random",))
-    summary = run(tmp_path / "run", config)
+    summary = run(tmp_path / "run", config, picture=True)
     assert summary["state"] == summary["diagnosis"] == "diverged"
     assert summary["steps"] < 50 * 4
     assert summary["knn"]["after"] is summary["representation"] is summary["probe"] is None
@@ -59,7 +59,7 @@ def test_weights_that_are_lost_in_the_very_last_step(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_overflows_at_the_first_step(tmp_path):
-    summary = run(tmp_path / "run", change(TINY, loss="squared", loss_scale=1e39))
+    summary = run(tmp_path / "run", change(TINY, loss="squared", loss_scale=1e39), picture=True)
     assert (summary["diagnosis"], summary["steps"]) == ("diverged", 0)
 
 
@@ -76,7 +76,7 @@ def test_a_collapse_is_a_result(tmp_path):
 
 def test_no_epoch_at_all_evaluates_the_network_as_initialised(tmp_path):
     config = change(TINY, epochs=0, probe="logistic", references=("random", "supervised"))
-    summary = run(tmp_path / "run", config)
+    summary = run(tmp_path / "run", config, picture=True)
     assert summary["diagnosis"] is summary["spectrum"] is None
     assert summary["explanation"].startswith("Nothing was trained")
     assert summary["knn"]["before"] == summary["knn"]["after"] == summary["references"]["random"]["knn"]
@@ -110,7 +110,7 @@ def test_what_cannot_be_computed_at_the_end_does_not_cost_the_run(tmp_path, monk
 
 def test_the_backbone_loads_into_torchvision(tmp_path):
     config = change(TINY, backbone="resnet18", stem="imagenet", width=64, image_size=32, epochs=0)
-    run(tmp_path / "run", config)
+    run(tmp_path / "run", config, picture=True)
     state = torch.load(tmp_path / "run" / "backbone.pt", weights_only=True)
     network = torchvision.models.resnet18()
     missing, unexpected = network.load_state_dict(state, strict=False)
@@ -120,7 +120,6 @@ def test_the_backbone_loads_into_torchvision(tmp_path):
 
 # ---------------------------------------------------------------- several processes
 
-PROCESSES = multiprocessing.get_context("forkserver")
 WIDE = change(  # float64 and 20 steps
     TINY, backbone="resnet18", width=1, precision="float64", epochs=5, monitor_every=1, target="ema", ema_momentum=0.9,
     predictor="directpred", predictor_freq=2, references=("supervised",),

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from processes import PROCESSES
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.processes.stopping import REQUEST
@@ -73,8 +74,6 @@ def put(run, folder):
 
 
 # ---------------------------------------------------------------- launchers in processes of their own
-
-PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def start(configs, store, launcher, answer, log=None, workers="fork"):

@@ -1,9 +1,13 @@
-"""Processes that a test forks and kills."""
+"""Processes that a test starts: forked and killed, or fresh but for what the server that forks them has loaded."""
 
+import multiprocessing
 import os
 import signal
 import time
 from contextlib import contextmanager
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Fresh processes, without the seconds that imports take; conftest.py says what they have loaded."""
 
 
 @contextmanager

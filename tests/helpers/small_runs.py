@@ -14,5 +14,6 @@ TINY = Config(
 )
 
 
-def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None)):
-    return execute(config, Place(folder, resume, quiet=True), world)
+def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None), picture=False):
+    """What `execute` returns; by default without the picture, which would take longer than the run."""
+    return execute(config, Place(folder, resume, quiet=True, picture=picture), world)

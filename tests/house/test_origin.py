@@ -1,6 +1,7 @@
 """What a result was computed by: which edits count, and which recompute nothing."""
 
 import dataclasses
+import functools
 import importlib
 import linecache
 import shutil
@@ -157,14 +158,18 @@ def test_versions_count_where_they_are_named(monkeypatch):
 def project(tmp_path):
     """`code` of configs in a copy of the project in which one file was edited, or written."""
 
-    def edited(path="deep/config.py", old="", new="", kinds=()):
+    @functools.cache
+    def copy(path, old, new):
         root = tmp_path / str(len(list(tmp_path.iterdir())))
         for wing in ("deep", "linear_theory"):
             shutil.copytree(ROOT / wing, root / wing, ignore=shutil.ignore_patterns("__pycache__"))
         text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
         assert old in text
         (root / path).write_text(text.replace(old, new, 1))
-        return provenance._code(frozenset(kinds), root)
+        return root
+
+    def edited(path="deep/config.py", old="", new="", kinds=()):
+        return provenance._code(frozenset(kinds), copy(path, old, new))
 
     return edited
 

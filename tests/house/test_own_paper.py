@@ -42,7 +42,7 @@ def test_from_runs_to_its_section_and_then_with_a_line_in_the_list(tmp_path):
 
     checkout = tmp_path / "checkout"
     for name in ("stopgrad", "linear_theory", "deep", "experiments", "figures", "examples"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, checkout / name)
     listed = checkout / "experiments" / "papers.py"
     text, count = re.subn(r"(MODULES = \(\n)", rf"\g<1>{LINE}", listed.read_text(encoding="utf-8"))
     assert count == 1

@@ -91,7 +91,7 @@ def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
 def test_an_objective_is_one_file_and_a_line(tmp_path):
     """In a checkout of its own, as the text says."""
     for name in ("stopgrad", "linear_theory", "deep"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "deep" / "method" / "objectives" / "uniformity.py").write_text(
         block("class Uniformity"), encoding="utf-8"
     )
@@ -121,7 +121,7 @@ def test_a_figure_is_drawn_with_its_caption(missing):
 def test_a_figure_in_a_room_is_in_the_list(tmp_path):
     """In a checkout of its own, as the text says: a file, and its name in the room's list."""
     for name in ("stopgrad", "linear_theory", "deep", "experiments", "figures"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name)
     room = tmp_path / "figures" / "tian2021"
     (room / "kept.py").write_text(block("def draw_kept"), encoding="utf-8")
     listed = (room / "__init__.py").read_text(encoding="utf-8")

@@ -76,23 +76,26 @@ save(draw(), "picture.png", "words", pdf=True)
 """
 
 
-def test_a_figure_has_the_same_bytes_in_foreign_surroundings(folders):
-    plain, foreign = folders
-    for folder, variables in ((plain, {}), (foreign, FOREIGN)):
-        done = python(folder, "-c", SAVED, **variables)
-        assert done.returncode == 0, done.stderr
-    for name in ("picture.png", "picture.pdf"):
-        assert (foreign / name).read_bytes() == (plain / name).read_bytes()
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The picture's files as they are where nothing is set."""
+    return saved(tmp_path_factory.mktemp("plain"))
+
+
+def saved(folder, **variables):
+    done = python(folder, "-c", SAVED, **variables)
+    assert done.returncode == 0, done.stderr
+    return [(folder / name).read_bytes() for name in ("picture.png", "picture.pdf")]
+
+
+def test_a_figure_has_the_same_bytes_in_foreign_surroundings(folders, drawn):
+    assert saved(folders[1], **FOREIGN) == drawn
 
 
 @pytest.mark.parametrize("settings", [b"x \xff", b"axes.formatter.use_locale: True"])
-def test_settings_with_which_matplotlib_cannot_be_imported_keep_no_picture_from_being_made(settings, folders):
-    plain, foreign = folders
-    (foreign / "matplotlibrc").write_bytes(settings)
-    assert python(plain, "-c", SAVED).returncode == 0
-    done = python(foreign, "-c", SAVED, LC_ALL="xx_XX.UTF-8")
-    assert done.returncode == 0, done.stderr
-    assert (foreign / "picture.png").read_bytes() == (plain / "picture.png").read_bytes()
+def test_settings_with_which_matplotlib_cannot_be_imported_keep_no_picture_from_being_made(settings, folders, drawn):
+    (folders[1] / "matplotlibrc").write_bytes(settings)
+    assert saved(folders[1], LC_ALL="xx_XX.UTF-8") == drawn
 
 
 @pytest.mark.parametrize("module", ["stopgrad.figures.machinery.style", "stopgrad.deep.words.picture"])

@@ -47,7 +47,7 @@ def extended(tmp_path_factory):
     """A copy of the packages with the recipe at the end of the one file that it names."""
     copy = tmp_path_factory.mktemp("extended")
     for package in ("stopgrad", "linear_theory", "deep"):
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, copy / package)
     with (copy / "linear_theory" / "predictors" / "rules.py").open("a") as file:
         file.write("\n\n" + recipe())
     return copy
