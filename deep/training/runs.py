@@ -121,8 +121,6 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
     with Stop() as stop, View(title, plan.steps, place.quiet or not world.writes, events) as view:
         for sentence in introduction(config, preset_name, siamese, batches, plan):
             view.say(sentence)
-        if start is not None:
-            view.say(start.words(siamese))
         if world.writes:
             replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
         evaluation = functools.partial(evaluate_now, siamese, *parts)
@@ -131,6 +129,7 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
         run = Run(siamese, optimiser, batches, plan, together(world, recorder.resume))
         together(world, lambda: _refuse_apart(folder, world, run.clock.step))
         if start is not None and run.clock.step == 0:
+            view.say(start.words(siamese))
             recorder.keep(run.clock)  # from here on it goes on without the run that it started from
         state = train(run, recorder)
         if state == "stopped":

@@ -85,7 +85,7 @@ def start_of(config: Config, folder: Path) -> Start | None:
     source = config.optimisation.start_from
     if source is None:
         return None
-    own = checkpoint.load_latest(folder)
+    own = checkpoint.load_latest(folder, warn=lambda sentence: None)  # it is read again, and then said
     if own is not None:
         return Start(own.payload["siamese"], own.payload["started_from"])
     weights = final_weights(os.path.expanduser(source))

@@ -60,6 +60,19 @@ DIRECTPRED = {"predictor": "directpred", "predictor_eps": 0.1, "predictor_rho": 
             | {"backbone": "resnet18", "stem": "imagenet", "projector_layers": 3, "projector_hidden": 512, "blur": 0.5}
             | {"lr": 0.05, "batch_size": 256, "epochs": 100, "weight_decay": 1e-4, "predictor_schedule": "constant"},
         ),
+        (
+            "zhang2022-cifar100",
+            {**SIMSIAM, "crop_scale": (0.08, 1.0), "projector_output_bn": "none", "warmup_epochs": 10}
+            | {"dataset": "cifar100", "backbone": "resnet18", "stem": "cifar", "projector_layers": 3, "blur": 0.0}
+            | {"projector_hidden": 2048, "projector_bias": True, "lr": 0.5, "batch_size": 256, "epochs": 1000}
+            | {"weight_decay": 1e-5, "predictor_schedule": "constant"},
+        ),
+        (
+            "zhang2022-toy",
+            {"dataset": "gaussian", "gaussian_dim": 64, "gaussian_rank": 16, "gaussian_sigma2": 0.25, "width": 256}
+            | {"backbone": "mlp", "depth": 1, "projector_layers": 2, "projector_hidden": 256, "embedding_dim": 64}
+            | {"projector_output_bn": "none", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 256},
+        ),
         ("byol-stl10-tian", TIAN | STL10 | {"predictor": "linear"}),
         ("byol-cifar10-tian", TIAN | CIFAR10 | {"predictor": "linear"}),
         ("directpred-stl10", SET | STL10 | DIRECTPRED),
