@@ -12,6 +12,7 @@ from stopgrad.experiments.claims.kinds import MORE, claim, more_accurate
 from stopgrad.experiments.store.store import Record
 from stopgrad.experiments.zhang2022 import sentences
 from stopgrad.experiments.zhang2022.ablation import DIRECTIONS
+from stopgrad.linear_theory.exact.centre import decentring
 
 HALF = math.log(2)
 FLOOR = 1e-12
@@ -92,6 +93,12 @@ def _escaped(run: Record) -> float:
     """ln of the spread at the end over that at the end of the collapse."""
     collapsed, end = (1 - m_o * m_o for m_o in at_ends(run, "m_o_z"))
     return math.log(max(end, FLOOR) / max(collapsed, FLOOR))
+
+
+def _of_theory(run: Record) -> float:
+    """ln of η_p over what the best linear predictor would have at the run's own m_o and ρ, without its sign."""
+    best = float(decentring(run.last("m_o_z"), run.last("rho_z")))
+    return abs(math.log(max(-run.last("eta_p"), FLOOR) / best))
 
 
 def undoes(name, statement, theory, arm, place="Figure 5b", **more) -> Claim:
@@ -254,6 +261,25 @@ CLAIMS = (
         )
         for name, what, arm, more in (
             ("", "MLP", "simsiam", {}),
+            ("-digits", "ResNet on digits", "digits/simsiam", {"scales": ("cpu",)}),
+        )
+    ),
+    *(
+        moves(
+            f"decentring-theory{name}",
+            "Figure 5a",
+            f"How much of the centre is removed is what the best linear predictor would remove ({what}).",
+            sentences.decentring,
+            arm,
+            lambda run: -_of_theory(run),
+            "−|ln(−η_p ÷ (1 − √(m_o² + ρ²(1 − m_o²))))|, with the run's own m_o and ρ of Z",
+            -HALF,
+            "within a factor of two",
+            unit="nats",
+            **more,
+        )
+        for name, what, arm, more in (
+            ("", "MLP", "simsiam", {"headline": True}),
             ("-digits", "ResNet on digits", "digits/simsiam", {"scales": ("cpu",)}),
         )
     ),
