@@ -8,10 +8,11 @@ and of Z and of P. Accuracies are claims from `cifar` on.
 import math
 
 from stopgrad.experiments.claims.claim import Claim, Rule
-from stopgrad.experiments.claims.kinds import MORE, claim, more_accurate
+from stopgrad.experiments.claims.kinds import MORE, claim
 from stopgrad.experiments.store.store import Record
 from stopgrad.experiments.zhang2022 import sentences
 from stopgrad.experiments.zhang2022.ablation import DIRECTIONS
+from stopgrad.experiments.zhang2022.accuracies import ACCURACIES
 from stopgrad.linear_theory.exact.centre import decentring
 
 HALF = math.log(2)
@@ -387,16 +388,6 @@ CLAIMS = (
         "half is left",
         unit="nats",
     ),
-    *(
-        more_accurate(f"accuracy-{name}", place, statement, sentences.as_an_accuracy, better, worse, above)
-        for name, place, statement, better, worse, above in (
-            ("naive", "Table 2", "Without predictor accuracy is lost (1 against 66.6 %).", "simsiam", "naive", 5.0),
-            ("mirror", "Table 2", "Mirror SimSiam loses its accuracy (1 against 66.6 %).", "simsiam", "mirror", 5.0),
-            ("fresh", "Table 1", "The mean of ten views loses it (1 %).", "moving-average", "fresh-views-10", 5.0),
-            ("centre", "Table 4", "The centre alone is clearly worse (48.1 %).", "simsiam", "keep-centre", 2.0),
-            ("residual", "Table 4", "The residual alone is as good (66.2 %).", "keep-residual", "simsiam", -2.0),
-            ("triplet", "Table 3", "o_e alone is better (47.4 against 36.2 %).", "triplet-centre", "triplet-both", 1.0),
-        )
-    ),
+    *ACCURACIES,
 )
 """Every claim about networks: a new one is one entry here."""
