@@ -1,0 +1,1 @@
+"""Zhang et al. 2022: how SimSiam avoids collapse, the gradient taken apart into centre and residual."""
