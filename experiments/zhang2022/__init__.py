@@ -1,1 +1,1 @@
-"""Zhang et al. 2022: how SimSiam avoids collapse, the gradient taken apart into centre and residual."""
+"""Zhang et al. 2022: how SimSiam avoids collapse, the gradient taken apart."""

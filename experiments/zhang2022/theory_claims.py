@@ -44,7 +44,7 @@ def _undoing_sentence() -> str:
     return (
         f"40 steps multiply m_r by {math.exp(correlation):.3g} under the correlation and by {math.exp(covariance):.4g} "
         f"under the covariance, {math.exp(gradients.undoing('covariance', lr=5.0)):.3g} at a hundred times the "
-        "learning rate. Steps of finite size are what spreads under the correlation: in the flow each channel's variance stays."
+        "learning rate. What spreads them under the correlation is that steps are finite: its flow does not."
     )
 
 
@@ -183,16 +183,16 @@ GRADIENTS = (
             "Algorithm 5",
             "The encoder's loss beside an inverse predictor is symmetric in the views with ½ before both of its terms.",
             rule("digits to which swapping the views leaves the gradient", 10, "digits", EXACT),
-            lambda: gradients.swapping_digits(printed=False),
+            lambda: gradients.swapping_digits("corrected"),
             lambda: (
-                f"With both halves it stays to {gradients.swapping_digits(printed=False):.1f} digits; as printed it is "
-                f"{10 ** -gradients.swapping_digits(printed=True):.2g} of its own size apart, as the second view "
+                f"With both halves it stays to {gradients.swapping_digits('corrected'):.1f} digits; as printed it is "
+                f"{10 ** -gradients.swapping_digits('printed'):.2g} of its own size apart, as the second view "
                 "weighs twice."
             ),
             "a random network 8–20–6, predictor and inverse random matrices",
         ),
         "Algorithm 5 as printed, with ½ before the first term alone, treats both views alike.",
-        lambda: gradients.swapping_digits(printed=True),
+        lambda: gradients.swapping_digits("printed"),
     ),
 )
 
@@ -204,8 +204,8 @@ INFONCE = (
         rule("digits to which G_e + Σ λ_i r_i = −o_z", 10, "digits", EXACT),
         gradients.infonce_centre_digits,
         lambda: (
-            f"It is to {gradients.infonce_centre_digits():.1f} digits. Averaged over anchors as well, G_e keeps "
-            f"the cosine {gradients.infonce_mean(0.1):.4g} with −o_z at τ = 0.1, {gradients.infonce_mean(1.0):.5g} at τ = 1."
+            f"It is to {gradients.infonce_centre_digits():.1f} digits. Averaged over anchors as well, G_e has with "
+            f"−o_z the cosine {gradients.infonce_mean(0.1):.4g} at τ = 0.1, {gradients.infonce_mean(1.0):.5g} at τ = 1."
         ),
         "30 embeddings in 6 dimensions with a centre; τ = 0.03, 0.1, 0.5, 2, 30; autograd of the loss that trains",
     ),

@@ -142,24 +142,24 @@ def free_prediction(lr: float = 0.3, steps: int = 60) -> tuple[float, float]:
 
 
 def _keys() -> np.ndarray:
-    """30 unit vectors with a centre, one of them the anchor's positive."""
+    """30 unit vectors (30, 6) with a centre, each the positive of one anchor."""
     return directions(np.random.default_rng(4).standard_normal((30, 6)) + 0.4)
 
 
-def extra_gradients(tau: float, anchors: int = 30) -> np.ndarray:
-    """G_e = −τ ∂L/∂Z_a − Z_b of InfoNCE at each anchor, (anchors, d), by autograd of the loss that trains."""
+def _anchors() -> np.ndarray:
+    """The other views of these."""
+    Z_b = _keys()
+    return directions(Z_b + 0.3 * np.random.default_rng(5).standard_normal(Z_b.shape))
+
+
+def extra_gradients(tau: float) -> np.ndarray:
+    """G_e = −τ ∂L/∂Z_a − Z_b of InfoNCE at each anchor, (N, d), by autograd of the loss that trains."""
     import torch
 
     Z_b = _keys()
-    Z_a = directions(Z_b + 0.3 * np.random.default_rng(5).standard_normal(Z_b.shape))
     keys = torch.tensor(Z_b)
-    [slope] = gradients(lambda z: infonce_loss(z, keys, keys, tau), Z_a)
-    return (-tau * len(Z_b) * slope - Z_b)[:anchors]
-
-
-def _anchors() -> np.ndarray:
-    Z_b = _keys()
-    return directions(Z_b + 0.3 * np.random.default_rng(5).standard_normal(Z_b.shape))
+    [slope] = gradients(lambda z: infonce_loss(z, keys, keys, tau), _anchors())
+    return -tau * len(Z_b) * slope - Z_b
 
 
 @functools.cache
@@ -277,22 +277,26 @@ def undoing(form: str, lr: float = 0.05, momentum: float = 0.9, steps: int = 40)
 
 # ---------------------------------------------------------------- Algorithm 5
 
+WEIGHTS = {"corrected": (0.5, 0.5), "printed": (0.5, 1.0)}
+"""Of the two terms of the encoder's loss: as printed the second lacks its ½."""
+
 
 @functools.cache
-def swapping_digits(printed: bool) -> float:
+def swapping_digits(form: str) -> float:
     """Digits to which the encoder's gradient in Algorithm 5 stays as it is if the two views are swapped.
 
-    As printed the second view's term lacks its ½. Predictor and inverse are random matrices.
+    form: one of `WEIGHTS`. Predictor and inverse are random matrices.
     """
     import torch
 
-    second = 1.0 if printed else 0.5
+    first, second = WEIGHTS[form]
     x, weights = _network(7)
     h, inverse = (torch.tensor(m) for m in np.random.default_rng(8).standard_normal((2, 6, 6)))
 
     def loss(views, *w):
         p_a, p_b = (_embed(torch.tensor(view), *w) @ h for view in views)
-        return cosine_loss(p_a, (p_b @ inverse).detach()) / 2 + second * cosine_loss(p_b, (p_a @ inverse).detach())
+        one, other = cosine_loss(p_a, (p_b @ inverse).detach()), cosine_loss(p_b, (p_a @ inverse).detach())
+        return first * one + second * other
 
     one, other = (gradients(functools.partial(loss, views), *weights) for views in (x, x[::-1].copy()))
     return digits([np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in zip(one, other, strict=True)])
