@@ -5,6 +5,8 @@ A claim without arms is computed whenever the ledger is; its statistic must come
 
 from collections.abc import Callable
 
+import numpy as np
+
 from stopgrad.experiments.claims.claim import Claim, Rule
 
 BORDERS = "fewer than 1 start in 100 may lie within the integrator's error of a border"
@@ -31,3 +33,8 @@ def pair(corrected: Claim, stated: str, value: Callable[[], float], rule: Rule |
     values = {**vars(corrected), "as_stated": stated}
     twin = {"id": f"{corrected.id}-as-stated", "statement": f"As stated: {stated}", "as_stated": None, "value": value}
     return Claim(**values), Claim(**{**values, **twin, "rule": rule or corrected.rule})
+
+
+def digits(error) -> float:
+    """How many decimal digits agree where the largest relative error is this: 16 at most."""
+    return float(-np.log10(np.maximum(np.max(error), 1e-16)))

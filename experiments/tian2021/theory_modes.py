@@ -8,6 +8,7 @@ import functools
 
 import numpy as np
 
+from stopgrad.experiments.claims.theory_claims import digits
 from stopgrad.linear_theory.exact import basin, fixed_points
 from stopgrad.linear_theory.exact.fixed_points import critical_eta
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
@@ -33,11 +34,6 @@ def starts(h: Hyperparameters) -> Mode:
     p, s = (v.ravel() for v in np.meshgrid(np.linspace(-0.5, 1.5, 10), np.geomspace(3e-4, 1.5, 6)))
     unit = h.tau / h.a
     return Mode(p * unit, s * unit**2 / h.alpha_p)
-
-
-def digits(error) -> float:
-    """How many decimal digits agree where the largest relative error is this: 16 at most."""
-    return float(-np.log10(np.maximum(np.max(error), 1e-16)))
 
 
 def survives(start: Mode, h: Hyperparameters) -> np.ndarray:
