@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stopgrad.deep.config import Config
+from stopgrad.deep.method.backbones.vectors import IdentityBackbone, LinearBackbone
 from stopgrad.experiments.claims.claim import Claim, Row, evaluate
 from stopgrad.experiments.claims.multiplicity import adjusted
 from stopgrad.experiments.papers import PAPERS, chosen, suite
@@ -17,6 +18,9 @@ from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.files import replace_file
 from stopgrad.linear_theory.tools.kept import Origin, keep
 from stopgrad.linear_theory.tools.origin import call, code, digest
+
+NETWORKS = {"linear": "linear networks", "mlp": "MLPs", "resnet": "ResNets"}
+"""What an arm's network is, from one linear layer on, and of many in words."""
 
 
 def claims_of(paper: str) -> tuple[Claim, ...]:
@@ -71,17 +75,26 @@ def _write(path: Path, rows: dict[str, Row], origin: Origin) -> None:
 
 
 @functools.cache
-def _linear_arms(suite: Callable[[str], Suite]) -> frozenset[str]:
-    """The arms of a suite, at any scale, whose network is one linear layer."""
-    arms = [arm for scale in SCALES for arm in suite(scale).arms.values()]
-    return frozenset(arm.name for arm in arms if arm.config.method.backbone.vectors)
+def _networks(suite: Callable[[str], Suite], scale: str) -> dict[str, str]:
+    """{arm: one of NETWORKS} at this scale; of an arm that the suite lacks there, at the largest that has it."""
+    arms = [arm for at in (*SCALES, scale) for arm in suite(at).arms.values()]
+    return {arm.name: _network(arm.config) for arm in arms}
 
 
-def rests_on(claim: Claim) -> str:
-    """'theory', 'linear' or 'resnet': what decides a claim, linear networks only where all its arms are."""
+def _network(config: Config) -> str:
+    method = config.method
+    if not method.backbone.vectors:
+        return "resnet"
+    one_layer = isinstance(method.backbone, (IdentityBackbone, LinearBackbone)) and method.projector_layers == 1
+    return "linear" if one_layer else "mlp"
+
+
+def rests_on(claim: Claim, scale: str) -> str:
+    """What decides a claim at a scale: 'theory', or of NETWORKS the least simple among its arms'."""
     if not claim.arms:
         return "theory"
-    return "linear" if _linear_arms(PAPERS[claim.paper].suite).issuperset(claim.arms) else "resnet"
+    networks = _networks(PAPERS[claim.paper].suite, scale)
+    return max((networks[arm] for arm in claim.arms), key=[*NETWORKS].index)
 
 
 class Remembered:

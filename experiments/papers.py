@@ -12,6 +12,7 @@ from stopgrad.linear_theory.tools.errors import BadInput
 MODULES = (
     "stopgrad.experiments.tian2021.paper",
     "stopgrad.experiments.zhang2022.paper",
+    "stopgrad.experiments.simsiam2021.paper",
     "stopgrad.experiments.linear_digits.paper",
 )
 """Each has a `PAPER`: a new one is one line here. In a checkout any module that Python finds from there will do."""

@@ -56,6 +56,27 @@ def narrower(name, place, statement, theory, dead, alive, **more) -> Claim:
     return _compared(name, place, statement, theory, rule, dead, alive, lambda run: -log_spread(run), **more)
 
 
+def survives(name, place, statement, theory, arm, base, **more) -> Claim:
+    """A claim that one arm does not collapse: it keeps at least half as many modes of F as another that does not.
+
+    Modes count both kinds of collapse: 1 where all embeddings point one way, few where few dimensions are left.
+    """
+    rule = Rule(f"ln(modes of {arm} ÷ modes of {base})", -math.log(2), "nats", "half of them are left")
+    return _compared(name, place, statement, theory, rule, arm, base, log_modes, **more)
+
+
+def apart(name, place, statement, theory, high, low, scalar, words, above, why, **more) -> Claim:
+    """A claim that a scalar ends higher in one arm than in another with the same seed, by `above` at least."""
+    rule = Rule(f"{words} at the end of {high} less that of {low}", above, "", why)
+    return _compared(name, place, statement, theory, rule, high, low, lambda run: run.last(scalar), **more)
+
+
+def ends_below(name, place, statement, theory, arm, scalar, words, most, why, **more) -> Claim:
+    """A claim that a scalar of an arm ends below `most`."""
+    rule = Rule(f"{most:g} less the {words} at the end, {arm}", 0.0, "", why)
+    return claim(name, place, statement, theory, rule, [arm], lambda runs: most - runs[arm].last(scalar), **more)
+
+
 def falls(name, place, statement, theory, arm, scalar, words, **more) -> Claim:
     """A claim that a scalar, such as a part of the predictor's matrix, shrinks while an arm learns."""
     rule = Rule(f"{words} at the start less that at the end, ResNet", MORE, "", "a tenth of its range")

@@ -1,7 +1,7 @@
 """Zhang et al. 2022 as a record."""
 
 from stopgrad.experiments.claims.paper import Paper
-from stopgrad.experiments.zhang2022 import claims
+from stopgrad.experiments.zhang2022 import claims, theory_claims
 from stopgrad.experiments.zhang2022.ablation import ablation
 
 PAPER = Paper(
@@ -12,5 +12,5 @@ PAPER = Paper(
     arxiv="2203.16262",
     since="2026-11-29",
     suite=ablation,
-    claims=claims.CLAIMS,
+    claims=theory_claims.CLAIMS + claims.CLAIMS,
 )

@@ -30,6 +30,7 @@ VERDICTS = {
 }
 FAMILIES = {
     "resnet": ("ResNet", "ResNets"),
+    "mlp": ("MLP", "MLPs"),
     "linear": ("linear network", "linear networks"),
     "theory": ("theory alone", "theory alone"),
 }
@@ -244,13 +245,14 @@ def summary(sections: Sequence[Section], scale: str) -> list[str]:
     count = Counter(entry.verdict for entry in entries)
     rests = Counter(entry.family for entry in entries)
     decided = Counter(entry.family for entry in entries if entry.verdict in ("holds", "fails"))
-    parts = [f"{rests[kind]} on {name} ({decided[kind]} decided)" for kind, (_, name) in FAMILIES.items()]
-    parts[0] = parts[0].replace(" on ", " rest on " if rests["resnet"] != 1 else " rests on ", 1)
+    kinds = [kind for kind in FAMILIES if rests[kind]] or ["theory"]
+    parts = [f"{rests[kind]} on {FAMILIES[kind][1]} ({decided[kind]} decided)" for kind in kinds]
+    parts[0] = parts[0].replace(" on ", " rest on " if rests[kinds[0]] != 1 else " rests on ", 1)
     said = [
         f"Of {len(entries)} claims {_some(count['holds'], 'holds', 'hold')}, {_some(count['fails'], 'fails', 'fail')}, "
         f"{_some(count['inconclusive'], 'is', 'are')} inconclusive and {_some(count['not measured'], 'is', 'are')} not "
         f"measured at scale {scale}.",
-        f"{', '.join(parts[:-1])} and {parts[-1]}.",
+        " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) + ".",
     ]
     twins = sum(entry.verdict == "fails" and entry.as_stated for entry in entries)
     if twins:

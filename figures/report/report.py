@@ -138,7 +138,7 @@ class Report(Command):
 
     def _entry(self, row: Mapping) -> Entry:
         [claim] = [claim for claim in ledger.claims_of(row["paper"]) if claim.id == row["id"]]
-        shown, rests = figures_of(claim.id), ledger.rests_on(claim)
+        shown, rests = figures_of(claim.id), ledger.rests_on(claim, self.scale)
         return Entry(row, claim.rule.above, claim.rule.unit, shown, command_of(row, self.scale), rests)
 
     def text(self, result: dict) -> str:

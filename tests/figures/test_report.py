@@ -118,7 +118,7 @@ def test_what_a_claim_rests_on_stands_beside_its_scale(tree, html):
         assert basis in tree.text[f"tian2021-{one}"]
     assert html.count("linear network, scale cpu") == 4  # two claims, each in the ledger and below it
     assert "theory alone" in tree.text["tian2021-observation-4"]
-    kinds = [ledger.rests_on(claim) for claim in PAPERS["tian2021"].claims]
+    kinds = [ledger.rests_on(claim, "cpu") for claim in PAPERS["tian2021"].claims]
     assert min(map(kinds.count, ("theory", "linear", "resnet"))) > 1
     for claim, kind in zip(PAPERS["tian2021"].claims, kinds):
         assert kind == "linear" or not any("linear/" in arm for arm in claim.arms), claim.id
