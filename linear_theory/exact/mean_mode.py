@@ -114,6 +114,7 @@ def settled_centre(h: MeanHyperparameters) -> np.ndarray:
     np.float64(0.8081)
     """
     variance, each, n = as_float64(h.mean_variance), as_float64(h.x), as_float64(h.directions)
-    of_mean, xp = variance * variance / (variance + h.xp), as_float64(h.xp)
+    xp = as_float64(h.xp)
+    of_mean = variance * variance / (variance + xp)
     share = of_mean / (of_mean + n * each * each / (each + xp))
     return np.sqrt(as_float64(h.mu) ** 2 / (variance + xp) * share)
