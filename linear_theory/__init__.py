@@ -11,6 +11,8 @@ __all__, __getattr__, __dir__ = exports(
         "flows.hyperparameters": "Hyperparameters",
         "flows.modes": "Mode EmaMode mode_flow ema_mode_flow parabola_flow balance scales",
         "flows.matrices": "Correlations Network Aligned Switches network_flow symmetrised_flow balance_matrix",
+        "flows.mean": "MeanHyperparameters BiasedNetwork Centre with_mean biased_network_flow cosine_network_flow "
+        "cosine_mode_flow centre_flow cosine_centre_flow",
         "exact.nonisotropic": "shared_modes mode_hyperparameters surviving_modes",
         "exact.unit_map": "TrainingRecipe to_theory to_recipe predict",
         "exact.fixed_points": "critical_eta fixed_points rest_points",
@@ -21,6 +23,9 @@ __all__, __getattr__, __dir__ = exports(
         "directset_limit directset_threshold",
         "exact.centre": "optimal_bias decentring chance_m_o_squared unbiased_m_o_squared initial_m_o largest_m_o "
         "subspace_std infonce_residual",
+        "exact.mean_mode": "least_variance centre_border can_live least_augmented naive_rates settled_shares "
+        "settled_centre",
+        "exact.contrast": "contrast_alignment measured_alignment positive_weight",
         "simulation.integrate": "integrate",
         "simulation.trajectory": "trajectory",
         "simulation.fate": "simulate",
@@ -29,6 +34,7 @@ __all__, __getattr__, __dir__ = exports(
         "sweeps.axes": "Axis make_axis",
         "sweeps.mode_problem": "Problem Start Descent",
         "sweeps.flow_problem": "FlowProblem",
+        "sweeps.centre_problem": "known_flow centre_length",
         "sweeps.phase_diagram": "phase_diagram boundary",
         "sweeps.boundary": "trace_boundary refine",
         "sweeps.basin_fraction": "basin_fraction wilson_interval",

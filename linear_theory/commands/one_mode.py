@@ -5,12 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from stopgrad.linear_theory.commands.other_flows import (
-    MODE,
-    known_flow,
-    refuse_settings_of_a_mode,
-    refuse_settings_of_other_flows,
-)
+from stopgrad.linear_theory.commands.other_flows import refuse_settings_of_a_mode, refuse_settings_of_other_flows
 from stopgrad.linear_theory.exact.basin import critical_s0
 from stopgrad.linear_theory.exact.branches import VERDICTS, branches
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
@@ -22,7 +17,7 @@ from stopgrad.linear_theory.simulation.trajectory import trajectory
 from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
 from stopgrad.linear_theory.sweeps.basin_fraction import basin_fraction
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
-from stopgrad.linear_theory.sweeps.centre_problem import centre_sample
+from stopgrad.linear_theory.sweeps.centre_problem import MODE, centre_sample, known_flow
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import check
 from stopgrad.linear_theory.tools.door import Command

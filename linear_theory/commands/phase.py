@@ -11,16 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from stopgrad.linear_theory.commands.other_flows import (
-    MODE,
-    known_flow,
-    refuse_settings_of_a_mode,
-    refuse_settings_of_other_flows,
-)
+from stopgrad.linear_theory.commands.other_flows import refuse_settings_of_a_mode, refuse_settings_of_other_flows
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation import fate
 from stopgrad.linear_theory.simulation.fate import FATES
 from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
+from stopgrad.linear_theory.sweeps.centre_problem import MODE, known_flow
 from stopgrad.linear_theory.sweeps.flow_problem import FlowProblem
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import boundary, check, phase_diagram

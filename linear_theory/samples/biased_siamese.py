@@ -41,7 +41,7 @@ def shifted_views(draw: Draw, mu, mirrored: bool = True) -> Draw:
     shift = as_tensor(mu, "mu", dtype=torch.float64)
 
     def shifted(generator, batch):
-        x1, x2 = draw(generator, batch)
+        x1, x2 = (as_tensor(v, "the view", dtype=torch.float64) for v in draw(generator, batch))
         if mirrored:
             x1, x2 = torch.cat([x1, -x1]), torch.cat([x2, -x2])
         return x1 + shift, x2 + shift
@@ -54,7 +54,8 @@ def biased_objective(state: BiasedNetwork, x1, x2, loss: Loss, tau=1.0) -> torch
 
     f = W x and Z = f/‖f‖: under the cosine loss the predictor sees normalised embeddings.
     """
-    Wp, W, b = state
+    Wp, W, b = (as_tensor(v, name, dtype=torch.float64) for v, name in zip(state, state._fields))
+    x1, x2 = as_tensor(x1, "x1", dtype=torch.float64), as_tensor(x2, "x2", dtype=torch.float64)
     f1, f2 = x1 @ W.mT, x2 @ W.mT
     if loss == "squared":
         error = f1 @ Wp.mT + b.mT - (tau * f2).detach()
@@ -100,7 +101,7 @@ def train_biased(
             records.append(observe(state))
         if step == training.steps:
             break
-        x1, x2 = draw(generator, training.batch)
+        x1, x2 = (as_tensor(v, "the view", dtype=torch.float64) for v in draw(generator, training.batch))
         if training.symmetric_loss:
             x1, x2 = torch.cat([x1, x2]), torch.cat([x2, x1])
         with for_tensors_of(x1.numel()):

@@ -7,6 +7,7 @@ from stopgrad.linear_theory.exact.closed_loop import Amplitudes, closed_loop_flo
 from stopgrad.linear_theory.exact.unit_map import TrainingRecipe
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network
+from stopgrad.linear_theory.flows.mean import BiasedNetwork, MeanHyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, mode_flow
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.samples.linear_siamese import Training
@@ -149,6 +150,29 @@ CASES = {
         lambda f, Wp, W, x1, x2: f(draw_of(x1, x2), small_network(Wp, W), h(), training=Training(1e-3, 2, 3)),
         (PSD, MATRIX, FEATURES, FEATURES[::-1]),
     ),
+    "samples.biased_siamese.shifted_views": (lambda f, mu, x: f(draw_of(x, x), mu)(None, 1), (P, FEATURES)),
+    "samples.biased_siamese.biased_objective": (
+        lambda f, Wp, W, b, x1, x2: f(BiasedNetwork(Wp, W, b), x1, x2, "cosine"),
+        (PSD, MATRIX, P[:, None], FEATURES, FEATURES[::-1]),
+    ),
+    "samples.biased_siamese.train_biased": (
+        lambda f, W, b, x1, x2: f(
+            draw_of(x1, x2), BiasedNetwork(W, W, b), MeanHyperparameters(), "squared", Training(1e-3, 2, 3)
+        ),
+        (MATRIX, P[:, None], FEATURES, FEATURES[::-1]),
+    ),
+    **{
+        f"exact.mean_mode.{name}": (lambda f, mu, x: f(MeanHyperparameters(mu=mu, x=x, directions=x)), (P, S))
+        for name in ("least_variance", "centre_border", "can_live", "settled_centre")
+    },
+    "exact.mean_mode.least_augmented": (lambda f, x, xp: f(x, xp), (P, S)),
+    "exact.mean_mode.naive_rates": (lambda f, x, xp, w: f(x, xp, w), (P, S, T)),
+    "exact.mean_mode.settled_shares": (lambda f, x, xp: f(x, xp), (P, S)),
+    "exact.contrast.positive_weight": (lambda f, spectrum, tau: f(spectrum, tau, 9, 0.5), (SPECTRUM[0], T)),
+    "exact.contrast.contrast_alignment": (lambda f, spectrum, tau: f(spectrum, tau, 9, 0.5), (SPECTRUM[0], T)),
+    "exact.contrast.infonce_residuals": (lambda f, x, y: f(x, y, 0.5, "both"), (FEATURES, FEATURES[::-1])),
+    "exact.contrast.decorrelation_gradient": (lambda f, x: f(x), (FEATURES,)),
+    "exact.contrast.measured_alignment": (lambda f, x, y, tau: f(x, y, tau), (FEATURES, FEATURES[::-1], T)),
     "exact.nonisotropic.shared_modes": (lambda f, X, Xp: f(Correlations(X, Xp)), (STACK, STACK)),
     "exact.nonisotropic.mode_hyperparameters": (lambda f, X, Xp: f(Correlations(X, Xp), h()), (DIAGONAL, NOISE)),
     "exact.nonisotropic.fixed_point_without_decay": (lambda f, X, Xp: f(Correlations(X, Xp), 2), (PSD, NOISE)),

@@ -96,6 +96,9 @@ INNER = {
     "symmetrised_flow balance_matrix",
     "stopgrad.linear_theory.flows.modes": "mode_flow ema_mode_flow scalar_network_flow parabola_flow balance mode_of "
     "balanced_mode_flow scaled",
+    "stopgrad.linear_theory.flows.mean": "with_mean biased_network_flow cosine_network_flow cosine_network_flow_at "
+    "network_norms cosine_mode_flow mode_norms centre_flow cosine_centre_flow cosine_centre_flow_at centre_norms",
+    "stopgrad.linear_theory.sweeps.centre_problem": "centre_length mean_share cosine_outcome survivors",
     "stopgrad.linear_theory.exact.nonisotropic": "tied_flow predictorless_flow",
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
     "stopgrad.linear_theory.spectra.moments": "merge singular_values float64_of rounding_of",
@@ -107,6 +110,8 @@ INNER = {
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
     "stopgrad.linear_theory.sweeps.axes": "parse_axis make_axis",
+    "stopgrad.linear_theory.sweeps.centre_problem": "centre_sample known_flow",
+    "stopgrad.linear_theory.exact.contrast": "grip",
     "stopgrad.linear_theory.simulation.outcomes": "threshold",
     "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
     "stopgrad.linear_theory.spectra.white_noise": "white_noise_spectrum",
@@ -121,7 +126,7 @@ NO_ARRAYS = {
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
     "kernel_source matrix_derivations "
-    "mode_derivations origin errors kept recording runge_kutta threads processes __main__"
+    "mean_derivations mode_derivations other_flows origin errors kept recording runge_kutta threads processes __main__"
 )
 
 
