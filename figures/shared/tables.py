@@ -5,14 +5,14 @@ The paper's numbers, the arm of the suite that stands for each, and the claims t
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import FAMILIES, Runs, statistics_at, value_of
+from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS, USUAL, Runs, statistics_at, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 
 if TYPE_CHECKING:
@@ -21,22 +21,30 @@ if TYPE_CHECKING:
 
 LINE = 0.29  # inches
 OFFSET = 0.18  # lines, between the seeds and their mean
-MARKS = dict(zip(FAMILIES, (style.ESTIMATE, style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]})))
+MARKS = (
+    style.ESTIMATE,
+    style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]},
+    style.ESTIMATE | {"fmt": "v", "color": style.OKABE_ITO["purple"]},
+)
+"""Of a table's families of arms, in their order."""
 
 
-def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
+def compute_table(
+    runs: Runs, table: dict, families: Mapping[str, str] = FAMILIES, statistics: tuple[str, ...] = USUAL
+) -> "xr.Dataset":
     """`paper` and `spread` (cell,), `value` (loss, statistic, cell, seed), `finished` (loss, cell, seed).
 
     A value is NaN where its run is missing, or finished without it (a run that diverged); `part` (loss, cell) says
-    whether the suite has such an arm at this scale. The statistics are those that mean something at the runs' scale.
+    whether the suite has such an arm at this scale. Of `statistics` those count that mean something at it. A cell's arm
+    stands for one of each of `families`, {words: what its arms' names begin with}; `loss` has their words.
     """
     import xarray as xr
 
-    cells, kinds, seeds = table["cells"], statistics_at(runs.scale), runs.seeds
-    arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in FAMILIES.values()]
+    cells, kinds, seeds = table["cells"], statistics_at(runs.scale, statistics), runs.seeds
+    arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in families.values()]
     found = [[[runs.of(arm).get(seed) for seed in seeds] for arm in family] for family in arms]
     values = [[[[value_of(s, r) for r in cell] for cell in family] for s in kinds.values()] for family in found]
-    shape = (len(FAMILIES), len(kinds), len(cells), len(seeds))
+    shape = (len(families), len(kinds), len(cells), len(seeds))
     paper, spread = np.array([cell["paper"] for cell in cells], dtype=float).T
     finished = np.array([[[r is not None for r in cell] for cell in family] for family in found], dtype=bool)
     return xr.Dataset(
@@ -51,7 +59,7 @@ def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
             "row": ("cell", [cell["row"] for cell in cells]),
             "column": ("cell", [cell["column"] for cell in cells]),
             "arm": ("cell", arms[0]),
-            "loss": list(FAMILIES),
+            "loss": list(families),
             "statistic": list(kinds),
             "seed": list(seeds),
         },
@@ -61,10 +69,10 @@ def compute_table(runs: Runs, table: dict) -> "xr.Dataset":
 
 @style.styled
 def draw_table(data: "xr.Dataset") -> "Figure":
-    """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, mean and standard deviation of 5 runs.
-    Right, under the name of its arm of the suite: what runs of that setting measured here, on the data and for the
-    length that the scale stands for: not the paper's numbers, but their order may be held against the paper's. Circles:
-    seeds. Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
+    """Left: the paper's Top-1 accuracy of a linear classifier, in per cent, with the standard deviation over its runs
+    where it prints one. Right, under the name of its arm of the suite: what runs of that setting measured here, on the
+    data and for the length that the scale stands for: not the paper's numbers, but their order may be held against the
+    paper's. Circles: seeds. Diamonds: mean with the 95 % interval of Student's t; numbers: mean and half that interval.
 
     Modes of F: exp of the entropy of the normalised eigenvalues of F = E[z z^T], the embeddings' mean direction
     included; 1 is complete collapse in direction, a fall is dimensional collapse. Trace of F: the embeddings' squared
@@ -72,11 +80,15 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     cifar on. 'Not in the suite': no run is planned for that cell at this scale; 'not measured': none has finished; 'not
     finite': all diverged.
     """
+    return draw_cells(data)
+
+
+def draw_cells(data: "xr.Dataset") -> "Figure":
+    """What `compute_table` gives as a figure, for a drawing function that says in its caption what is shown."""
     from matplotlib.figure import Figure
 
-    kinds = statistics_at(data.attrs["scale"])
     count, panels = data.sizes["cell"], 1 + data.sizes["statistic"]
-    height = LINE * (1.7 if data.part.all("loss").any() else 1)
+    height = LINE * (0.3 + 0.7 * max(1, int(data.part.sum("loss").max())))
     figure = Figure(figsize=(3.8 + 3.4 * panels, 1.65 + height * count), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08)
     axes = figure.subplots(1, panels)
@@ -84,9 +96,9 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     for axis, name in zip(axes[1:], data.statistic.values):
         for k in range(count):
             _draw_cell(axis, k, data.isel(cell=k).sel(statistic=name))
-        axis.set_title(f"Here: {kinds[name].words}", fontsize=9.5)
+        axis.set_title(f"Here: {STATISTICS[name].words}", fontsize=9.5)
         axis.set_xlabel(f"{data.attrs['scale']} scale, {data.sizes['seed']} seeds asked for", fontsize=9)
-        style.reach(axis, "x", kinds[name].limits)
+        style.reach(axis, "x", STATISTICS[name].limits)
     _draw_lines(axes, data)
     axes[1].set_yticks(range(count), data.arm.values, fontsize=8)
     style.legend_below(figure)
@@ -108,24 +120,27 @@ def _draw_lines(axes, data: "xr.Dataset") -> None:
 
 def _draw_paper(axis, data: "xr.Dataset") -> None:
     axis.set_title("Paper: Top-1 accuracy, %", fontsize=9.5)
-    axis.set_xlabel(f"{data.attrs['setting']}: mean ± std", fontsize=9)
+    axis.set_xlabel(f"{data.attrs['setting']}: mean{' ± std' * bool(data.spread.notnull().any())}", fontsize=9)
     for k, (mean, spread) in enumerate(zip(data.paper.values, data.spread.values)):
         if math.isnan(mean):
             continue
-        axis.errorbar(mean, k, xerr=spread, **style.PAPER)
-        _draw_number(axis, k, f"{mean:.2f} ± {spread:.2f}")
+        printed = not math.isnan(spread)
+        axis.errorbar(mean, k, xerr=spread if printed else None, **style.PAPER)
+        _draw_number(axis, k, f"{mean:.2f} ± {spread:.2f}" if printed else f"{mean:g}")
 
 
 def _draw_cell(axis, line: int, cell: "xr.Dataset") -> None:
-    """A cell's runs in its line; with two losses, each in a half of it."""
+    """A cell's runs in its line; those of several families each in a part of it."""
     losses = [loss for loss in cell.loss.values if cell.part.sel(loss=loss)]
     if not losses:
         _draw_number(axis, line, "not in the suite")
-    for loss, at in zip(losses, (line,) if len(losses) == 1 else (line - 0.23, line + 0.23)):
-        _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / len(losses))
+    marks, count = dict(zip(cell.loss.values, MARKS)), len(losses)
+    for k, loss in enumerate(losses):
+        at = line + 0.92 * ((k + 0.5) / count - 0.5)
+        _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / count, marks[loss])
 
 
-def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float) -> None:
+def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float, mark: dict) -> None:
     """Seeds, and under them their mean with its interval."""
     found = interval(one.value)
     mean, count = found.mean, found.count
@@ -134,7 +149,7 @@ def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float) -> None:
         return _draw_number(axis, at, "not finite" if finished else "not measured")
     seeds = one.value.values[np.isfinite(one.value)]
     axis.plot(seeds, np.full(count, at - offset), label="one seed", **style.SEED)
-    axis.errorbar(mean, at + offset, xerr=found.error, label=f"{loss}: mean, 95 % interval", **MARKS[loss])
+    axis.errorbar(mean, at + offset, xerr=found.error, label=f"{loss}: mean, 95 % interval", **mark)
     lost = f", {finished - count} not finite" if finished > count else ""
     some = f" (n = {count}{lost})" if count < one.sizes["seed"] else ""
     _draw_number(axis, at, plus_minus(mean, (found.high - found.low) / 2) + some)
@@ -157,27 +172,56 @@ def _draw_number(axis, line: int, text: str) -> None:
 # ---------------------------------------------------------------- from a file of tables to pictures
 
 
-def pictures(prefix: str, paper: str, source: str, tables: dict[str, dict]) -> dict[str, Picture]:
-    """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids."""
+def pictures(
+    prefix: str,
+    paper: str,
+    source: str,
+    tables: dict[str, dict],
+    families: Mapping[str, str] = FAMILIES,
+    statistics: tuple[str, ...] = USUAL,
+    draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
+) -> dict[str, Picture]:
+    """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids.
+    `families` are those of its suite's arms, three at most, and `statistics` what is measured of a run, as
+    `compute_table` takes them; `draw` calls `draw_cells` and says what is shown.
+
+    Table N of the paper is called "tableN"; one without a number has a name of its own, and in `place` where it stands.
+    """
     return {
         f"{prefix}-{name}": of_table(
             paper,
-            {key: value for key, value in table.items() if key != "claims"},
-            f"Table {name.removeprefix('table')}: {table['title']}",
-            f"{source}, Table {name.removeprefix('table')}",
+            {key: value for key, value in table.items() if key not in ("claims", "place")},
+            f"{_place(name, table)}: {table['title']}",
+            f"{source}, {_place(name, table)}",
             tuple(table.get("claims", ())),
+            families,
+            statistics,
+            draw,
         )
         for name, table in tables.items()
     }
 
 
-def of_table(paper: str, table: dict, title: str, source: str, claims: tuple[str, ...] = ()) -> Picture:
+def _place(name: str, table: dict) -> str:
+    return table.get("place") or f"Table {name.removeprefix('table')}"
+
+
+def of_table(
+    paper: str,
+    table: dict,
+    title: str,
+    source: str,
+    claims: tuple[str, ...] = (),
+    families: Mapping[str, str] = FAMILIES,
+    statistics: tuple[str, ...] = USUAL,
+    draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
+) -> Picture:
     """The picture of one table."""
-    source_of_data = FromRuns(paper, arms_of([table]), functools.partial(compute_table, table=table), ends=True)
-    return Picture(source_of_data, draw_table, title, source, paper, claims)
+    compute = functools.partial(compute_table, table=table, families=dict(families), statistics=statistics)
+    return Picture(FromRuns(paper, arms_of([table], families), compute, ends=True), draw, title, source, paper, claims)
 
 
-def arms_of(tables: Iterable[dict]) -> tuple[str, ...]:
-    """The arms that the tables' cells name, with either loss, each once."""
+def arms_of(tables: Iterable[dict], families: Mapping[str, str] = FAMILIES) -> tuple[str, ...]:
+    """The arms that the tables' cells name, of each family, each once."""
     named = dict.fromkeys(cell["arm"] for table in tables for cell in table["cells"] if cell["arm"])
-    return tuple(prefix + arm for prefix in FAMILIES.values() for arm in named)
+    return tuple(prefix + arm for prefix in families.values() for arm in named)
