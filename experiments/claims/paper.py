@@ -65,7 +65,7 @@ class Paper:
 
     def read_tables(self) -> dict[str, dict]:
         """{name: table}, each with title, setting, source and cells of {row, column, paper: [mean, std], arm or null};
-        none where it has no file of them."""
+        std is None (null) where the paper prints none. No table where it has no file of them."""
         if not self.tables:
             return {}
         content = json.loads(self.tables.read_text(encoding="utf-8"))

@@ -206,7 +206,7 @@ def _table(name: str, table: dict, runs: Mapping[str, Mapping[str, Mapping[int, 
         _line(
             [
                 *(cell["row"], cell["column"]),
-                "{:.2f} ± {:.2f}".format(*cell["paper"]),
+                _printed(*cell["paper"]),
                 *(_number(runs[scale].get(LOSSES[loss] + (cell["arm"] or ""), {}), s) for scale, loss, s in columns),
             ]
         )
@@ -214,6 +214,11 @@ def _table(name: str, table: dict, runs: Mapping[str, Mapping[str, Mapping[int, 
     ]
     title = f"### Table {name.removeprefix('table')}: {table['title']}"
     return "\n".join([title, "", _line(head), _line(["---", "---", *["---:"] * (len(head) - 2)]), *lines])
+
+
+def _printed(mean: float, std: float | None) -> str:
+    """The paper's number, with its standard deviation where it prints one."""
+    return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def _number(records: Mapping[int, Record], statistic: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 RECORDED = (
     *("time", "loss", "trace_z", "m_o_z", "std_z", "rank_z", "rank_p", "asymmetry", "predictor_negative"),
+    *("m_r_z", "covariance_z", "correlation_z"),
     *("eigenvalues", "predictor_spectrum", "alignment"),
 )
 """Of which quantities the record of a suite keeps every measurement."""

@@ -1,5 +1,7 @@
 """Zhang et al. 2022 as a record."""
 
+from pathlib import Path
+
 from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.zhang2022 import claims, theory_claims
 from stopgrad.experiments.zhang2022.ablation import ablation
@@ -13,4 +15,5 @@ PAPER = Paper(
     since="2026-11-29",
     suite=ablation,
     claims=theory_claims.CLAIMS + claims.CLAIMS,
+    tables=Path(__file__).with_name("tables.json"),
 )

@@ -3,7 +3,7 @@
 The statistics are those that the ledger's claims rest on, so that a picture and a verdict cannot disagree.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from stopgrad.experiments.claims import measures
@@ -53,8 +53,13 @@ STATISTICS = {
     "modes": Statistic("modes of F at the end", measures.modes, (1, None)),
     "trace": Statistic(r"log$_{10}$ of trace of F ÷ its start", lambda run: -measures.lost_decades(run), (-1, 0)),
     "accuracy": Statistic("linear probe, %", measures.accuracy, (None, None), ("cifar", "gpu", "paper")),
+    "m_o": Statistic(r"$m_o$ of Z at the end", lambda run: run.last("m_o_z"), (0, 1)),
+    "m_o_p": Statistic(r"$m_o$ of P at the end", lambda run: run.last("m_o_p"), (0, 1)),
+    "rank": Statistic("effective rank of Z at the end", lambda run: run.last("rank_z"), (1, None)),
 }
-"""How many modes are left, what of their size, and what the papers report: directions and norms collapse apart."""
+"""How many modes are left, what of their size, and what the papers report; how far the centre has won, and the rank of
+what is around it: directions and norms collapse apart, and so do directions and dimensions."""
+USUAL = ("modes", "trace", "accuracy")
 
 
 def value_of(statistic: Statistic, record) -> float:
@@ -63,6 +68,7 @@ def value_of(statistic: Statistic, record) -> float:
     return float("nan") if gone else statistic.value(record)
 
 
-def statistics_at(scale: str) -> dict[str, Statistic]:
-    """Those of STATISTICS that mean something at this scale."""
-    return {name: one for name, one in STATISTICS.items() if one.scales is None or scale in one.scales}
+def statistics_at(scale: str, names: Iterable[str] = USUAL) -> dict[str, Statistic]:
+    """Those of STATISTICS with these names that mean something at this scale."""
+    asked = {name: STATISTICS[name] for name in names}
+    return {name: one for name, one in asked.items() if one.scales is None or scale in one.scales}

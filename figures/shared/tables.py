@@ -5,14 +5,14 @@ The paper's numbers, the arm of the suite that stands for each, and the claims t
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.figures.machinery import style
-from stopgrad.figures.machinery.measures import FAMILIES, Runs, statistics_at, value_of
+from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS, USUAL, Runs, statistics_at, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 
 if TYPE_CHECKING:
@@ -21,20 +21,26 @@ if TYPE_CHECKING:
 
 LINE = 0.29  # inches
 OFFSET = 0.18  # lines, between the seeds and their mean
-MARKS = (style.ESTIMATE, style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]})
+MARKS = (
+    style.ESTIMATE,
+    style.ESTIMATE | {"fmt": "^", "color": style.OKABE_ITO["green"]},
+    style.ESTIMATE | {"fmt": "v", "color": style.OKABE_ITO["purple"]},
+)
 """Of a table's families of arms, in their order."""
 
 
-def compute_table(runs: Runs, table: dict, families: Mapping[str, str] = FAMILIES) -> "xr.Dataset":
+def compute_table(
+    runs: Runs, table: dict, families: Mapping[str, str] = FAMILIES, statistics: tuple[str, ...] = USUAL
+) -> "xr.Dataset":
     """`paper` and `spread` (cell,), `value` (loss, statistic, cell, seed), `finished` (loss, cell, seed).
 
     A value is NaN where its run is missing, or finished without it (a run that diverged); `part` (loss, cell) says
-    whether the suite has such an arm at this scale. The statistics are those that mean something at the runs' scale. A
-    cell's arm stands for one of each of `families`, {words: what its arms' names begin with}; `loss` has their words.
+    whether the suite has such an arm at this scale. Of `statistics` those count that mean something at it. A cell's arm
+    stands for one of each of `families`, {words: what its arms' names begin with}; `loss` has their words.
     """
     import xarray as xr
 
-    cells, kinds, seeds = table["cells"], statistics_at(runs.scale), runs.seeds
+    cells, kinds, seeds = table["cells"], statistics_at(runs.scale, statistics), runs.seeds
     arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in families.values()]
     found = [[[runs.of(arm).get(seed) for seed in seeds] for arm in family] for family in arms]
     values = [[[[value_of(s, r) for r in cell] for cell in family] for s in kinds.values()] for family in found]
@@ -74,11 +80,15 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     cifar on. 'Not in the suite': no run is planned for that cell at this scale; 'not measured': none has finished; 'not
     finite': all diverged.
     """
+    return draw_cells(data)
+
+
+def draw_cells(data: "xr.Dataset") -> "Figure":
+    """What `compute_table` gives as a figure, for a drawing function that says in its caption what is shown."""
     from matplotlib.figure import Figure
 
-    kinds = statistics_at(data.attrs["scale"])
     count, panels = data.sizes["cell"], 1 + data.sizes["statistic"]
-    height = LINE * (1.7 if data.part.all("loss").any() else 1)
+    height = LINE * (0.3 + 0.7 * max(1, int(data.part.sum("loss").max())))
     figure = Figure(figsize=(3.8 + 3.4 * panels, 1.65 + height * count), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08)
     axes = figure.subplots(1, panels)
@@ -86,9 +96,9 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     for axis, name in zip(axes[1:], data.statistic.values):
         for k in range(count):
             _draw_cell(axis, k, data.isel(cell=k).sel(statistic=name))
-        axis.set_title(f"Here: {kinds[name].words}", fontsize=9.5)
+        axis.set_title(f"Here: {STATISTICS[name].words}", fontsize=9.5)
         axis.set_xlabel(f"{data.attrs['scale']} scale, {data.sizes['seed']} seeds asked for", fontsize=9)
-        style.reach(axis, "x", kinds[name].limits)
+        style.reach(axis, "x", STATISTICS[name].limits)
     _draw_lines(axes, data)
     axes[1].set_yticks(range(count), data.arm.values, fontsize=8)
     style.legend_below(figure)
@@ -120,13 +130,14 @@ def _draw_paper(axis, data: "xr.Dataset") -> None:
 
 
 def _draw_cell(axis, line: int, cell: "xr.Dataset") -> None:
-    """A cell's runs in its line; with two losses, each in a half of it."""
+    """A cell's runs in its line; those of several families each in a part of it."""
     losses = [loss for loss in cell.loss.values if cell.part.sel(loss=loss)]
     if not losses:
         _draw_number(axis, line, "not in the suite")
-    marks = dict(zip(cell.loss.values, MARKS))
-    for loss, at in zip(losses, (line,) if len(losses) == 1 else (line - 0.23, line + 0.23)):
-        _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / len(losses), marks[loss])
+    marks, count = dict(zip(cell.loss.values, MARKS)), len(losses)
+    for k, loss in enumerate(losses):
+        at = line + 0.92 * ((k + 0.5) / count - 0.5)
+        _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / count, marks[loss])
 
 
 def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float, mark: dict) -> None:
@@ -162,10 +173,17 @@ def _draw_number(axis, line: int, text: str) -> None:
 
 
 def pictures(
-    prefix: str, paper: str, source: str, tables: dict[str, dict], families: Mapping[str, str] = FAMILIES
+    prefix: str,
+    paper: str,
+    source: str,
+    tables: dict[str, dict],
+    families: Mapping[str, str] = FAMILIES,
+    statistics: tuple[str, ...] = USUAL,
+    draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
 ) -> dict[str, Picture]:
-    """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids, and
-    `families` are those of its suite's arms, two at most, as `compute_table` takes them.
+    """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids.
+    `families` are those of its suite's arms, three at most, and `statistics` what is measured of a run, as
+    `compute_table` takes them; `draw` calls `draw_cells` and says what is shown.
 
     Table N of the paper is called "tableN"; one without a number has a name of its own, and in `place` where it stands.
     """
@@ -177,6 +195,8 @@ def pictures(
             f"{source}, {_place(name, table)}",
             tuple(table.get("claims", ())),
             families,
+            statistics,
+            draw,
         )
         for name, table in tables.items()
     }
@@ -193,12 +213,12 @@ def of_table(
     source: str,
     claims: tuple[str, ...] = (),
     families: Mapping[str, str] = FAMILIES,
+    statistics: tuple[str, ...] = USUAL,
+    draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
 ) -> Picture:
     """The picture of one table."""
-    compute = functools.partial(compute_table, table=table, families=dict(families))
-    return Picture(
-        FromRuns(paper, arms_of([table], families), compute, ends=True), draw_table, title, source, paper, claims
-    )
+    compute = functools.partial(compute_table, table=table, families=dict(families), statistics=statistics)
+    return Picture(FromRuns(paper, arms_of([table], families), compute, ends=True), draw, title, source, paper, claims)
 
 
 def arms_of(tables: Iterable[dict], families: Mapping[str, str] = FAMILIES) -> tuple[str, ...]:

@@ -166,9 +166,9 @@ def test_recorded_data_are_those_of_the_code(name):
 def test_a_figure_of_runs_names_them_and_survives_without_any(name):
     source = OF_RUNS[name].compute
     d = from_made_up(name)
-    taken = made_up_runs(source.arms)
+    taken = made_up_runs(source.arms, suite=source.suite)
     assert all(key in d.attrs["run_ids"] for key in taken.ids().values())
-    assert (d.attrs["scale"], d.attrs["suite"], d.attrs["not_measured"]) == ("cpu", "tian2021", "nothing")
+    assert (d.attrs["scale"], d.attrs["suite"], d.attrs["not_measured"]) == ("cpu", source.suite, "nothing")
     some = from_made_up(name, missing=source.arms[1:])
     assert f"{source.arms[1]} (0 of 3)" in some.attrs["not_measured"]
     assert any("not measured" in text for text in words(OF_RUNS[name].draw(some)))

@@ -14,7 +14,8 @@ import xarray as xr
 
 from stopgrad.deep.config import Config, Method, Optimisation
 from stopgrad.deep.storage.table import Columns, Series
-from stopgrad.experiments.suites.grid import Arm
+from stopgrad.experiments.suites.grid import Arm, change
+from stopgrad.experiments.zhang2022 import ablation as zhang2022
 from stopgrad.figures.machinery import data, runs
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns
@@ -22,6 +23,7 @@ from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.theory import talks
 from stopgrad.figures.tian2021 import networks as tian2021_networks
 from stopgrad.figures.tian2021 import theory as tian2021
+from stopgrad.figures.zhang2022 import theory as zhang2022_theory
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
@@ -44,7 +46,23 @@ SMALL = {
     "talk-directpred-spectrum": functools.partial(
         talks.compute_directpred_spectrum, x=(0.05, 1.0, 14), epsilon=(0.02, 50.0, 15), t=1000.0
     ),
+    "zhang-fig5c": functools.partial(zhang2022_theory.compute_fig5c, tau=(0.03, 1.5, 9)),
+    "zhang-centre": functools.partial(zhang2022_theory.compute_centre, mu=(0.3, 4.0, 4), sigma2=(0.1, 1.5, 3)),
+    **{
+        name: functools.partial(lambda name, lacking: from_made_up(name, **lacking), name, lacking)
+        for name, lacking in {
+            "zhang-outcomes": {"missing": ("mirror",), "unknown": ("fresh-views-25",), "diverging": ("inverse",)},
+            "zhang-temperature": {"missing": ("infonce-1",)},
+            "zhang-fig4": {"missing": ("affine/directions",)},
+            "zhang-fig5a": {"unknown": ("digits/simsiam",)},
+            "zhang-fig5b": {"missing": ("bn/undo-correlation",)},
+            "zhang-fig6": {"missing": ("keep-centre",)},
+            "zhang-eta": {"missing": ("affine/bias",)},
+            "zhang-table3": {"unknown": ("affine/triplet-both",)},
+        }.items()
+    },
 }
+"""Of each computed picture one of its own; of those of runs some from made-up runs that lack something."""
 
 
 @functools.cache
@@ -102,6 +120,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
         "trace_z": s.sum(axis=1),
         "time": 0.15 * step,
     }
+    scalars |= _decomposed(gone[:, 0], collapses, np.random.default_rng([config.seed, *name.encode(), 1]))
     if diverges:
         scalars = {name: np.where(epoch < 20, v, np.nan) for name, v in scalars.items()}
         s, p, alignment = (np.where(epoch[:, None] < 20, v, np.nan) for v in (s, p, alignment))
@@ -122,13 +141,31 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
     )
 
 
-COLLAPSES = ("symmetric", "symmetric-alpha-2", "no-stop-gradient")
+def _decomposed(gone, collapses, noise) -> dict:
+    """What centre and residual do: the one wins, or both stay; an η_p near theory's."""
+    m_o = np.clip(0.5 + (0.499 if collapses else -0.3) * gone + noise.normal(0, 0.01, len(gone)), 0, 0.9999)
+    eta = 0.4 * (1 - m_o) * noise.uniform(0.7, 1.4)
+    return {
+        "m_o_z": m_o,
+        "m_o_p": m_o / (1 - eta),
+        "m_r_z": np.sqrt(1 - m_o**2),
+        "rank_z": 40 - 25 * gone + noise.normal(0, 1, len(gone)),
+        "rho_z": np.full(len(gone), 0.6),
+        "eta_p": -eta,
+        "centre_ratio": 1 / (1 - 0.9 * eta),
+        "covariance_z": 0.002 * (1.2 - gone),
+        "correlation_z": 0.1 * (1.2 - gone),
+    }
+
+
+COLLAPSES = ("symmetric", "symmetric-alpha-2", "no-stop-gradient", "naive", "mirror", "triplet-residual", "keep-none")
 """Arms whose made-up runs collapse."""
 
 
-def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=()) -> Runs:
+def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=(), suite="tian2021") -> Runs:
     """Runs of these arms; `missing` arms have none, `unknown` ones the suite does not have, `diverging` lose seed 0."""
-    planned = {arm: Arm(arm, _config(arm), tuple(seeds)) for arm in arms if arm not in unknown}
+    config_of = CONFIGS.get(suite, _config)
+    planned = {arm: Arm(arm, config_of(arm), tuple(seeds)) for arm in arms if arm not in unknown}
     records = {
         name: {
             seed: made_up_run(
@@ -138,7 +175,7 @@ def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), div
         }
         for name, arm in planned.items()
     }
-    return Runs("tian2021", scale, planned, records)
+    return Runs(suite, scale, planned, records)
 
 
 def _config(arm: str) -> Config:
@@ -149,6 +186,14 @@ def _config(arm: str) -> Config:
     return Config(method=method, optimisation=Optimisation(epochs=40, predictor_lr=ratio * Optimisation().lr))
 
 
+def _config_of_zhang(arm: str) -> Config:
+    prefix, _, name = arm.rpartition("/")
+    values, _ = zhang2022.arms(600)[name]
+    return change(zhang2022.TOY, **zhang2022.BN.get(prefix and f"{prefix}/", {}) | values)
+
+
+CONFIGS = {"zhang2022": _config_of_zhang}
+"""By suite, an arm's config by its name."""
 COSINE = tuple(f"cosine/{arm}" for arm in ("ema", "symmetric-ema", "symmetric", "symmetric-alpha-4", "mlp"))
 RECORDED = {
     "tian-fig2": {"unknown": COSINE},
@@ -162,7 +207,7 @@ def from_made_up(name: str, **lacking) -> xr.Dataset:
     """The data of the picture `name` from made-up runs."""
     source = FIGURES[name].compute
     assert isinstance(source, FromRuns)
-    return runs.compute_from(source, made_up_runs(source.arms, **lacking))
+    return runs.compute_from(source, made_up_runs(source.arms, **{"suite": source.suite, **lacking}))
 
 
 if __name__ == "__main__":
