@@ -4,7 +4,7 @@ Each `compute_figN` takes the finished runs of some arms of the suite; what has 
 picture says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from stopgrad.experiments.zhang2022.ablation import COLLAPSE
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns, Picture
+from stopgrad.figures.shared.trajectories import trajectories
 from stopgrad.figures.zhang2022.sources import (
     BN,
     FIG4_ENDS,
@@ -37,19 +38,6 @@ NARROW = 0.05
 # ---------------------------------------------------------------- what the runs hold
 
 
-def trajectories(runs: Runs, arms: Iterable[str], names: tuple[str, ...]) -> "xr.Dataset":
-    """Scalars of the runs by name, each (arm, seed, step); `planned` (arm,): whether the suite has the arm."""
-    import xarray as xr
-
-    arms = list(arms)
-    each = [
-        xr.concat([_scalars(runs.of(arm).get(seed), names) for seed in runs.seeds], "seed", join="outer")
-        for arm in arms
-    ]
-    data = xr.concat(each, "arm", join="outer").assign_coords(arm=arms, seed=list(runs.seeds))
-    return data.assign(planned=("arm", [arm in runs.arms for arm in arms]))
-
-
 def with_phases(data: "xr.Dataset", runs: Runs) -> "xr.Dataset":
     """`trajectories` with what the arms' configs say of their phases: `phase`, `start` and `end`, each (arm, part)."""
     last = int(data.step.max()) if data.sizes["step"] else 0
@@ -63,16 +51,6 @@ def with_phases(data: "xr.Dataset", runs: Runs) -> "xr.Dataset":
             for k, (name, kind) in enumerate(kinds.items())
         }
     )
-
-
-def _scalars(run, names: tuple[str, ...]) -> "xr.Dataset":
-    """NaN where a run has not been measured; of a run that is not there no step."""
-    import xarray as xr
-
-    step = run.columns.step if run else np.zeros(0, dtype=int)
-    found = run.columns.scalars if run else {}
-    values = {name: ("step", np.asarray(found.get(name, np.full(len(step), np.nan)), dtype=float)) for name in names}
-    return xr.Dataset(values, {"step": step}).drop_duplicates("step")
 
 
 def phases(config, last: int) -> list[tuple[str, float, float]]:

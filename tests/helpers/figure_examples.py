@@ -162,9 +162,9 @@ COLLAPSES = ("symmetric", "symmetric-alpha-2", "no-stop-gradient", "naive", "mir
 """Arms whose made-up runs collapse."""
 
 
-def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=(), suite="tian2021") -> Runs:
+def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=(), paper="tian2021") -> Runs:
     """Runs of these arms; `missing` arms have none, `unknown` ones the suite does not have, `diverging` lose seed 0."""
-    config_of = CONFIGS.get(suite, _config)
+    config_of = CONFIGS.get(paper, _config)
     planned = {arm: Arm(arm, config_of(arm), tuple(seeds)) for arm in arms if arm not in unknown}
     records = {
         name: {
@@ -175,7 +175,7 @@ def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), div
         }
         for name, arm in planned.items()
     }
-    return Runs(suite, scale, planned, records)
+    return Runs(paper, scale, planned, records)
 
 
 def _config(arm: str) -> Config:
@@ -192,7 +192,12 @@ def _config_of_zhang(arm: str) -> Config:
     return change(zhang2022.TOY, **zhang2022.BN.get(prefix and f"{prefix}/", {}) | values)
 
 
-CONFIGS = {"zhang2022": _config_of_zhang}
+def _config_of_simsiam(arm: str) -> Config:
+    planned = suite("simsiam2021", "gpu").arms.get(arm)
+    return planned.config if planned else Config()
+
+
+CONFIGS = {"zhang2022": _config_of_zhang, "simsiam2021": _config_of_simsiam}
 """By suite, an arm's config by its name."""
 COSINE = tuple(f"cosine/{arm}" for arm in ("ema", "symmetric-ema", "symmetric", "symmetric-alpha-4", "mlp"))
 RECORDED = {
@@ -207,7 +212,7 @@ def from_made_up(name: str, **lacking) -> xr.Dataset:
     """The data of the picture `name` from made-up runs."""
     source = FIGURES[name].compute
     assert isinstance(source, FromRuns)
-    return runs.compute_from(source, made_up_runs(source.arms, **{"suite": source.suite, **lacking}))
+    return runs.compute_from(source, made_up_runs(source.arms, **{"paper": source.suite, **lacking}))
 
 
 if __name__ == "__main__":
