@@ -14,6 +14,7 @@ import xarray as xr
 
 from stopgrad.deep.config import Config, Method, Optimisation
 from stopgrad.deep.storage.table import Columns, Series
+from stopgrad.experiments.papers import suite
 from stopgrad.experiments.suites.grid import Arm, change
 from stopgrad.experiments.zhang2022 import ablation as zhang2022
 from stopgrad.figures.machinery import data, runs
@@ -198,7 +199,7 @@ def _config_of_simsiam(arm: str) -> Config:
 
 
 CONFIGS = {"zhang2022": _config_of_zhang, "simsiam2021": _config_of_simsiam}
-"""By suite, an arm's config by its name."""
+"""By paper, an arm's config by its name."""
 COSINE = tuple(f"cosine/{arm}" for arm in ("ema", "symmetric-ema", "symmetric", "symmetric-alpha-4", "mlp"))
 RECORDED = {
     "tian-fig2": {"unknown": COSINE},
