@@ -78,8 +78,6 @@ def draw_fig5a(data: "xr.Dataset") -> "Figure":
     figure, axes = style.new_figure(1, data.sizes["arm"], panel=(4.8, 3.5), sharex=True, sharey=True)
     for axis, arm in zip(axes[0], data.arm.values):
         one = data.sel(arm=arm)
-        axis.axhline(0, **style.RULE)
-        axis.axvline(0, **style.RULE)
         network = f" ({one.network.item()})" if one.network.item() else ""
         axis.set_title(f"{arm}{network}")
         axis.set(xlabel=r"$\eta$", xlim=(data.eta.min(), data.eta.max()))
@@ -87,6 +85,8 @@ def draw_fig5a(data: "xr.Dataset") -> "Figure":
         if not found.count:
             style.say(axis, "not measured" if one.part else "not in the suite\nat this scale")
             continue
+        axis.axhline(0, **style.RULE)
+        axis.axvline(0, **style.RULE)
         for seed in one.seed.values:
             axis.plot(data.eta, one.curve.sel(seed=seed), color="0.55", linewidth=1.0, label="one seed")
         axis.errorbar(found.mean, 0, xerr=found.error, label=r"its zero $\eta_p$, 95 % interval", **style.ESTIMATE)
@@ -140,7 +140,7 @@ def draw_eta(data: "xr.Dataset") -> "Figure":
     (1 - m_o^2)). A mark a seed; the shape says how the projector ends. Line: equal; band: within a factor of two.
     Hollow: the centre of the predictions is shorter than twice what chance makes of independent directions, so that it
     has no direction. At the lower edge lies what is below 0.01 or negative."""
-    figure, axes = style.new_figure(1, 1, panel=(7.6, 5.0))
+    figure, axes = style.new_figure(1, 1, panel=(7.4, 6.2))
     axis = axes[0, 0]
     least, most = 0.01, 1.2
     ray = np.array([least, most])
@@ -158,19 +158,19 @@ def draw_eta(data: "xr.Dataset") -> "Figure":
         x, y = -one.theory.values.clip(max=-least), -one.eta_p.values.clip(max=-least)
         look = {"marker": SHAPES[prefix], "linestyle": "none", "color": style.OKABE_ITO[colour], "markersize": 6.5,
                 "markeredgecolor": "black", "markeredgewidth": 0.5, "clip_on": False}  # fmt: skip
-        axis.plot(x[~hollow], y[~hollow], label=f"{words}" if not prefix else None, **look)
+        axis.plot(x[~hollow], y[~hollow], label=words if not prefix else None, **look)
         axis.plot(x[hollow], y[hollow], **(look | {"markerfacecolor": "none", "markeredgecolor": look["color"]}))
     for prefix in dict.fromkeys(next(p for p in reversed(PREFIXES) if str(a).startswith(p)) for a in data.arm.values):
         axis.plot([], [], SHAPES[prefix], color="0.5", label=PREFIXES[prefix])
     axis.set(xscale="log", yscale="log", xlim=(least, most), ylim=(least, most))
-    axis.set_xlabel(r"theory: $1 - \sqrt{m_o^2 + \rho^2 (1 - m_o^2)}$ with the run's own $m_o$ and $\rho$")
+    axis.set_xlabel(r"theory, of the run's own $m_o$ and $\rho$: $1 - \sqrt{m_o^2 + \rho^2 (1 - m_o^2)}$")
     axis.set_ylabel(r"measured: $-\eta_p$")
     for way in (axis.xaxis, axis.yaxis):
         way.set_major_formatter("{x:g}")
     if missing:
         names = ", ".join(missing) if len(missing) < 4 else f"{len(missing)} arms"
         axis.set_title(f"not measured: {names}", fontsize=9)
-    axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    style.legend_below(figure, ncols=3)
     return figure
 
 

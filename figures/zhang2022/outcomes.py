@@ -110,7 +110,7 @@ def _draw_cell(axis, line: int, one: "xr.Dataset", alpha: float) -> None:
         return
     seeds = one.value.values[np.isfinite(one.value)]
     axis.plot(seeds, np.full(found.count, line - 0.17), label="one seed", alpha=alpha, **style.SEED)
-    label = "mean, 95 % interval"
+    label = "mean, 95 % interval" if alpha == 1 else None
     axis.errorbar(found.mean, line + 0.14, xerr=found.error, label=label, alpha=alpha, **style.ESTIMATE)
 
 

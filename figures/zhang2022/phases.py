@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
 from stopgrad.experiments.zhang2022.ablation import COLLAPSE
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
@@ -77,7 +76,7 @@ def _name(text: str) -> str:
 # ---------------------------------------------------------------- what the pictures share
 
 
-def _draw_phases(axis, one: "xr.Dataset", named: bool = True) -> None:
+def _draw_phases(axis, one: "xr.Dataset") -> None:
     """The grounds of an arm's phases, with their names above."""
     if not one.sizes["part"]:
         return
@@ -86,7 +85,7 @@ def _draw_phases(axis, one: "xr.Dataset", named: bool = True) -> None:
         if not name:
             continue
         axis.axvspan(start, end, color=SHADES.get(str(name), "white"), linewidth=0, zorder=-1)
-        if named and end - start > NARROW * reach:
+        if end - start > NARROW * reach:
             axis.text((start + end) / 2, 1.01, name, ha="center", va="bottom", fontsize=8.5, color="0.3",
                       transform=axis.get_xaxis_transform())  # fmt: skip
 
@@ -135,8 +134,8 @@ def draw_fig4(data: "xr.Dataset") -> "Figure":
     for axis, arm in zip(axes[:, 0], data.arm.values):
         one = data.sel(arm=arm)
         drawn = [
-            _draw_seeds(axis, one[name], QUANTITIES[name].label, color=style.OKABE_ITO[colour])
-            for name, colour in (("m_o_z", "blue"), ("m_r_z", "vermillion"))
+            _draw_seeds(axis, one[name], words, color=style.OKABE_ITO[colour])
+            for name, words, colour in (("m_o_z", "$m_o$", "blue"), ("m_r_z", "$m_r$", "vermillion"))
         ]
         axis.set_ylim(-0.04, 1.06)
         axis.set_ylabel(r"$m_o$, $m_r$ of Z")
@@ -184,9 +183,9 @@ def compute_fig5b(runs: Runs) -> "xr.Dataset":
 def draw_fig5b(data: "xr.Dataset") -> "Figure":
     """SimSiam, then a loss that draws each view to the other, which collapses, then a regulariser alone: the sum of
     squared covariances between channels (the paper's Algorithm 6), or of correlations (its text), of unit embeddings or
-    of raw ones. m_r: mean length of the residuals of the unit embeddings, 0 where all point one way. A panel for each
-    end of the projector. Thin lines: seeds; thick ones: their mean. Squares: the paper's m_r at the end of the
-    collapse, and some ten steps later (CIFAR-100, ResNet-18).
+    of raw ones, as far as the suite has them at this scale. m_r: mean length of the residuals of the unit embeddings, 0
+    where all point one way. A panel for each end of the projector. Thin lines: seeds; thick ones: their mean. Squares:
+    the paper's m_r at the end of the collapse, and some ten steps later (CIFAR-100, ResNet-18).
 
     Covariances are small where all embeddings are alike, so that a collapse minimises their penalty; correlations are
     not, and their gradient grows as the spread falls."""
@@ -211,15 +210,14 @@ def draw_fig5b(data: "xr.Dataset") -> "Figure":
             _draw_collapse(axis, one)
         axis.set_title(words[0].upper() + words[1:], pad=18)
         axis.set_xlabel("step")
-    axes[0, 0].set(ylim=(-0.03, 1.05), ylabel=QUANTITIES["m_r_z"].label)
+    axes[0, 0].set(ylim=(-0.03, 1.05), ylabel="$m_r$ of Z")
     style.legend_below(figure)
     return figure
 
 
 def _draw_collapse(axis, one: "xr.Dataset") -> None:
     """The paper's m_r around the beginning of the regulariser."""
-    begin = one.start.values[one.phase.values == "regulariser"]
-    for start in begin:
+    for start in one.start.values[one.phase.values == "regulariser"]:
         axis.plot([start, start + 10], FIG5B_ENDS, "s", color="black", markersize=5.5, zorder=5, label="the paper's")
 
 
@@ -230,7 +228,6 @@ FIG6 = {
     "keep-centre": (r"$r_e$ removed", "vermillion"),
     "infonce-0.1": (r"InfoNCE, $\tau$ = 0.1", "green"),
 }
-PAPER_ARM = {"simsiam": "simsiam", "keep-centre": "keep-centre", "infonce-0.1": "infonce"}
 OVER_STEPS = ("covariance_z", "correlation_z", "rank_z")
 
 
@@ -254,7 +251,7 @@ def draw_fig6(data: "xr.Dataset") -> "Figure":
     covariances after 200 epochs, times its 256 dimensions (its InfoNCE's temperature is not known). Without the
     residual of its extra gradient SimSiam collapses in dimension, which m_r does not see."""
     figure, axes = style.new_figure(1, len(OVER_STEPS), panel=(4.1, 3.2), sharex=True)
-    words = (r"$\sum_{i\neq j} C_{ij}^2$ of Z", "mean squared correlation of Z", "effective rank of Z")
+    words = (r"covariance of Z, $\times\, d$", "correlation of Z", "effective rank of Z")
     for axis, name, text in zip(axes[0], OVER_STEPS, words):
         lacking = [
             arm
@@ -266,8 +263,8 @@ def draw_fig6(data: "xr.Dataset") -> "Figure":
         axis.set(xlabel="step")
         axis.set_title(text)
     _draw_covariances(axes[0, 0], data)
-    axes[0, 1].set_yscale("log")
-    axes[0, 2].set_ylim(0, None)
+    for axis in axes[0, 1:]:
+        axis.set_ylim(0, None)
     style.legend_below(figure)
     return figure
 
@@ -277,9 +274,9 @@ def _draw_covariances(axis, data: "xr.Dataset") -> None:
     if not data.sizes["step"]:
         return
     for arm, (_, colour) in FIG6.items():
-        value = FIG6_COVARIANCE[PAPER_ARM[arm]] * FIG6_DIMENSIONS
-        axis.plot(data.step.max() * 1.04, value, "s", color=style.OKABE_ITO[colour], markeredgecolor="black",
-                  label="the paper's end", clip_on=False)  # fmt: skip
+        value = FIG6_COVARIANCE[arm] * FIG6_DIMENSIONS
+        axis.plot(data.step.max() * 1.04, value, "s", color=style.OKABE_ITO[colour], markeredgecolor="black")
+    axis.plot([], [], "s", color="0.6", markeredgecolor="black", label="the paper, at the end")
 
 
 def _claims(*names: str) -> tuple[str, ...]:
@@ -315,6 +312,6 @@ FIGURES = {
         draw_fig6,
         "The residual of the extra gradient de-correlates",
         "Figure 6",
-        _claims("residual-removed"),
+        _claims("residual-removed", "components-centre"),
     ),
 }

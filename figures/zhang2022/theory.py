@@ -123,7 +123,7 @@ LEVELS = (0.1, 0.3, 0.5, 0.7)
 
 
 def compute_centre(eta=0.15, mu=(0.25, 4.0, 32), sigma2=(0.05, 1.5, 24)) -> "xr.Dataset":
-    """`survivors` (−1: not decided in the time) and `m_o` (problem, sigma2, mu) at the end of flows that start at 1.
+    """`survivors` (problem, sigma2, mu) of flows that start at 1, −1 where that is not decided in the time.
 
     `centre_from` (problem, sigma2): the ‖μ‖ from which on the centre wins, or can live; NaN where there is no such
     border. `residual_to` (problem,): the σ² from which on no residual mode can. `settled` (sigma2, mu): m_o in closed
@@ -140,7 +140,7 @@ def compute_centre(eta=0.15, mu=(0.25, 4.0, 32), sigma2=(0.05, 1.5, 24)) -> "xr.
         h = problem.h.replace(eta=eta) if name.startswith("squared") else problem.h
         problems[name] = dataclasses.replace(problem, start=one, h=h)
     diagrams = [phase_diagram(x, y, problem) for problem in problems.values()]
-    found = [one[["m_o"]].assign(survivors=one.survivors.where(one.fate != UNDECIDED, -1)) for one in diagrams]
+    found = [one.survivors.where(one.fate != UNDECIDED, -1).to_dataset(name="survivors") for one in diagrams]
     plain, squared = problems["cosine-none"].h, problems["squared-linear"].h
     borders = np.full((len(PROBLEMS), len(y.values)), np.nan)
     borders[list(PROBLEMS).index("cosine-none")] = np.sqrt(plain.x - plain.x_mean)  # where its mode has the larger x
