@@ -71,10 +71,11 @@ def apart(name, place, statement, theory, high, low, scalar, words, above, why, 
     return _compared(name, place, statement, theory, rule, high, low, lambda run: run.last(scalar), **more)
 
 
-def ends_below(name, place, statement, theory, arm, scalar, words, most, why, **more) -> Claim:
-    """A claim that a scalar of an arm ends below `most`."""
-    rule = Rule(f"{most:g} less the {words} at the end, {arm}", 0.0, "", why)
-    return claim(name, place, statement, theory, rule, [arm], lambda runs: most - runs[arm].last(scalar), **more)
+def short_of(name, place, statement, theory, arm, scalar, words, limit, above, why, **more) -> Claim:
+    """A claim that a scalar of an arm ends below `limit` by `above` at least."""
+    less = f"{limit:g} − {words}" if limit else f"−{words}"
+    rule = Rule(f"{less} at the end, {arm}", above, "", why)
+    return claim(name, place, statement, theory, rule, [arm], lambda runs: limit - runs[arm].last(scalar), **more)
 
 
 def falls(name, place, statement, theory, arm, scalar, words, **more) -> Claim:

@@ -26,7 +26,9 @@ def claim(name, value, **fields):
 
 @pytest.fixture(autouse=True)
 def three_claims(monkeypatch):
-    """A ledger that is quick: one claim holds, one fails, one comes out as NaN, one needs runs."""
+    """A ledger of one paper that is quick: one claim holds, one fails, one comes out as NaN, one needs runs."""
+    for key, other in PAPERS.items():
+        monkeypatch.setitem(PAPERS, key, replace(other, claims=()))
     claims = claim("up", 1.0), claim("down", 0.25), claim("lost", math.nan), claim("nets", 1.0, arms=("no-such-arm",))
     monkeypatch.setitem(PAPERS, "tian2021", replace(PAPERS["tian2021"], claims=claims))
 

@@ -274,7 +274,9 @@ def test_what_a_figure_shows_is_a_claim_of_the_ledger_and_its_paper_is_in_the_li
     for name, one in FIGURES.items():
         assert one.paper in PAPERS and set(one.claims) <= known, name
     assert report.figures_of("tian2021-rescue-ema") == ("tian-table3",) and report.figures_of("tian2021-none") == ()
-    assert sum(bool(report.figures_of(claim)) for claim in known) > 0.8 * len(known)
+    for key in {one.paper for one in FIGURES.values()}:
+        claims = [claim.id for claim in PAPERS[key].claims]
+        assert sum(bool(report.figures_of(claim)) for claim in claims) >= 0.8 * len(claims), key
 
 
 def test_origin_of_a_run_is_read_from_its_folder(tmp_path):
@@ -294,10 +296,12 @@ def command(capsys, *argv):
 
 @pytest.fixture
 def quick_ledger(monkeypatch):
-    """The ledger's claims of networks; what theory says of them is not computed here."""
+    """The ledger of one paper's claims of networks; what theory says of them is not computed here."""
     claims = [claim for claim in PAPERS["tian2021"].claims if claim.arms]
     quick = tuple(dataclasses.replace(claim, theory=lambda: "Theory.", as_stated=None) for claim in claims)
-    monkeypatch.setitem(PAPERS, "tian2021", dataclasses.replace(PAPERS["tian2021"], claims=quick))
+    for key, paper in PAPERS.items():
+        mine = {"claims": quick} if key == "tian2021" else {"claims": (), "suite": None}
+        monkeypatch.setitem(PAPERS, key, dataclasses.replace(paper, **mine))
 
 
 def test_every_claim_of_the_ledger_can_be_an_anchor():
