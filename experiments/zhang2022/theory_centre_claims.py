@@ -163,7 +163,7 @@ LINEAR_NETWORKS = (
             f"Shares of modes end multiplied by {', '.join(f'{gain:.2g}' for gain in flows.gains())}, the mean's "
             f"being 1, to {flows.shrinkage()[1]:.1f} digits."
         ),
-        "cosine loss, η = 0; x = 6 (the mean's second moment), 2, 1, 1, 0.7; x′ = 0.6, 0.6, 0.2, 0.9, 0.6; t = 800",
+        "cosine loss, η = 0; x = 6 (the mean's second moment), 2, 1, 1, 0.7; x′ = 0.6, 0.6, 0.2, 0.9, 0.6; t = 600",
     ),
     claim(
         "centre-fate",
