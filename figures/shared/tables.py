@@ -191,7 +191,7 @@ def pictures(
         f"{prefix}-{name}": of_table(
             paper,
             {key: value for key, value in table.items() if key not in ("claims", "place")},
-            f"{_place(name, table)}: {table['title']}",
+            table["title"] if "place" in table else f"{_place(name, table)}: {table['title']}",
             f"{source}, {_place(name, table)}",
             tuple(table.get("claims", ())),
             families,
