@@ -94,7 +94,7 @@ def rests_on(claim: Claim, scale: str) -> str:
     if not claim.arms:
         return "theory"
     networks = _networks(PAPERS[claim.paper].suite, scale)
-    return max((networks[arm] for arm in claim.arms), key=[*NETWORKS].index)
+    return max((networks.get(arm, "resnet") for arm in claim.arms), key=[*NETWORKS].index)
 
 
 class Remembered:

@@ -235,6 +235,7 @@ class RawPixels(nn.Module):
     """No network: a batch's own numbers, (B, channels · height · width); images beyond 32 pixels are averaged first."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """(B, …) to (B, numbers)."""
         if batch.ndim == 4 and max(batch.shape[-2:]) > PIXELS:
             batch = functional.adaptive_avg_pool2d(batch, PIXELS)
         return batch.flatten(1)

@@ -20,7 +20,7 @@ ZHANG2022_CIFAR100 = Config(
         predictor_bias=True,
     ),
     optimisation=Optimisation(
-        epochs=1000, batch_size=256, lr=0.5, weight_decay=1e-5, predictor_schedule="constant", warmup_epochs=10
+        epochs=1000, batch_size=256, lr=0.5, weight_decay=1e-5, predictor_schedule="constant", warmup_epochs=10.0
     ),
     monitor=Monitor(monitor_every=50, evaluate_every=10),
 )

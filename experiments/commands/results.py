@@ -29,8 +29,8 @@ DECIDED = ("holds", "fails")
 class Results(Command):
     """Put a paper's numbers, theory and what was measured at several scales side by side, as a page in Markdown."""
 
-    paper: str = "tian2021"
-    """Whose claims and tables."""
+    paper: str | None = None
+    """Whose claims and tables; None: of the first that has runs."""
     scales: tuple[str, ...] = ("cpu", "cifar")
     """The scales to compare, the smallest first."""
     runs: Path = ROOT
@@ -43,14 +43,11 @@ class Results(Command):
     def run(self) -> dict:
         """{scale: rows of the ledger}, and where the page was written.
 
-        Raises ValueError for a paper without claims or suite, an unknown scale, and a file that cannot be written.
+        Raises ValueError for a paper without a suite, an unknown scale, and a file that cannot be written.
         """
         if len(set(self.scales)) < 2:
             raise BadInput("--scales takes two scales or more, to be held against each other")
-        [paper] = chosen([self.paper], having="claims")
-        if not paper.suite:
-            raise BadInput(f"{paper.key} has no runs, so there are no scales to compare")
-        store = Store(self.runs)
+        paper, store = self._chosen, Store(self.runs)
         rows = {scale: ledger.rows(paper.key, scale, store) for scale in self.scales}
         if self.out:
             text = page(paper, rows, store)
@@ -59,8 +56,12 @@ class Results(Command):
 
     def text(self, result: dict) -> str:
         """The page, or where it was written."""
-        [paper] = chosen([self.paper])
-        return f"written: {self.out}" if self.out else page(paper, result["rows"], Store(self.runs)).rstrip("\n")
+        return f"written: {self.out}" if self.out else page(self._chosen, result["rows"], Store(self.runs)).rstrip("\n")
+
+    @property
+    def _chosen(self) -> Paper:
+        paper, *_ = chosen([self.paper] if self.paper else [], having="suite")
+        return paper
 
 
 def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:

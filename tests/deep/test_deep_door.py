@@ -114,7 +114,7 @@ def test_presets_are_listed(capsys):
         ("--predictor mlp --predictor-cutoff .1", "--predictor-cutoff goes with --predictor directpred, not mlp"),
         (
             "--predictor directpred --no-predictor-bias",
-            "--predictor-bias goes with --predictor mlp, linear, not directpred",
+            "--predictor-bias goes with --predictor mlp, linear, symmetric, symmetric_mlp, not directpred",
         ),
         ("--predictor-freq=3", "--predictor-freq goes with --predictor directpred, "),
         ("--target ema --stop-gradient none", "--stop-gradient none needs a target that learns"),

@@ -66,7 +66,7 @@ def test_refusals_are_one_sentence(monkeypatch, capsys):
     for flags, words in (
         (["--scales", "cpu"], "two scales"),
         (["--scales", "cpu", "nope"], "no scale 'nope'"),
-        (["--paper", "dry"], "has no claims"),
+        (["--paper", "dry"], "has no suite"),
     ):
         assert main("experiments", "", {"results": Results, "o": Results}, ["results", *flags]) == 2
         assert words in capsys.readouterr().err

@@ -166,7 +166,7 @@ def test_recorded_data_are_those_of_the_code(name):
 def test_a_figure_of_runs_names_them_and_survives_without_any(name):
     source = OF_RUNS[name].compute
     d = from_made_up(name)
-    taken = made_up_runs(source.arms, paper=source.suite)
+    taken = made_up_runs(source.arms, suite=source.suite)
     assert all(key in d.attrs["run_ids"] for key in taken.ids().values())
     assert (d.attrs["scale"], d.attrs["suite"], d.attrs["not_measured"]) == ("cpu", source.suite, "nothing")
     some = from_made_up(name, missing=source.arms[1:])

@@ -14,7 +14,7 @@ import xarray as xr
 
 from stopgrad.deep.config import Config, Method, Optimisation
 from stopgrad.deep.storage.table import Columns, Series
-from stopgrad.experiments.papers import suite
+from stopgrad.experiments import papers
 from stopgrad.experiments.suites.grid import Arm, change
 from stopgrad.experiments.zhang2022 import ablation as zhang2022
 from stopgrad.figures.machinery import data, runs
@@ -163,9 +163,9 @@ COLLAPSES = ("symmetric", "symmetric-alpha-2", "no-stop-gradient", "naive", "mir
 """Arms whose made-up runs collapse."""
 
 
-def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=(), paper="tian2021") -> Runs:
+def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), diverging=(), suite="tian2021") -> Runs:
     """Runs of these arms; `missing` arms have none, `unknown` ones the suite does not have, `diverging` lose seed 0."""
-    config_of = CONFIGS.get(paper, _config)
+    config_of = CONFIGS.get(suite, _config)
     planned = {arm: Arm(arm, config_of(arm), tuple(seeds)) for arm in arms if arm not in unknown}
     records = {
         name: {
@@ -176,7 +176,7 @@ def made_up_runs(arms, scale="cpu", seeds=(0, 1, 2), missing=(), unknown=(), div
         }
         for name, arm in planned.items()
     }
-    return Runs(paper, scale, planned, records)
+    return Runs(suite, scale, planned, records)
 
 
 def _config(arm: str) -> Config:
@@ -194,12 +194,12 @@ def _config_of_zhang(arm: str) -> Config:
 
 
 def _config_of_simsiam(arm: str) -> Config:
-    planned = suite("simsiam2021", "gpu").arms.get(arm)
+    planned = papers.suite("simsiam2021", "gpu").arms.get(arm)
     return planned.config if planned else Config()
 
 
 CONFIGS = {"zhang2022": _config_of_zhang, "simsiam2021": _config_of_simsiam}
-"""By paper, an arm's config by its name."""
+"""By suite, an arm's config by its name."""
 COSINE = tuple(f"cosine/{arm}" for arm in ("ema", "symmetric-ema", "symmetric", "symmetric-alpha-4", "mlp"))
 RECORDED = {
     "tian-fig2": {"unknown": COSINE},
@@ -213,7 +213,7 @@ def from_made_up(name: str, **lacking) -> xr.Dataset:
     """The data of the picture `name` from made-up runs."""
     source = FIGURES[name].compute
     assert isinstance(source, FromRuns)
-    return runs.compute_from(source, made_up_runs(source.arms, **{"paper": source.suite, **lacking}))
+    return runs.compute_from(source, made_up_runs(source.arms, **{"suite": source.suite, **lacking}))
 
 
 if __name__ == "__main__":
