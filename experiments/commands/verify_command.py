@@ -81,7 +81,11 @@ class Verify(Command):
             replaced(self.readme, "")  # before hours of --run-missing
         store = Store(self.runs)
         carried_out = self._run_missing(suites, store) if self.run_missing else summed_up([], [])
-        written = [("recorded", evidence.record(one, store)) for one in suites if self.record]
+        recorded = [path for one in suites if self.record and (path := evidence.record(one, store))]
+        if self.record and not recorded:
+            names = " or ".join(one.name for one in suites)
+            raise BadInput(f"no run of {names} at scale {self.scale} is finished; there is nothing to record")
+        written = [("recorded", path) for path in recorded]
         rows = {paper.key: ledger.rows(paper.key, self.scale, store) for paper in papers}
         if self.readme:
             text = replaced(self.readme, markdown(self.scale, rows))

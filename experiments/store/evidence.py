@@ -121,10 +121,10 @@ def read(path: Path) -> list[RecordedRun]:
         raise BadInput(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
 
 
-def record(suite: Suite, store: Store) -> Path:
+def record(suite: Suite, store: Store) -> Path | None:
     """Write the record of `suite` from what `store` holds, and keep its rows of other runs of the suite; its path.
 
-    Raises ValueError where the record cannot be read or written, or would hold nothing.
+    None where it would hold nothing. Raises ValueError where the record cannot be read or written.
     """
     path, behind = path_of(suite), backed(store, suite)
     runs: dict[str, tuple[str, int, Record]] = {}
@@ -132,7 +132,7 @@ def record(suite: Suite, store: Store) -> Path:
         if found := behind.find(config):
             runs.setdefault(identity(config), (arm, seed, found))  # one row, however many arms it serves
     if not runs:
-        raise BadInput(f"no run of {suite.name} at scale {suite.scale} is finished; there is nothing to record")
+        return None
     text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
     whole = {run.key: run.columns for *_, run in runs.values() if run.whole}
     if whole:

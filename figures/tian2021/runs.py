@@ -284,6 +284,6 @@ FIGURES = {
         "Does a faster predictor replace EMA for a symmetric one?",
         f"{MEASURED}, Figure 6",
         "tian2021",
-        claims=("tian2021-rescue-alpha-p",),
+        claims=("tian2021-rescue-alpha-p", "tian2021-rescue-alpha-p-cosine", "tian2021-accuracy-rescue-alpha-p"),
     ),
 }

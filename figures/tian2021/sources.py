@@ -9,6 +9,7 @@ THEOREM_2 = tuple(
         *("theory-stop-gradient", "theory-stop-gradient-as-stated", "theory-no-predictor"),
         *("theory-no-predictor-as-stated", "theorem2-stop-gradient", "theorem2-stop-gradient-linear"),
         *("theorem2-stop-gradient-cosine", "theorem2-predictor", "theorem2-predictor-cosine"),
+        *("accuracy-stop-gradient", "accuracy-predictor"),
     )
 )
 """The claims about what happens without stop-gradient or predictor."""

@@ -8,7 +8,7 @@ from stopgrad.experiments.claims.interval import interval
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns, Picture
-from stopgrad.figures.zhang2022.sources import BN, FIG5A_ZERO, MEASURED
+from stopgrad.figures.zhang2022.sources import BN, FIG5A_ZERO, MEASURED, claims_of
 from stopgrad.linear_theory.exact.centre import decentring
 
 if TYPE_CHECKING:
@@ -181,7 +181,10 @@ FIGURES = {
         "The extra gradient takes the prediction's centre away",
         f"{MEASURED}, Figure 5a",
         "zhang2022",
-        claims=("zhang2022-decentring", "zhang2022-decentring-digits"),
+        claims=claims_of(
+            "decentring decentring-digits theory-eta theory-eta-as-stated theory-figure5a-turned theory-radial "
+            "theory-norm-grows"
+        ),
     ),
     "zhang-eta": Picture(
         FromRuns("zhang2022", ETA, compute_eta, ends=True),
@@ -189,6 +192,8 @@ FIGURES = {
         "How much of the centre is removed, measured and as theory has it",
         f"{MEASURED}, Figure 5a; theory derived here",
         "zhang2022",
-        claims=("zhang2022-decentring", "zhang2022-decentring-digits", "zhang2022-bias", "zhang2022-linear"),
+        claims=claims_of(
+            "decentring-theory decentring-theory-digits decentring decentring-digits bias linear theory-bias theory-eta"
+        ),
     ),
 }

@@ -10,7 +10,7 @@ from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import STATISTICS, Runs, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
 from stopgrad.figures.shared.tables import arms_of, compute_table
-from stopgrad.figures.zhang2022.sources import INVERSE_ACCURACY, MEASURED
+from stopgrad.figures.zhang2022.sources import INVERSE_ACCURACY, MEASURED, claims_of
 from stopgrad.figures.zhang2022.tables import TABLES
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ FIGURES = {
         "InfoNCE de-centres at every temperature, and de-correlates at low ones",
         f"{MEASURED}, Figure 5c",
         "zhang2022",
-        claims=("zhang2022-temperature", "zhang2022-infonce"),
+        claims=claims_of("temperature infonce theory-infonce-centre theory-infonce-residual"),
     ),
     "zhang-outcomes": Picture(
         FromRuns("zhang2022", arms_of([WHOLE], PLAIN), compute_outcomes, ends=True),
@@ -177,13 +177,12 @@ FIGURES = {
         "What collapses, in the paper's tables and here",
         f"{MEASURED}, Tables 1 to 4",
         "zhang2022",
-        claims=tuple(
-            f"zhang2022-{name}"
-            for name in (
-                *("naive", "mirror", "symmetric", "inverse", "fresh-views", "moving-average"),
-                *("triplet-both", "triplet-centre", "triplet-residual"),
-                *("components-none", "components-centre", "components-residual", "residual-alone"),
-            )
+        claims=claims_of(
+            "naive mirror symmetric inverse fresh-views moving-average triplet-both triplet-centre triplet-residual "
+            "components-none components-centre components-residual residual-alone escape batchnorm "
+            "batchnorm-dimensional theory-batchnorm-bound theory-batchnorm-bound-reached theory-mirror theory-eoa "
+            "theory-eoa-as-stated theory-algorithm5 theory-algorithm5-as-stated theory-start "
+            "theory-start-output-batchnorm"
         ),
     ),
 }

@@ -22,6 +22,7 @@ from stopgrad.figures.zhang2022.sources import (
     FIG6_COVARIANCE,
     FIG6_DIMENSIONS,
     MEASURED,
+    claims_of,
 )
 
 if TYPE_CHECKING:
@@ -279,10 +280,6 @@ def _draw_covariances(axis, data: "xr.Dataset") -> None:
     axis.plot([], [], "s", color="0.6", markeredgecolor="black", label="the paper, at the end")
 
 
-def _claims(*names: str) -> tuple[str, ...]:
-    return tuple(f"zhang2022-{name}" for name in names)
-
-
 def _picture(arms: Mapping | tuple, compute, draw, title: str, place: str, claims: tuple[str, ...]) -> Picture:
     return Picture(
         FromRuns("zhang2022", tuple(arms), compute), draw, title, f"{MEASURED}, {place}", "zhang2022", claims
@@ -296,7 +293,9 @@ FIGURES = {
         draw_fig4,
         "The centre raises m_o, the residual lowers it",
         "Figure 4",
-        _claims("gradient-centre", "gradient-residual"),
+        claims_of(
+            "gradient-centre gradient-residual theory-opposite theory-drawn-to-centre theory-split theory-chance"
+        ),
     ),
     "zhang-fig5b": _picture(
         FIG5B,
@@ -304,7 +303,11 @@ FIGURES = {
         draw_fig5b,
         "Which regulariser undoes a collapse, and behind which BatchNorm",
         "Figure 5b",
-        _claims("undo-covariance", "undo-correlation", "undo-covariance-bn", "undo-covariance-affine"),
+        claims_of(
+            "undo-covariance undo-correlation undo-covariance-bn undo-covariance-affine theory-algorithm6 "
+            "theory-algorithm6-as-stated theory-decorrelation-gradient theory-covariance-shrinks "
+            "theory-correlation-keeps theory-undoing theory-undoing-as-stated"
+        ),
     ),
     "zhang-fig6": _picture(
         FIG6,
@@ -312,6 +315,6 @@ FIGURES = {
         draw_fig6,
         "The residual of the extra gradient de-correlates",
         "Figure 6",
-        _claims("residual-removed", "components-centre"),
+        claims_of("residual-removed components-centre theory-whitening theory-std-blind theory-std-blind-as-stated"),
     ),
 }

@@ -4,6 +4,12 @@ CITED = "Zhang et al. 2022 (arXiv 2203.16262)"
 COMPUTED = f"computed here; beside {CITED}"
 MEASURED = f"trained here; beside {CITED}"
 
+
+def claims_of(names: str) -> tuple[str, ...]:
+    """Ids of the paper's claims with these names, blanks between."""
+    return tuple(f"zhang2022-{name}" for name in names.split())
+
+
 BN = {
     "no output BatchNorm": "",
     "affine-free output BatchNorm": "bn/",

@@ -8,7 +8,7 @@ import numpy as np
 
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.picture import Picture
-from stopgrad.figures.zhang2022.sources import CITED, COMPUTED, FIG5C
+from stopgrad.figures.zhang2022.sources import CITED, COMPUTED, FIG5C, claims_of
 from stopgrad.linear_theory.exact.contrast import contrast_alignment, grip
 from stopgrad.linear_theory.exact.mean_mode import centre_border, settled_centre
 from stopgrad.linear_theory.flows.mean import Centre
@@ -209,7 +209,7 @@ FIGURES = {
         "InfoNCE de-correlates at temperatures between the positive's grip and its own fall",
         f"{COMPUTED}, Figure 5c",
         "zhang2022",
-        claims=("zhang2022-temperature",),
+        claims=claims_of("temperature theory-figure5c-fall theory-figure5c-centre theory-figure5c-centre-as-stated"),
     ),
     "zhang-centre": Picture(
         compute_centre,
@@ -217,6 +217,9 @@ FIGURES = {
         "When the centre wins, dies, or lives beside the residual",
         f"computed here; the linear theory of what {CITED} calls the centre",
         "zhang2022",
-        claims=("zhang2022-naive", "zhang2022-bias", "zhang2022-linear", "zhang2022-bias-rank"),
+        claims=claims_of(
+            "naive bias linear bias-rank theory-one-shrinkage theory-centre-fate theory-centre-wins theory-bias-saves "
+            "theory-bias-rank theory-bias-rank-as-stated theory-settled-centre"
+        ),
     ),
 }

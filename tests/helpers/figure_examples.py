@@ -131,6 +131,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
         key=f"{noise.integers(2**60):016x}",
         config=config,
         recorded=None,
+        whole=True,
         summary={
             "state": "diverged" if diverges else "finished",
             "steps": 640,
