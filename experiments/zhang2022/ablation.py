@@ -27,7 +27,7 @@ TEMPERATURES = (0.03, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 def arms(steps: int) -> dict[str, tuple[dict, str]]:
     """What each arm changes in SimSiam, and where it is in the paper; `steps` of a run, which phases divide."""
-    third, sixth = steps // 3, steps // 6
+    third, quarter = steps // 3, steps // 4
     collapsed = (f"predictive@{third}", f"{COLLAPSE}@{third}")
     grid: dict[str, tuple[dict, str]] = {
         "simsiam": ({}, "Table 2"),
@@ -56,7 +56,7 @@ def arms(steps: int) -> dict[str, tuple[dict, str]]:
     for tau in TEMPERATURES:
         grid[f"infonce-{tau:g}"] = (NONE | {"objective": "infonce", "temperature": tau}, "Figure 5c")
     grid["directions"] = (
-        scheduled(*(f"direction toward={toward}@{sixth}" for toward in DIRECTIONS), repeat=True),
+        scheduled(*(f"direction toward={toward}@{quarter}" for toward in DIRECTIONS), repeat=True),
         "Figure 4",
     )
     for form in ("covariance", "correlation"):

@@ -297,13 +297,6 @@ CLAIMS = (
         "undo-correlation",
     ),
     undoes(
-        "undo-covariance-bn",
-        "Behind an affine-free output BatchNorm the covariance penalty undoes a collapse.",
-        sentences.behind_bn,
-        "bn/undo-covariance",
-        scales=("cpu", "cifar", "gpu", "paper"),
-    ),
-    undoes(
         "undo-covariance-affine",
         "Behind an output BatchNorm with affine parameters the covariance penalty undoes a collapse.",
         sentences.behind_bn,

@@ -304,7 +304,7 @@ FIGURES = {
         "Which regulariser undoes a collapse, and behind which BatchNorm",
         "Figure 5b",
         claims_of(
-            "undo-covariance undo-correlation undo-covariance-bn undo-covariance-affine theory-algorithm6 "
+            "undo-covariance undo-correlation undo-covariance-affine theory-algorithm6 "
             "theory-algorithm6-as-stated theory-decorrelation-gradient theory-covariance-shrinks "
             "theory-correlation-keeps theory-undoing theory-undoing-as-stated"
         ),
