@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -180,17 +179,22 @@ def test_the_loop_names_no_method():
     assert not re.search(r"\bif\b.*\b(method|predictor|target)\b", code)
 
 
-@pytest.mark.parametrize("allowed", ["AVX2", None])
-def test_auto_takes_bfloat16_only_where_convolutions_may_use_it(allowed):
+def test_auto_takes_bfloat16_only_where_convolutions_may_use_it():
     """What the processor could do and oneDNN may not is not fast: such convolutions fall back to plain loops."""
-    code = (
-        "import torch\nfrom stopgrad.deep.config import Config\n"
-        "from stopgrad.deep.training.build import half_precision\n"
-        "print(half_precision(Config(), torch.device('cpu')), torch.ops.mkldnn._is_mkldnn_bf16_supported())"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    environment |= {"ONEDNN_MAX_CPU_ISA": allowed} if allowed else {}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    chosen, supported = done.stdout.split()
-    assert not allowed or supported == "False"
-    assert chosen in ({"None", "torch.bfloat16"} if supported == "True" else {"None"})
+    code = """
+import os, torch
+from stopgrad.deep.config import Config
+from stopgrad.deep.training.build import half_precision
+for allowed in ("AVX2", "DEFAULT"):  # read once a process, at the first use
+    if not os.fork():
+        os.environ["ONEDNN_MAX_CPU_ISA"] = allowed
+        supported = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        print(allowed, half_precision(Config(), torch.device("cpu")), supported, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in said.splitlines()] == ["AVX2", "DEFAULT"], said
+    for allowed, chosen, supported in map(str.split, said.splitlines()):
+        assert allowed != "AVX2" or supported == "False"
+        assert chosen in ({"None", "torch.bfloat16"} if supported == "True" else {"None"})

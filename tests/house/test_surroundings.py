@@ -114,7 +114,7 @@ def test_a_backend_is_the_users_where_it_can_be_had(module, tmp_path):
         ("linear_theory translate", "latin-1"),
         ("linear_theory phase --help", "utf-16"),
         ("deep presets", "ascii"),
-        ("experiments verify", "ascii"),
+        ("experiments verify --paper simsiam2021", "ascii"),
         ("figures list", "ascii"),
     ],
 )
