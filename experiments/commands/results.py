@@ -10,7 +10,7 @@ from stopgrad.experiments.claims import measures
 from stopgrad.experiments.claims.claim import Claim, Row
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.experiments.claims.paper import Paper
-from stopgrad.experiments.commands.verify_command import summary
+from stopgrad.experiments.commands.verify_command import replaced, summary
 from stopgrad.experiments.papers import chosen, suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import ROOT, Record, Store
@@ -23,6 +23,10 @@ LOSSES = {"squared error": "", "cosine loss": "cosine/"}
 """What the name of an arm begins with, by the loss that it is trained with."""
 STATISTICS: dict[str, Callable[[Record], float]] = {"probe, %": measures.accuracy, "modes": measures.modes}
 DECIDED = ("holds", "fails")
+BEGIN, END = "<!-- scales -->", "<!-- /scales -->"
+"""The lines of README between which `headlines` stands."""
+Runs = dict[str, dict[str, dict[int, Record]]]
+"""{scale: {arm: {seed: record}}}"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Results(Command):
     """Folder of the store of runs; recorded runs serve where it has none."""
     out: Path | None = None
     """Write the page into this file, FILE.md; by default it is printed."""
+    readme: Path | None = None
+    """Write what the largest scale says of the paper's tables into this file as well, between the lines
+    `<!-- scales -->` and `<!-- /scales -->`."""
     json: bool = False
     """Print one JSON object: the claims' rows by scale."""
 
@@ -48,15 +55,21 @@ class Results(Command):
         if len(set(self.scales)) < 2:
             raise BadInput("--scales takes two scales or more, to be held against each other")
         paper, store = self._chosen, Store(self.runs)
+        for scale in self.scales:
+            suite(paper.key, scale)  # one that there is not is said before any is computed
         rows = {scale: ledger.rows(paper.key, scale, store) for scale in self.scales}
         if self.out:
             text = page(paper, rows, store)
             replace_file(prepare_file(self.out, ".md"), lambda draft: draft.write_text(text, "utf-8", newline="\n"))
-        return {"rows": rows, "written": self.out and str(self.out)}
+        if self.readme:
+            whole = replaced(self.readme, headlines(paper, self.scales, store), BEGIN, END)
+            replace_file(self.readme, lambda draft: draft.write_text(whole, "utf-8", newline="\n"))
+        return {"rows": rows, "written": [str(path) for path in (self.out, self.readme) if path]}
 
     def text(self, result: dict) -> str:
         """The page, or where it was written."""
-        return f"written: {self.out}" if self.out else page(self._chosen, result["rows"], Store(self.runs)).rstrip("\n")
+        written = [f"written: {path}" for path in result["written"]]
+        return "\n".join(written) or page(self._chosen, result["rows"], Store(self.runs)).rstrip("\n")
 
     @property
     def _chosen(self) -> Paper:
@@ -64,11 +77,26 @@ class Results(Command):
         return paper
 
 
+def headlines(paper: Paper, scales: Iterable[str], store: Store) -> str:
+    """The table that README shows: of the paper's tables each cell that the last scale has measured, once each."""
+    suites = {scale: suite(paper.key, scale) for scale in scales}
+    runs = {scale: _runs(one, ledger.Remembered(evidence.backed(store, one))) for scale, one in suites.items()}
+    [*_, last] = runs.values()
+    cells = {
+        cell["arm"]: (f"{_named(name)}: {cell['row']}", cell)
+        for name, table in reversed(paper.read_tables().items())
+        for cell in reversed(table["cells"])
+        if cell["arm"] and any(prefix + cell["arm"] in last for prefix in LOSSES.values())
+        if "(Table" not in cell["row"]  # of a row that is another table's
+    }
+    return _grid(sorted(cells.values(), key=lambda row: row[0]), runs)
+
+
 def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
     """The page. `rows` by scale."""
     suites = {scale: suite(paper.key, scale) for scale in rows}
     found = {scale: ledger.Remembered(evidence.backed(store, one)) for scale, one in suites.items()}
-    runs = {scale: _runs(suites[scale], found[scale]) for scale in rows}
+    runs: Runs = {scale: _runs(suites[scale], found[scale]) for scale in rows}
     command = f"python -m experiments results --paper {paper.key} --scales {' '.join(rows)} --out docs/results.md"
     parts = [
         f"# What holds at which scale: {paper.citation}",
@@ -194,27 +222,35 @@ def _differing(paper: Paper, rows: Mapping[str, list[Row]]) -> list[str]:
 # ---------------------------------------------------------------- tables
 
 
-def _table(name: str, table: dict, runs: Mapping[str, Mapping[str, Mapping[int, Record]]]) -> str:
+def _table(name: str, table: dict, runs: Runs) -> str:
+    return f"### {_named(name)}: {table['title']}\n\n{_grid([(cell['row'], cell) for cell in table['cells']], runs)}"
+
+
+def _named(name: str) -> str:
+    return f"Table {name.removeprefix('table')}"
+
+
+def _grid(rows: list[tuple[str, dict]], runs: Runs) -> str:
+    """The cells of a table in lines of their own, each with its row's words: the paper's number and every scale's."""
     columns = [
         (scale, loss, statistic)
         for scale in runs
         for loss, prefix in LOSSES.items()
         for statistic in STATISTICS
-        if any(_number(runs[scale].get(prefix + (cell["arm"] or ""), {}), statistic) for cell in table["cells"])
+        if any(_number(runs[scale].get(prefix + (cell["arm"] or ""), {}), statistic) for _, cell in rows)
     ]
     head = ["", "", "paper", *(f"{scale}, {loss}: {statistic}" for scale, loss, statistic in columns)]
     lines = [
         _line(
             [
-                *(cell["row"], cell["column"]),
+                *(row, cell["column"]),
                 _printed(*cell["paper"]),
                 *(_number(runs[scale].get(LOSSES[loss] + (cell["arm"] or ""), {}), s) for scale, loss, s in columns),
             ]
         )
-        for cell in table["cells"]
+        for row, cell in rows
     ]
-    title = f"### Table {name.removeprefix('table')}: {table['title']}"
-    return "\n".join([title, "", _line(head), _line(["---", "---", *["---:"] * (len(head) - 2)]), *lines])
+    return "\n".join([_line(head), _line(["---", "---", *["---:"] * (len(head) - 2)]), *lines])
 
 
 def _printed(mean: float, std: float | None) -> str:

@@ -175,12 +175,12 @@ def _in_markdown(row: Row, rule: Rule) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
-def replaced(path: Path, text: str) -> str:
-    """What the file says, with `text` between its lines BEGIN and END. Raises ValueError where it lacks such a pair."""
-    whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{BEGIN}\n.*?^{END}$"
-    new, pairs = re.subn(between, lambda _: f"{BEGIN}\n{text}\n{END}", whole)
+def replaced(path: Path, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """What the file says, with `text` between two of its lines. Raises ValueError where it lacks such a pair."""
+    whole, between = path.read_text(encoding="utf-8"), f"(?ms)^{begin}\n.*?^{end}$"
+    new, pairs = re.subn(between, lambda _: f"{begin}\n{text}\n{end}", whole)
     if pairs != 1:
-        raise BadInput(f"{path} has {pairs} pairs of lines {BEGIN} and {END}; the ledger needs one to stand between")
+        raise BadInput(f"{path} has {pairs} pairs of lines {begin} and {end}; the table needs one to stand between")
     return new
 
 

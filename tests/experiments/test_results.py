@@ -70,3 +70,15 @@ def test_refusals_are_one_sentence(monkeypatch, capsys):
     ):
         assert main("experiments", "", {"results": Results, "o": Results}, ["results", *flags]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_readme_shows_what_the_largest_scale_has_measured(made, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text("Before.\n<!-- scales -->\nold\n<!-- /scales -->\nAfter.\n", encoding="utf-8")
+    assert main("experiments", "", {"results": Results, "o": Results}, ["results", "--readme", str(readme)]) == 0
+    before, *table, after = readme.read_text(encoding="utf-8").splitlines()
+    assert (before, after) == ("Before.", "After.") and capsys.readouterr().out == f"written: {readme}\n"
+    assert sum("| 43.1 ± 0.2 (3) |" in line for line in table) == 1  # one line for an arm that stands in many tables
+    [line] = [line for line in table if line.startswith("| Table 3: 1 layer, no EMA | no bias, symmetric |")]
+    assert "36.62 ± 1.85" in line and "45.1 ± 0.2 (3)" in line
+    assert len(table) == 2 + 2 + len(ARMS)

@@ -140,11 +140,12 @@ def test_draw_says_why_a_number_is_missing():
 def test_the_suite_has_every_arm_that_a_picture_of_runs_names(scale):
     """Where all arms are planned, of digits only at scale cpu; a name misspelt here or there would be 'not in the
     suite' for ever."""
+    of = functools.cache(lambda paper, scale: suite(paper, scale).arms.keys())
     for name, one in FIGURES.items():
         if isinstance(one.compute, FromRuns):
             arms = {arm for arm in one.compute.arms if not arm.startswith("digits/")}
-            assert arms <= set(suite(one.compute.suite, scale).arms), name
-            assert set(one.compute.arms) - arms <= set(suite(one.compute.suite, "cpu").arms), name
+            assert arms <= of(one.compute.suite, scale), name
+            assert set(one.compute.arms) - arms <= of(one.compute.suite, "cpu"), name
 
 
 @pytest.mark.parametrize(

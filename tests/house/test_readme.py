@@ -14,6 +14,7 @@ import pytest
 from figure_examples import made_up_runs
 
 from stopgrad.experiments import ledger
+from stopgrad.experiments.commands import results
 from stopgrad.experiments.commands.verify_command import BEGIN, END, markdown, replaced
 from stopgrad.experiments.papers import PAPERS, chosen, suite
 from stopgrad.experiments.store.evidence import path_of
@@ -49,6 +50,12 @@ def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
         assert re.sub(r"\s+|\d+", "", numbers) == re.sub(r"\s+|\d+", "", others)
         kept = [[[line.split(" | ")[k] for k in (0, 1, 4)] for line in t.splitlines()[2:]] for t in (table, expected)]
         assert kept[0] == kept[1] and len(kept[0]) >= 15
+
+
+def test_the_table_of_scales_is_what_the_command_prints_of_the_record(tmp_path):
+    [paper] = chosen(["tian2021"])
+    printed = results.headlines(paper, ("cpu", "cifar"), Store(tmp_path / "nothing"))
+    assert replaced(ROOT / "README.md", printed, results.BEGIN, results.END) == TEXT
 
 
 def test_what_the_wings_offer(tmp_path, monkeypatch, capsys):
