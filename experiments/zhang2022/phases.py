@@ -1,7 +1,7 @@
 """What a phase does to what the phase before left: Figures 4 and 5b of Zhang et al. 2022, as claims.
 
 The paper's Figure 5b has a covariance penalty undo a collapse. Which factor decides is asked of both forms of the
-penalty, on unit and on raw embeddings, behind an output BatchNorm with affine parameters, without them, and behind none.
+penalty, on unit and on raw embeddings, without an output BatchNorm, and behind one with affine parameters or without.
 """
 
 import math
@@ -72,7 +72,7 @@ OF_PHASES = (
     moves(
         "gradient-centre",
         "Figure 4, Conjecture 1",
-        "The centre vector as gradient raises m_o by more than a random direction does from where the residual left it.",
+        "The centre vector as gradient raises m_o more than a random direction does from where the residual left it.",
         sentences.directions,
         "directions",
         lambda run: _rise(run, CENTRE) - _rise(run, AFTER_RESIDUAL),
@@ -84,7 +84,7 @@ OF_PHASES = (
     moves(
         "gradient-residual",
         "Figure 4, Conjecture 1",
-        "The residual vector as gradient lowers m_o by more than a random direction does from where the centre left it.",
+        "The residual vector as gradient lowers m_o more than a random direction does from where the centre left it.",
         sentences.directions,
         "directions",
         lambda run: _rise(run, AFTER_CENTRE) - _rise(run, RESIDUAL),

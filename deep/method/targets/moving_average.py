@@ -37,8 +37,13 @@ class MovingAverage(Target):
         """What both papers saw without a predictor; with one nothing is known."""
         if not setting.config.method.predictor.absent:
             return []
-        return [
+        said = [
             "Without predictor, a moving average of each image's embeddings is slow enough to have kept Chen & He's "
             "network (55.0 % on ImageNet) and Zhang et al.'s (46.6 % on CIFAR-100, Table 1) from collapse, not from "
             "loss of accuracy."
         ]
+        if setting.config.method.projector_output_bn == "none":
+            said.append(
+                "Without an output BatchNorm their mean is in every average from the start; small networks gather in it."
+            )
+        return said
