@@ -311,8 +311,8 @@ FIGURES = {
         "Figure 5b",
         claims_of(
             "undo-covariance undo-correlation undo-covariance-affine undo-covariance-raw-affine "
-            "undo-correlation-affine lost-bn undo-covariance-bn undo-covariance-raw-bn undo-correlation-bn theory-algorithm6 "
-            "theory-algorithm6-as-stated theory-decorrelation-gradient theory-covariance-shrinks "
+            "undo-correlation-affine lost-bn undo-covariance-bn undo-covariance-raw-bn undo-correlation-bn "
+            "theory-algorithm6 theory-algorithm6-as-stated theory-decorrelation-gradient theory-covariance-shrinks "
             "theory-correlation-keeps theory-undoing theory-undoing-as-stated"
         ),
     ),

@@ -1,4 +1,4 @@
-"""What is read off a run whose objectives change: each phase from its own start, from a store or from a record alike."""
+"""What is read off a run whose objectives change: each phase from its own start, of a record as of a store."""
 
 import math
 from dataclasses import dataclass

@@ -44,6 +44,6 @@ class MovingAverage(Target):
         ]
         if setting.config.method.projector_output_bn == "none":
             said.append(
-                "Without an output BatchNorm their mean is in every average from the start; small networks gather in it."
+                "Without an output BatchNorm their mean is in every average from the start: small networks gather."
             )
         return said
