@@ -54,6 +54,10 @@ def network_arms(base: Config, images: int) -> dict[str, tuple[dict, str]]:
             "symmetrisation: twice the epochs for two pairs of views an image",
         ),
         "moving-average": ({**none, "target": "moving_average"}, "expectation over augmentation, no predictor"),
+        "affine-output-moving-average": (
+            {**none, "target": "moving_average", "projector_output_bn": "affine"},
+            "expectation over augmentation, with the paper's default heads",
+        ),
         "simclr": ({**none, "objective": "infonce"}, "SimCLR"),
         "simclr-predictor": ({"objective": "infonce"}, "SimCLR with a predictor"),
         "simclr-predictor-stop-gradient": (
@@ -159,7 +163,7 @@ SCALE = {
     # Of `cpu` the arms that its main claim rests on: the same runs, which `cpu` then finds.
     "quick": Scale(TOY, TOY_IMAGES, (), ("baseline", "no-stop-gradient")),
     "cpu": Scale(
-        *(TOY, TOY_IMAGES, COLLAPSES),
+        *(TOY, TOY_IMAGES, (*COLLAPSES, "moving-average", "affine-output-moving-average")),
         tuple(name for name in _BARE if name != "asymmetric"),
         ("baseline", "no-stop-gradient"),
     ),

@@ -120,7 +120,8 @@ def moving_average() -> str:
         f"error): at {_AT} and {epoch:.3g} units of time an epoch w falls at {slow:.2g} in the end, not at σ² = "
         f"{_TOY.sigma2:g}. That delays a collapse in norm. One in direction it does not: the centre is the same in "
         "every average, nothing takes it out of the gradient, and without an output BatchNorm, which the paper's heads "
-        "have, nothing else holds it."
+        f"have, nothing else holds it: it is there from the start, m_o = 1/√π = {float(centre.initial_m_o()):.2g}. "
+        "Behind one it starts near 0 and grows slowly, that of a network without average too at this learning rate."
     )
 
 

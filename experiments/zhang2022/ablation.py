@@ -25,18 +25,27 @@ COLLAPSE = "direction toward=view"
 TEMPERATURES = (0.03, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 
-def arms(steps: int) -> dict[str, tuple[dict, str]]:
-    """What each arm changes in SimSiam, and where it is in the paper; `steps` of a run, which phases divide."""
+def arms(steps: int, epochs: int) -> dict[str, tuple[dict, str]]:
+    """What each arm changes in SimSiam, and where it is in the paper.
+
+    steps: of a run of so many epochs, which phases divide.
+    """
     third, quarter = steps // 3, steps // 4
     collapsed = (f"predictive@{third}", f"{COLLAPSE}@{third}")
+    whole = (f"predictive@{quarter}", f"{COLLAPSE}@{5 * quarter}")  # of a run twice as long
     grid: dict[str, tuple[dict, str]] = {
         "simsiam": ({}, "Table 2"),
         "naive": (NONE, "Table 2"),
         "mirror": ({"stop_gradient": "mirrored"}, "Table 2"),
+        "mirror-linear": ({"stop_gradient": "mirrored", "predictor": "linear"}, "Table 2, h without BatchNorm"),
         "symmetric": ({"target": "symmetric"}, "Table 2"),
         "inverse": ({"target": "inverse"}, "Figure 3"),
         "no-stop-gradient": ({"stop_gradient": "none"}, "§1"),
         "moving-average": (NONE | {"target": "moving_average"}, "Table 1"),
+        "moving-average-random": (
+            NONE | {"target": "moving_average", "average_start": "random"},
+            "Table 1, averages that start at random as in the authors' code",
+        ),
         "linear": ({"predictor": "linear"}, "simplified predictors"),
         "fixed": ({"predictor": "fixed"}, "simplified predictors"),
         "from-collapse": (scheduled(f"{COLLAPSE}@{third}", "predictive"), "from a collapsed state"),
@@ -64,6 +73,10 @@ def arms(steps: int) -> dict[str, tuple[dict, str]]:
             regulariser = f"decorrelation form={form} embeddings={embeddings}"
             name = f"undo-{form}" + ("-raw" if embeddings == "raw" else "")
             grid[name] = (scheduled(*collapsed, regulariser), "Figure 5b")
+            grid[f"long-{name}"] = (
+                scheduled(*whole, regulariser) | {"epochs": 2 * epochs},
+                "Figure 5b, after a collapse of five quarters of the others' steps",
+            )
     return grid
 
 
@@ -93,12 +106,12 @@ def ablation(scale: str) -> Suite:
     at = SCALE[scale]
     found: dict[str, Arm] = {}
     for prefix, names in at.chosen.items():
-        for name, (values, place) in arms(at.steps).items():
+        for name, (values, place) in arms(at.steps, at.base.optimisation.epochs).items():
             if names is None or name in names:
                 config = change(at.base, **BN[prefix] | values)
                 found[prefix + name] = Arm(prefix + name, config, at.seeds, place)
     for name in at.digits:
-        values, place = arms(DIGITS_STEPS)[name]
+        values, place = arms(DIGITS_STEPS, DIGITS.optimisation.epochs)[name]
         found[f"digits/{name}"] = Arm(f"digits/{name}", change(DIGITS, **values), at.seeds, place)
     return Suite("zhang2022", scale, found, WORTH if scale in ("cifar", "gpu", "paper") else ())
 
@@ -150,8 +163,14 @@ _CPU = (
     *_TABLES,
     *("no-stop-gradient", "bias", "weight", "linear", "from-collapse", "from-health", "directions"),
     *("infonce-0.1", "infonce-0.5", "infonce-5", "undo-covariance", "undo-correlation"),
+    *("moving-average-random", "mirror-linear"),
 )
-_BN = ("simsiam", "naive", "symmetric", "undo-covariance", "undo-covariance-raw")
+_BN = ("simsiam", "naive", "symmetric", "undo-covariance", "undo-covariance-raw", "undo-correlation")
+# Behind affine parameters a collapse takes three times as long, for which the long arms are.
+_AFFINE = (
+    *("naive", "moving-average"),
+    *("long-undo-covariance", "long-undo-covariance-raw", "long-undo-correlation"),
+)
 WORTH = (
     _TABLES,
     ("bias", "weight", "linear", "fixed", "directions", "undo-covariance", "undo-correlation"),
@@ -169,7 +188,7 @@ SCALE = {
     "cpu": Scale(
         TOY,
         TOY_STEPS,
-        {"": _CPU, "bn/": _BN, "affine/": ("naive", "undo-covariance")},
+        {"": _CPU, "bn/": _BN, "affine/": _AFFINE},
         digits=("simsiam", "naive"),
     ),
     "cifar": Scale(_CIFAR, 2340, _ALL),

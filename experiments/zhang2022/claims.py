@@ -2,98 +2,26 @@
 
 A collapse is complete where the embeddings gather in one direction, m_o → 1, and dimensional where their rank falls:
 m_o sees nothing of the second, a rank nothing certain of the first, whose rest is noise. So there are claims of both,
-and of Z and of P. Accuracies are claims from `cifar` on.
+and of Z and of P. What a phase of a schedule does stands in `experiments.zhang2022.phases`; accuracies are claims from
+`cifar` on.
 """
 
 import math
 
-from stopgrad.experiments.claims.claim import Claim, Rule
-from stopgrad.experiments.claims.kinds import MORE, claim
 from stopgrad.experiments.store.store import Record
 from stopgrad.experiments.zhang2022 import sentences
-from stopgrad.experiments.zhang2022.ablation import DIRECTIONS
 from stopgrad.experiments.zhang2022.accuracies import ACCURACIES
+from stopgrad.experiments.zhang2022.kinds import (
+    FLOOR,
+    HALF,
+    collapses,
+    keeps_spread,
+    moves,
+    ranks_higher,
+    survives,
+)
+from stopgrad.experiments.zhang2022.phases import OF_PHASES
 from stopgrad.linear_theory.exact.centre import decentring
-
-HALF = math.log(2)
-FLOOR = 1e-12
-
-
-# ---------------------------------------------------------------- what is read off a run
-
-
-def log_spread(run: Record, side: str = "z") -> float:
-    """ln of 1 − m_o², the share of the unit vectors' energy that is not their common direction."""
-    return math.log(max(1 - run.last(f"m_o_{side}") ** 2, FLOOR))
-
-
-def log_rank(run: Record) -> float:
-    """ln of the effective rank of Z at the end."""
-    return math.log(run.last("rank_z"))
-
-
-def at_ends(run: Record, name: str) -> list[float]:
-    """A scalar at the last measurement of each phase of a run that switches objectives."""
-    scalars = run.columns.scalars
-    phase, values = scalars["phase"], scalars[name]
-    return [float(values[k]) for k in range(len(phase)) if k + 1 == len(phase) or phase[k + 1] != phase[k]]
-
-
-# ---------------------------------------------------------------- kinds
-
-
-def collapses(name, place, statement, theory, dead, alive="simsiam", side="z", **more) -> Claim:
-    """A claim that an arm gathers in one direction, which leaves at most half of another's spread."""
-    what = "embeddings" if side == "z" else "predictions"
-    rule = Rule(
-        f"ln(spread of {alive} ÷ spread of {dead}) of {what}, spread being 1 − m_o²", HALF, "nats", "half is left"
-    )
-    value = lambda runs: log_spread(runs[alive], side) - log_spread(runs[dead], side)  # noqa: E731
-    return claim(name, place, statement, theory, rule, (dead, alive), value, **more)
-
-
-def survives(name, place, statement, theory, alive, dead="naive", **more) -> Claim:
-    """A claim that an arm keeps at least twice the spread of one that collapses."""
-    rule = Rule(f"ln(spread of {alive} ÷ spread of {dead}), spread being 1 − m_o²", HALF, "nats", "twice as much")
-    value = lambda runs: log_spread(runs[alive]) - log_spread(runs[dead])  # noqa: E731
-    return claim(name, place, statement, theory, rule, (alive, dead), value, **more)
-
-
-def ranks_higher(name, place, statement, theory, better, worse, above=MORE, **more) -> Claim:
-    """A claim that one arm's embeddings have a higher effective rank than another's."""
-    why = "a tenth more" if above > 0 else "not a tenth less"
-    rule = Rule(f"ln(effective rank of Z in {better} ÷ {worse})", above, "nats", why)
-    value = lambda runs: log_rank(runs[better]) - log_rank(runs[worse])  # noqa: E731
-    return claim(name, place, statement, theory, rule, (better, worse), value, **more)
-
-
-def moves(name, place, statement, theory, arm, value, statistic, above, why, **more) -> Claim:
-    """A claim about one arm."""
-    unit = more.pop("unit", "")
-    rule = Rule(statistic, above, unit, why, within=more.pop("within", None))
-    return claim(name, place, statement, theory, rule, [arm], lambda runs: value(runs[arm]), **more)
-
-
-def _phase(first: int, second: int):
-    """m_o of Z at the end of one of Figure 4's phases less that at the end of another."""
-
-    def value(run: Record) -> float:
-        ends = at_ends(run, "m_o_z")
-        return ends[first] - ends[second]
-
-    return value
-
-
-def _undone(run: Record) -> float:
-    """Of the spread that the collapse took, the share that the regulariser gave back."""
-    healthy, collapsed, end = (1 - m_o * m_o for m_o in at_ends(run, "m_o_z"))
-    return (end - collapsed) / max(healthy - collapsed, FLOOR)
-
-
-def _escaped(run: Record) -> float:
-    """ln of the spread at the end over that at the end of the collapse."""
-    collapsed, end = (1 - m_o * m_o for m_o in at_ends(run, "m_o_z"))
-    return math.log(max(end, FLOOR) / max(collapsed, FLOOR))
 
 
 def _of_theory(run: Record) -> float:
@@ -101,16 +29,6 @@ def _of_theory(run: Record) -> float:
     best = float(decentring(run.last("m_o_z"), run.last("rho_z")))
     return abs(math.log(max(-run.last("eta_p"), FLOOR) / best))
 
-
-def undoes(name, statement, theory, arm, place="Figure 5b", **more) -> Claim:
-    """A claim that a regulariser brings a collapsed network's spread back."""
-    why = "half of what the collapse took"
-    return moves(name, place, statement, theory, arm, _undone, f"share of the lost spread that {arm} regains", 0.5, why,
-                 **more)  # fmt: skip
-
-
-CENTRE, RANDOM, RESIDUAL = 0, 1, 2
-assert DIRECTIONS[:3] == ("centre", "random", "residual")
 
 CLAIMS = (
     collapses(
@@ -120,12 +38,44 @@ CLAIMS = (
         sentences.without_predictor,
         "fresh-views-10",
     ),
-    survives(
+    keeps_spread(
         "moving-average",
         "Table 1",
-        "Without predictor a moving average of each image's embeddings as target does not collapse.",
+        "Without predictor a moving average of each image's embeddings as target does not collapse (here without an "
+        "output BatchNorm).",
         sentences.moving_average,
         "moving-average",
+    ),
+    keeps_spread(
+        "moving-average-random",
+        "Table 1",
+        "It does not if averages start at random unit vectors, as in the authors' code (without an output BatchNorm).",
+        sentences.moving_average,
+        "moving-average-random",
+    ),
+    survives(
+        "moving-average-start",
+        "Table 1",
+        "Averages that start at random unit vectors delay the collapse, beside those that start at embeddings.",
+        sentences.moving_average,
+        "moving-average-random",
+        "moving-average",
+    ),
+    keeps_spread(
+        "moving-average-affine",
+        "Table 1",
+        "Behind an output BatchNorm with affine parameters a moving average as target does not collapse.",
+        sentences.moving_average,
+        "affine/moving-average",
+        headline=True,
+    ),
+    collapses(
+        "naive-affine",
+        "Table 2",
+        "Behind an output BatchNorm with affine parameters a network without predictor and average collapses.",
+        sentences.moving_average,
+        "affine/naive",
+        "affine/moving-average",
     ),
     collapses(
         "naive",
@@ -138,9 +88,25 @@ CLAIMS = (
     collapses(
         "mirror",
         "Table 2",
-        "Mirror SimSiam, whose gradient passes the branch without predictor, collapses.",
+        "Mirror SimSiam, whose gradient passes the branch without predictor, collapses (two layers with BatchNorm).",
         sentences.mirror,
         "mirror",
+    ),
+    collapses(
+        "mirror-linear",
+        "Table 2",
+        "Mirror SimSiam collapses where its predictor is linear, without a BatchNorm of its own.",
+        sentences.mirror,
+        "mirror-linear",
+    ),
+    ranks_higher(
+        "mirror-rank",
+        "Table 2",
+        "Mirror SimSiam collapses in dimension where its predictor has two layers with BatchNorm.",
+        sentences.mirror,
+        "simsiam",
+        "mirror",
+        HALF,
     ),
     collapses(
         "symmetric",
@@ -222,30 +188,6 @@ CLAIMS = (
         "simsiam",
         -HALF,
     ),
-    moves(
-        "gradient-centre",
-        "Figure 4, Conjecture 1",
-        "The centre vector as gradient raises m_o; the control in a random direction ends lower.",
-        sentences.opposite,
-        "directions",
-        _phase(CENTRE, RANDOM),
-        "m_o at the end of the phase 'centre' less that of 'random'",
-        0.2,
-        "the paper's is 0.2 at least",
-        unit="",
-        headline=True,
-    ),
-    moves(
-        "gradient-residual",
-        "Figure 4, Conjecture 1",
-        "The residual vector as gradient lowers m_o; the control in a random direction ends higher.",
-        sentences.opposite,
-        "directions",
-        _phase(RANDOM, RESIDUAL),
-        "m_o at the end of the phase 'random' less that of 'residual'",
-        0.1,
-        "the paper's is 0.1 at least",
-    ),
     *(
         moves(
             f"decentring{name}",
@@ -283,25 +225,6 @@ CLAIMS = (
             ("", "MLP", "simsiam", {"headline": True}),
             ("-digits", "ResNet on digits", "digits/simsiam", {"scales": ("cpu",)}),
         )
-    ),
-    undoes(
-        "undo-covariance",
-        "The covariance penalty of Alg. 6 undoes a collapse.",
-        sentences.covariance,
-        "undo-covariance",
-    ),
-    undoes(
-        "undo-correlation",
-        "A penalty of correlations, as the paper's text has it, undoes a collapse.",
-        sentences.correlation,
-        "undo-correlation",
-    ),
-    undoes(
-        "undo-covariance-affine",
-        "Behind an output BatchNorm with affine parameters the covariance penalty undoes a collapse.",
-        sentences.behind_bn,
-        "affine/undo-covariance",
-        scales=("cpu", "cifar", "gpu", "paper"),
     ),
     survives(
         "bias",
@@ -357,30 +280,7 @@ CLAIMS = (
         "bn/simsiam",
         "bn/naive",
     ),
-    moves(
-        "escape",
-        "Figure 5b",
-        "SimSiam gets out of a collapsed state.",
-        sentences.escape,
-        "from-collapse",
-        _escaped,
-        "ln of the spread at the end over that of the collapsed state it started from",
-        HALF,
-        "twice as much",
-        unit="nats",
-    ),
-    moves(
-        "fall",
-        "Table 2",
-        "A healthy network collapses once its predictor is taken away.",
-        sentences.without_predictor,
-        "from-health",
-        lambda run: -_escaped(run),
-        "ln of the spread at the end of SimSiam over that at the end without it",
-        HALF,
-        "half is left",
-        unit="nats",
-    ),
+    *OF_PHASES,
     *ACCURACIES,
 )
 """Every claim about networks: a new one is one entry here."""

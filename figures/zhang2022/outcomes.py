@@ -178,7 +178,9 @@ FIGURES = {
         f"{MEASURED}, Tables 1 to 4",
         "zhang2022",
         claims=claims_of(
-            "naive mirror symmetric inverse fresh-views moving-average triplet-both triplet-centre triplet-residual "
+            "naive naive-affine mirror mirror-linear mirror-rank symmetric inverse fresh-views moving-average "
+            "moving-average-random moving-average-start moving-average-affine triplet-both triplet-centre "
+            "triplet-residual "
             "components-none components-centre components-residual residual-alone escape batchnorm "
             "batchnorm-dimensional theory-batchnorm-bound theory-batchnorm-bound-reached theory-mirror theory-eoa "
             "theory-eoa-as-stated theory-algorithm5 theory-algorithm5-as-stated theory-start "

@@ -17,6 +17,7 @@ from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.measuring.units import Noise
 from stopgrad.deep.measuring.weights import balance_applies
 from stopgrad.deep.method.networks import BiasLayer
+from stopgrad.deep.method.objectives.vectors import random_directions
 from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
@@ -215,6 +216,24 @@ def test_the_moving_average_is_the_slow_recursion(seed, momentum):
         assert close(row, slow.eta[i]) if i in slow.eta else row.isnan().all()
 
 
+@given(st.integers(0, 10**6))
+def test_an_average_that_starts_at_random_is_the_slow_recursion_from_unit_vectors(seed):
+    """The same vector for an image whenever it is first seen, and in whatever company; no two images share one."""
+    network = siamese(target="moving_average", average_start="random", predictor="identity")
+    start = random_directions(0, torch.arange(9), 4).to(torch.float64)
+    slow = Slow(0.8)
+    slow.eta = dict(enumerate(start))
+    draw = torch.Generator().manual_seed(seed)
+    for _ in range(3):
+        given = replace(batch(images=6, seed=seed), index=torch.randint(0, 9, (6,), generator=draw))
+        found = network(given)
+        z = found.z.detach()
+        assert z.shape[-1] == 4 and close(found.target, slow.target(given.index, z))
+        network.target.after_step(network.online, found.detached())
+        slow.after_step(given.index, z)
+    assert close(start.norm(dim=1), torch.ones(9).double()) and (start @ start.T).fill_diagonal_(0).abs().max() < 1
+
+
 def test_averages_come_back_from_a_state_of_any_size():
     one, other = MovingAverageTarget(3, 0.8).double(), MovingAverageTarget(3, 0.8)
     one.means = torch.tensor([[1.0, 2, 3], [torch.nan] * 3]).double()
@@ -367,6 +386,7 @@ def test_content_and_mean_of_the_points():
 
 STATES = {
     "moving_average": {"target": "moving_average", "predictor": "identity"},
+    "random_averages": {"target": "moving_average", "average_start": "random", "predictor": "identity"},
     "alternating": {"target": "alternating", "alternation": 3},
     "inverse": {"target": "inverse", "predictor": "mlp"},
     "fresh_views": {"target": "fresh_views", "target_views": 2},
@@ -403,6 +423,7 @@ def test_a_run_resumed_in_mid_cycle_is_the_same_to_the_last_bit(name, tmp_path, 
         ({"target": "inverse", "predictor": "mlp"}, "no collapse is to be expected"),
         ({"target": "fresh_views", "predictor": "identity"}, "10 and of 25 views"),
         ({"target": "moving_average", "predictor": "identity"}, "46.6 %"),
+        ({"target": "moving_average", "predictor": "identity"}, "in every average from the start"),
         ({"target": "alternating", "predictor": "mlp"}, "68.7, 68.9 and 67.0"),
         ({"predictor": "bias", "predictor_layers": "bias_weight"}, "One matrix on the embedding's direction"),
     ],

@@ -76,7 +76,7 @@ def test_the_outcomes_are_the_tables_and_what_runs_ended_in():
 
 
 def test_phases_are_those_of_the_config():
-    grid = arms(600)
+    grid = arms(600, 6)
     config = change(TOY, **grid["directions"][0])
     found = phases.phases(config, 640)
     objective = config.method.objective

@@ -1,7 +1,7 @@
 """The expectation over augmentation, taken by a moving average over the visits to an image."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from stopgrad.deep.kinds import Target
 from stopgrad.deep.parts import BELOW_ONE
@@ -12,26 +12,38 @@ class MovingAverage(Target):
     """A moving average of each image's embeddings (SimSiam's Section 5.3).
 
     η ← mη + (1 − m)z after every visit, z being the mean over the visit's views: SimSiam's proof of concept without
-    predictor (Chen & He 2021), Table 1 of Zhang et al. 2022. An image's first target is its own embedding; in the
-    authors' code, which averages the second view's embeddings, it is a random direction. It takes images · d numbers.
+    predictor (Chen & He 2021), Table 1 of Zhang et al. 2022. An image's first target is its own embedding, so that the
+    first epoch is that of a network without predictor, or a random direction, as in the code of Zhang et al., which
+    averages the second view's embeddings. It takes images · d numbers.
+
+    >>> from stopgrad.deep.config import Config, change
+    >>> change(Config(), target="moving_average", average_start="random", predictor="identity").method.target
+    MovingAverage(average_momentum=0.8, average_start='random')
     """
 
     average_momentum: Annotated[float, BELOW_ONE] = 0.8
     """m of η ← mη + (1 − m)z, once a visit."""
+    average_start: Literal["embedding", "random"] = "embedding"
+    """What an image's average starts from: its own first embedding, or a random unit vector, the same in every run."""
     learns = False
 
     def build(self, online, predictor, method):
         """What remembers an average for each image."""
         from stopgrad.deep.method.targets.networks import MovingAverageTarget
 
-        return MovingAverageTarget(method.embedding_dim, self.average_momentum)
+        return MovingAverageTarget(method.embedding_dim, self.average_momentum, self.average_start)
 
     def expects(self, setting) -> list[str]:
         """What both papers saw without a predictor; with one nothing is known."""
         if not setting.config.method.predictor.absent:
             return []
-        return [
+        said = [
             "Without predictor, a moving average of each image's embeddings is slow enough to have kept Chen & He's "
             "network (55.0 % on ImageNet) and Zhang et al.'s (46.6 % on CIFAR-100, Table 1) from collapse, not from "
             "loss of accuracy."
         ]
+        if setting.config.method.projector_output_bn == "none":
+            said.append(
+                "Without an output BatchNorm their mean is in every average from the start: small networks gather."
+            )
+        return said

@@ -1,6 +1,7 @@
 """Targets with weights or a memory of their own, beside the moving average of the network in `method.networks`."""
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch.func import functional_call
 
 from stopgrad.deep.method.networks import CopyTarget, TargetNetwork
 from stopgrad.deep.method.objectives.predictive import cosine_loss
+from stopgrad.deep.method.objectives.vectors import random_directions
 from stopgrad.deep.processes.distributed import gathered
 
 
@@ -57,19 +59,20 @@ class InverseTarget(TargetNetwork):
 
 
 class MovingAverageTarget(TargetNetwork):
-    """A moving average for each image, in `means`, (n, d), which grows with the indices; NaN where none was seen yet.
+    """A moving average for each image, in `means`, (n, d), which grows with the indices; until an image is seen it is
+    NaN, and its own embedding is the first, or a unit vector that its index decides (`start`).
 
     Every process has the averages of all images, the same in each.
     """
 
-    def __init__(self, d: int, momentum: float):
+    def __init__(self, d: int, momentum: float, start: Literal["embedding", "random"] = "embedding"):
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.start = momentum, start
         self.register_buffer("means", torch.zeros(0, d))
 
     @torch.no_grad()
     def forward(self, batch, seen, online):
-        """An image's average before this step, for every view; of an image that was never seen each view's own z."""
+        """An image's average before this step, for every view; where that is NaN each view's own z."""
         self._make_room(batch.index)
         means = self.means[batch.index.to(self.means.device)]
         return replace(seen, target=torch.where(means.isnan(), seen.z.detach(), means))
@@ -91,9 +94,14 @@ class MovingAverageTarget(TargetNetwork):
         self.means[images] = torch.where(old.isnan(), new, moved)
 
     def _make_room(self, index: torch.Tensor) -> None:
-        missing = int(index.max()) + 1 - len(self.means)
-        if missing > 0:
-            self.means = torch.cat([self.means, self.means.new_full((missing, self.means.shape[1]), torch.nan)])
+        (n, d), last = self.means.shape, int(index.max())
+        if last < n:
+            return
+        if self.start == "random":
+            more = random_directions(0, torch.arange(n, last + 1), d).to(self.means)
+        else:
+            more = self.means.new_full((last + 1 - n, d), torch.nan)
+        self.means = torch.cat([self.means, more])
 
     def _load_from_state_dict(self, state_dict, prefix, *rest):
         if (saved := state_dict.get(f"{prefix}means")) is not None:
