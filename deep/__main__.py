@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 
-from stopgrad.deep.commands import commands
+from stopgrad.deep.commands import as_stored, commands
 from stopgrad.linear_theory.tools.door import main
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -21,7 +21,7 @@ def door(argv: list[str] | None = None) -> int:
         with contextlib.ExitStack() as quiet:
             if os.environ.get("RANK", "0") != "0":
                 quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
-            return main("deep", DESCRIPTION, commands(argv), argv)
+            return main("deep", DESCRIPTION, commands(argv), as_stored(argv))
     except BadInput as error:  # an unknown preset, met before the arguments are read
         print(f"error: {error}", file=sys.stderr)
         return 2

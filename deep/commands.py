@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
 from stopgrad.deep.config import GROUPS, Config, change, check
-from stopgrad.deep.parts import flag, flat, known, options, override, seats_of
+from stopgrad.deep.parts import flag, flat, known, options, override, seats_of, spelled
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -204,23 +204,46 @@ def commands(argv: list[str]) -> dict:
 
 
 def _given(argv: list[str], name: str) -> str | None:
-    """What --name is given, the last time; None where it is not."""
+    """What --name is given, the last time; None where it is not, or is without a value."""
     found = None
     for this, following in zip(argv, [*argv[1:], None]):
         stem, equals, value = this.partition("=")
         if stem in (f"--{name}", flag(name)):
             found = value if equals else following
+    return None if found is not None and found.startswith("--") else found
+
+
+def as_stored(argv: list[str]) -> list[str]:
+    """`argv` with the names of choices as records have them: --target fresh_views for --target fresh-views."""
+    records = _chosen(preset(_given(argv, "preset") or "default"), argv).values()
+    named = [o for record in records for o in options(record) if get_origin(o.hint) is Literal]
+    choices = {flag(o.name): get_args(o.hint) for o in named}
+    found = list(argv)
+    for k, (this, following) in enumerate(zip(argv, [*argv[1:], None])):
+        stem, equals, value = this.partition("=")
+        names = choices.get(flag(stem[2:]), ()) if stem.startswith("--") else ()
+        if equals and (name := spelled(value, names)):
+            found[k] = f"{stem}={name}"
+        elif not equals and following is not None and (name := spelled(following, names)):
+            found[k + 1] = name
     return found
+
+
+def _chosen(base: Config, argv: list[str]) -> dict:
+    """The groups of `base` with the parts that `argv` names."""
+    records = {}
+    for group in GROUPS:
+        record = getattr(base, group)
+        chosen = {seat.name: _given(argv, seat.name) for seat in seats_of(record)}
+        records[group] = override(record, {seat: part for seat, part in chosen.items() if part is not None})
+    return records
 
 
 def _train_from(name: str, argv: list[str]) -> Train:
     """`Train` with a field for every option that a run from the preset `name` with the parts in `argv` has."""
     base = preset(name)
     kinds, defaults = [], {}
-    for group in GROUPS:
-        record = getattr(base, group)
-        chosen = {seat.name: _given(argv, seat.name) for seat in seats_of(record)}
-        record = override(record, {seat: part for seat, part in chosen.items() if part is not None})
+    for group, record in _chosen(base, argv).items():
         _refuse_others(record, argv)
         defaults[group] = _flags(record)
         kinds.append((group, type(defaults[group])))

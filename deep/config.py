@@ -62,7 +62,8 @@ class Data(Record):
     """What is learned from, in which order, and how views of an image are made."""
 
     dataset: Literal["digits", "cifar10", "cifar100", "stl10", "imagefolder", "gaussian"] = "digits"
-    """digits comes with scikit-learn; cifar10, cifar100, stl10 with torchvision's download; gaussian is drawn."""
+    """digits comes with scikit-learn; cifar10, cifar100, stl10 with torchvision's download; gaussian is drawn, and
+    without classes has neither kNN accuracy nor linear probe."""
     data_folder: str | None = None
     """Where torchvision keeps its sets, or the imagefolder with train/CLASS/… and val/CLASS/… (or test/)."""
     download: bool = False
@@ -198,6 +199,8 @@ class Optimisation(Record):
             yield "--accumulation leaves fewer than 2 images in a part, too few for BatchNorm"
         if self.warmup_epochs > self.epochs:
             yield f"--warmup-epochs {self.warmup_epochs:g} exceeds --epochs {self.epochs}"
+        if self.start_from == "":
+            yield "--start-from is empty; it must be the folder of a finished run"
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,11 @@ class Monitor(Record):
     """Linear probe at the end: regularised logistic regression, or the papers' SGD protocol."""
     references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
     """Evaluate, for comparison, raw pixels, a network as initialised, or one trained with the labels as long."""
+
+    def complaints(self, config: "Config") -> Iterator[str]:
+        """Comparisons of accuracies where there are none."""
+        if self.references and config.data.dataset == "gaussian":
+            yield "--references are compared by how well they tell classes apart, and --dataset gaussian has none"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -99,11 +99,15 @@ class Seat:
         return {**self.table, **(_imported(self.more)() if self.more else {})}
 
     def kind(self, name: str) -> type[Part]:
-        """The class of this name. Raises ValueError, naming the others, where there is none."""
+        """The class of this name, hyphens in it being as good as underscores.
+
+        Raises ValueError, naming the others, where there is none.
+        """
         choices = self.choices
-        if name not in (choices if isinstance(name, str) else ()):
+        known = spelled(name, choices) if isinstance(name, str) else None
+        if known is None:
             raise BadInput(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
-        return _loaded(choices[name])
+        return _loaded(choices[known])
 
     def name_of(self, part: Part) -> str:
         """The name of a part's class. Raises ValueError for one that is not in the table, and for what is no part."""
@@ -216,6 +220,15 @@ def parts_of(record) -> list[Part]:
 def flag(name: str) -> str:
     """--flat-name."""
     return "--" + name.replace("_", "-")
+
+
+def spelled(name: str, names: Collection[str]) -> str | None:
+    """Which of `names` is meant: `name`, or where there is none, as flags are written, with hyphens for underscores.
+
+    >>> spelled("fresh-views", ["shared", "fresh_views"])
+    'fresh_views'
+    """
+    return next((n for n in (name, name.replace("-", "_")) if n in names), None)
 
 
 def _seated(seat: Seat, present: Part, chosen: Part | str) -> Part:

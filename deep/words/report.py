@@ -9,6 +9,8 @@ from rich.table import Table
 
 from stopgrad.deep.measuring.quantities.quantities import QUANTITIES, shown
 
+UNCLASSED = "The data have no classes: there is no kNN accuracy and no linear probe."
+
 
 def text(summary: dict) -> str:
     """The summary in words and a table."""
@@ -42,6 +44,7 @@ def text(summary: dict) -> str:
             *(line.rstrip() for line in paper.file.getvalue().rstrip().splitlines()),
             "",
             ": ".join(filter(None, (summary["diagnosis"], summary["explanation"]))),
+            *([UNCLASSED] if _unclassed(summary.get("representation")) else []),
             *(f"warning, {sentence}" for sentence in summary["warnings"]),
             *([f"picture: {summary['run']}/run.png"] if summary.get("picture", True) else []),
         ]
@@ -56,7 +59,13 @@ def evaluation_text(found: dict) -> str:
         lines.append(f"linear probe, {found['probe']['protocol']}: {_number(found['probe']['accuracy'])}")
     for name, scores in found["references"].items():
         lines += [f"{key} of the {name} network: {_number(value)}" for key, value in (scores or {}).items()]
+    lines += [UNCLASSED] if _unclassed(found) else []
     return "\n".join(lines)
+
+
+def _unclassed(evaluation: dict | None) -> bool:
+    """Whether representations were evaluated, and could not be by classes."""
+    return bool(evaluation) and evaluation.get("knn") is None
 
 
 def _number(value) -> str:

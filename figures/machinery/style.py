@@ -182,10 +182,10 @@ def _value(value) -> str:
     if isinstance(value, str):
         return value
     values = np.ravel(value)
-    shown = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values[:8]]
-    if len(values) > 8:
-        return f"{shown[0]} to {values[-1]:.6g} ({len(values)} values)"
-    return ", ".join(shown)
+    shown = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+    if len(shown) <= 8 or values.dtype.kind not in "iuf":  # names have no order to be cut short
+        return ", ".join(shown)
+    return f"{shown[0]} to {shown[-1]} ({len(shown)} values)"
 
 
 def save(figure: "Figure", path: str | Path, text: str, *, pdf: bool = False) -> list[Path]:

@@ -22,6 +22,7 @@ ARMS = {
 """Drawn in this order, of each family of heads."""
 SHOWN = {"loss": (None, None), "std_z": (0, 1), "m_o_z": (0, 1), "rank_z": (1, None)}
 """A run's scalars, and what their axes show at least."""
+LABELS = {name: QUANTITIES[name].label for name in SHOWN} | {"m_o_z": "$m_o$ of Z"}
 
 
 def compute_fig2(runs: Runs) -> "xr.Dataset":
@@ -37,19 +38,20 @@ def draw_fig2(data: "xr.Dataset") -> "Figure":
     projector's output, as released, below without. Thin lines: seeds; strong ones: their mean.
 
     The paper shows loss and std (ImageNet, 100 epochs): without stop-gradient the loss is at its minimum of -1 at once
-    and std at 0. Behind an affine-free BatchNorm that cannot be: what is lost there is the rank.
+    and std at 0. Behind an affine-free BatchNorm that cannot be: what is lost there is the rank. Where m_o is near 1
+    the effective rank is that of what noise is left.
     """
     figure, axes = style.new_figure(len(HEADS), len(SHOWN), panel=(3.2, 2.6), sharex=True, sharey="col")
     for line, (heads, prefix) in zip(axes, HEADS.items()):
         line[0].set_title(heads[0].upper() + heads[1:])
-        for axis, (name, limits) in zip(line, SHOWN.items()):
+        for axis, name in zip(line, SHOWN):
             for arm, (label, colour) in ARMS.items():
                 _draw(axis, data[name].sel(arm=prefix + arm), label, style.OKABE_ITO[colour])
             if not axis.lines:
                 style.say(axis, "not measured")
-            axis.set_ylabel(QUANTITIES[name].label)
-            style.reach(axis, "y", limits)
-    for axis in axes[-1]:
+            axis.set_ylabel(LABELS[name])
+    for axis, limits in zip(axes[-1], SHOWN.values()):  # shared by the column, so when all of it is drawn
+        style.reach(axis, "y", limits)
         axis.set_xlabel("step")
     style.legend_below(figure)
     return figure

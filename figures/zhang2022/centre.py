@@ -158,8 +158,10 @@ def draw_eta(data: "xr.Dataset") -> "Figure":
         x, y = -one.theory.values.clip(max=-least), -one.eta_p.values.clip(max=-least)
         look = {"marker": SHAPES[prefix], "linestyle": "none", "color": style.OKABE_ITO[colour], "markersize": 6.5,
                 "markeredgecolor": "black", "markeredgewidth": 0.5, "clip_on": False}  # fmt: skip
-        axis.plot(x[~hollow], y[~hollow], label=words if not prefix else None, **look)
-        axis.plot(x[hollow], y[hollow], **(look | {"markerfacecolor": "none", "markeredgecolor": look["color"]}))
+        faint = {"markerfacecolor": "none", "markeredgecolor": look["color"]}
+        for these, more in ((~hollow, {"label": None if prefix else words}), (hollow, faint)):
+            if these.any():  # unclipped, a line without marks would take room at the picture's corner
+                axis.plot(x[these], y[these], **(look | more))
     for prefix in dict.fromkeys(next(p for p in reversed(PREFIXES) if str(a).startswith(p)) for a in data.arm.values):
         axis.plot([], [], SHAPES[prefix], color="0.5", label=PREFIXES[prefix])
     axis.set(xscale="log", yscale="log", xlim=(least, most), ylim=(least, most))

@@ -225,7 +225,7 @@ def draw_fig5b(data: "xr.Dataset") -> "Figure":
 def _draw_collapse(axis, one: "xr.Dataset") -> None:
     """The paper's m_r around the beginning of the regulariser."""
     for start in one.start.values[one.phase.values == "regulariser"]:
-        axis.plot([start, start + 10], FIG5B_ENDS, "s", color="black", markersize=5.5, zorder=5, label="the paper's")
+        axis.plot([start, start + 10], FIG5B_ENDS, "s", color="black", markersize=5.5, zorder=5, label="the paper")
 
 
 # ---------------------------------------------------- Figure 6: correlations while a network learns

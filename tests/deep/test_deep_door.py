@@ -12,6 +12,7 @@ import pytest
 
 from stopgrad.deep.__main__ import door
 from stopgrad.deep.commands import Presets, Train, read_seeds
+from stopgrad.deep.config import change, key_text
 from stopgrad.deep.presets import PRESETS
 from stopgrad.deep.words.live import View
 from stopgrad.deep.words.report import text
@@ -20,6 +21,7 @@ TINY = shlex.split(
     "train --backbone linear --projector-hidden 16 --embedding-dim 8 --fraction .1 --image-size 8 --batch-size 32 "
     "--epochs 1 --probe none --device cpu"
 )
+AFFINE_FREE = {"backbone": "resnet50_basic", "projector_output_bn": "affine_free"}
 KEYS = {"diagnosis", "warnings", "seconds", "alignment", "spectrum", "knn", "run"}
 
 
@@ -128,12 +130,48 @@ def test_presets_are_listed(capsys):
         ("--epochs 1 --warmup-epochs 2", "--warmup-epochs 2 exceeds --epochs 1"),
         ("--image-size 4", "--image-size is 4"),
         ("--references best", "--references"),
+        ("--objective", "--objective needs a value: {predictive,components,"),
+        ("--start-from=", "--start-from is empty; it must be the folder of a finished run"),
+        ("--target fresh-view", "--target is 'fresh-view'; it must be one of shared, "),
+        (
+            "--dataset gaussian --backbone mlp --references random",
+            "--references are compared by how well",
+        ),
+        ("--objective components --keep centre --target symmetric --predictor mlp", "--keep centre is a part of what"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_before_any_compute(capsys, monkeypatch, tmp_path, argv, sentence):
     monkeypatch.setattr("stopgrad.deep.training.runs.build", lambda *_: pytest.fail("a network was built"))
     assert sentence in refused(capsys, "train", *argv.split())
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "fields"),
+    [
+        ("--target fresh-views --target-views 3", {"target": "fresh_views", "target_views": 3}),
+        ("--target=moving-average --predictor identity", {"target": "moving_average", "predictor": "identity"}),
+        ("--target fresh-views --target moving_average", {"target": "moving_average"}),
+        (
+            "--predictor symmetric-mlp --backbone resnet50-basic",
+            {"predictor": "symmetric_mlp", "backbone": "resnet50_basic"},
+        ),
+        ("--predictor bias --predictor_layers weight-bias", {"predictor": "bias", "predictor_layers": "weight_bias"}),
+        (
+            "--loss=cross-entropy --projector-output-bn affine-free",
+            {"loss": "cross_entropy", "projector_output_bn": "affine_free"},
+        ),
+        ("--data-folder affine-free --dataset cifar10", {"data_folder": "affine-free", "dataset": "cifar10"}),
+    ],
+)
+def test_names_may_be_written_as_flags_are(capsys, monkeypatch, argv, fields):
+    """Hyphens for underscores; what is stored, and what names a run, is the same."""
+    monkeypatch.setattr(Train, "run", lambda self: {"state": "finished", "key": key_text(self.configs()[0])})
+    status, out, err = call(capsys, "train", "--json", *argv.split())
+    assert status == 0, err
+    assert json.loads(out)["key"] == key_text(change(PRESETS["default"], **fields))
+    hyphens = {name: value.replace("_", "-") for name, value in fields.items() if name in ("target", "predictor")}
+    assert change(PRESETS["default"], **fields | hyphens) == change(PRESETS["default"], **fields)
 
 
 def test_an_unreadable_image_is_one_sentence(capsys, tmp_path):
@@ -222,6 +260,17 @@ def test_divergence_is_status_1_and_collapse_status_0(capsys):
     status, out, _ = call(capsys, *TINY, "--quiet", *argv)
     assert status == 0
     assert "collapse" in out
+
+
+def test_data_without_classes_have_no_knn_and_that_is_said(capsys):
+    argv = shlex.split("--dataset gaussian --gaussian-samples 64 --backbone mlp --probe logistic --out run")
+    _, out, err = call(capsys, *TINY, *argv, "--width", "8", "--fraction", "1", "--image-size", "8")
+    said = "The data have no classes: there is no kNN accuracy and no linear probe."
+    assert said in out.splitlines() and "kNN" not in err and out.count("kNN") == 1 and "None" not in out
+    _, out, _ = call(capsys, "evaluate", "run")
+    assert said in out.splitlines() and "collapse_auc: " in out
+    _, out, _ = call(capsys, "evaluate", "run", "--json")
+    assert json.loads(out)["knn"] is None
 
 
 def test_nothing_trained_is_said(capsys):

@@ -11,6 +11,7 @@ from typing import Literal
 
 from stopgrad.deep.kinds import Objective
 from stopgrad.deep.method.objectives.vectors import centre, drawn_to, residual
+from stopgrad.deep.method.targets.symmetric import SymmetricTarget
 from stopgrad.linear_theory.tools.lengths import directions
 
 _SEEN = {
@@ -54,10 +55,12 @@ class Components(Objective):
 
     def complaints(self, config) -> Iterator[str]:
         """Where predictions are the target, there is nothing to take apart."""
-        if self.keep != "both" and config.method.predictor.absent and config.method.target.learns:
+        predictor, target = config.method.predictor, config.method.target
+        alike = (predictor.absent and target.learns) or isinstance(target, SymmetricTarget)
+        if self.keep != "both" and alike:
             yield (
-                f"--keep {self.keep} is a part of what a predictor adds to the gradient, and --predictor "
-                f"{config.method.predictor} adds nothing"
+                f"--keep {self.keep} is a part of what a predictor on one side adds to the gradient; with --predictor "
+                f"{predictor} and --target {target} it adds nothing"
             )
 
     def unbalanced(self) -> str | None:
