@@ -14,6 +14,17 @@ class MovingAverage(Target):
     η ← mη + (1 − m)z after every visit, z being the mean over the visit's views: SimSiam's proof of concept without
     predictor (Chen & He 2021), Table 1 of Zhang et al. 2022. An image's first target is its own embedding; in the
     authors' code, which averages the second view's embeddings, it is a random direction. It takes images · d numbers.
+
+    >>> import torch
+    >>> from stopgrad.deep import Method
+    >>> from stopgrad.deep.method.outputs import Outputs
+    >>> target = MovingAverage(average_momentum=0.75).build(None, None, Method(embedding_dim=2))
+    >>> for z in ([0.0, 4.0], [4.0, 0.0]):  # image 1, seen twice, by one view each time
+    ...     seen = torch.tensor([[z]])
+    ...     target.after_step(None, Outputs(seen, seen, index=torch.tensor([1])))
+    >>> target.means
+    tensor([[nan, nan],
+            [1., 3.]])
     """
 
     average_momentum: Annotated[float, BELOW_ONE] = 0.8
