@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import dataclasses
+import doctest
+import importlib
 import json
 import pickle
 import typing
@@ -157,6 +159,24 @@ def test_a_part_is_explained():
         for name in seat.choices:
             kind = seat.kind(name)
             assert kind.__doc__ and all(helps(kind).values()), name
+
+
+WITH_EXAMPLE = {
+    "objective": ("components", "direction", "infonce", "triplet", "decorrelation", "schedule"),
+    "target": ("alternating", "symmetric", "inverse", "fresh_views", "moving_average"),
+    "predictor": ("bias",),
+    "backbone": ("mlp",),
+}
+
+
+def test_examples_of_parts_hold():
+    kinds = {(seat.name, name): seat.kind(name) for seat in SEATS for name in seat.choices}
+    for seat, names in WITH_EXAMPLE.items():
+        assert all(">>> " in kinds[seat, name].__doc__ for name in names), seat
+    modules = {kind.__module__ for kind in kinds.values()}
+    modules |= {"stopgrad.deep.parts", "stopgrad.deep.config", "stopgrad.deep.method.objectives.vectors"}
+    for module in sorted(modules):
+        assert not doctest.testmod(importlib.import_module(module)).failed, module
 
 
 # ---------------------------------------------------------------- what is no part, or has no place

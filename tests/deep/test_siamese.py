@@ -4,9 +4,11 @@ rates of Halvagal et al. 2023, and the golden facts on Zhang et al. 2022 (`zhang
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from methods import objective
+from scipy.integrate import quad
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -322,11 +324,43 @@ def test_zhang_g14_the_optimal_linear_predictor_whitens():
     siamese.predictor.network.weight.data = torch.diag(s / (s + noise))
     views = exact_views(Correlations(torch.diag(s).numpy(), noise * torch.eye(3).numpy()))(None, 0)
     assert float(slopes(siamese, views)[0].abs().max()) < 1e-14  # Lemma 1's force vanishes there
-    z, _ = gaussian_views(Correlations(torch.diag(s).numpy(), noise * torch.eye(3).numpy()))(
-        torch.Generator().manual_seed(0), 100_000
-    )
-    shares = [normalize(v, dim=1).detach().abs().mean(0) for v in (z, siamese.predictor(z))]
-    assert [math.copysign(1, v) for v in (shares[0] - shares[1]).tolist()] == [-1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("s", "noise", "shifts"),
+    [
+        ((4.0, 1.0, 0.25), 0.5, (-0.130, 0.012, 0.118)),
+        ((3.0, 1.2, 0.8, 0.1), 1.0, None),
+        ((2.0, 2.0, 2.0), 0.7, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_zhang_g14_its_residual_takes_from_strong_modes_and_gives_to_weak_ones(s, noise, shifts):
+    """Of unit vectors the share of mode j, E[Z_j²], falls from P to Z where s_j is largest: r_e whitens."""
+    s = torch.tensor(s, dtype=torch.float64)
+    siamese = linear(5, len(s), embedding_dim=len(s))
+    siamese.predictor.network.weight.data = torch.diag(s / (s + noise))
+    draw = torch.randn(300_000, len(s), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    z = (s + noise).sqrt() * draw
+    measured = [normalize(v.detach(), dim=1).square().mean(0) for v in (z, siamese.predictor(z))]
+    expected = [share(s + noise), share(s**2 / (s + noise))]
+    for mine, exact in zip(measured, expected):
+        assert mine.numpy() == pytest.approx(exact, abs=3e-3) and exact.sum() == pytest.approx(1, rel=1e-8)
+    shift = expected[0] - expected[1]
+    assert list(np.diff(shift) >= -1e-12) == [True] * (len(s) - 1)  # the weaker the mode, the more it is given
+    if shifts is None:
+        assert shift[0] < -0.1 and shift[-1] > 0.1
+    else:
+        assert shift == pytest.approx(shifts, abs=1e-3)
+
+
+def share(variances):
+    """E[x_j²/‖x‖²] of x ~ N(0, diag(variances)): ∫ v_j/(1 + 2v_j t) Π_k (1 + 2v_k t)^(−1/2) dt over t > 0."""
+    v = np.asarray(variances)
+
+    def rate(t, a):
+        return a / (1 + 2 * a * t) / np.sqrt(np.prod(1 + 2 * v * t))
+
+    return np.array([quad(rate, 0, np.inf, args=(a,))[0] for a in v])
 
 
 @pytest.mark.parametrize("loss", ["cosine", "squared"])

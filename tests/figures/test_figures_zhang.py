@@ -186,3 +186,23 @@ def test_the_centres_fate_is_that_of_theorys_borders():
     residual_lives = (data.sigma2 < data.residual_to.sel(problem="squared-linear")).values[:, None]
     np.testing.assert_array_equal(squared, alone * centre_lives + residual * residual_lives)
     assert both in squared and nothing in squared
+
+
+# ---------------------------------------------------------------- what every picture must leave whole
+
+
+def test_axes_that_a_column_shares_show_all_rows():
+    """Figure 2 of Chen & He: in the lower row the loss is at its minimum, where the upper one has no line."""
+    data = from_made_up("simsiam-fig2")
+    lower = [arm for arm in data.arm.values if str(arm).startswith("bare/")]
+    data["loss"] = data.m_o_z.where(~data.arm.isin(lower), data.m_o_z - 5)
+    figure = FIGURES["simsiam-fig2"].draw(data)
+    drawn = [(axis.get_ylim(), line.get_ydata()) for axis in figure.axes for line in axis.lines]
+    assert min(np.nanmin(y) for _, y in drawn) < -4
+    assert all(low <= np.nanmin(y) and np.nanmax(y) <= high for (low, high), y in drawn)
+
+
+def test_marks_that_are_not_there_take_no_room():
+    figure = FIGURES["zhang-eta"].draw(small("zhang-eta"))
+    unclipped = [line for line in figure.axes[0].lines if not line.get_clip_on()]
+    assert unclipped and all(len(line.get_xdata()) for line in unclipped)

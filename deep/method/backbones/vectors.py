@@ -13,6 +13,9 @@ class MLPBackbone(Backbone):
     """Layers with BatchNorm and ReLU, for points and small images.
 
     With width 256, `--projector-hidden 256` and `--embedding-dim 64` points of 64 numbers go through 64-256-256-64.
+
+    >>> [tuple(w.shape) for w in MLPBackbone(width=256).build(in_features=64).parameters()]
+    [(256, 64), (256,), (256,)]
     """
 
     width: Annotated[int, COUNT] = 256

@@ -13,6 +13,10 @@ class Alternating(Target):
 
     Chen & He 2021, Section 5.2: η is taken from the network of the outer loop, and k steps of SGD are done with it; k =
     1 is SimSiam. For a refresh once an epoch give the steps of an epoch.
+
+    >>> from stopgrad.deep import Config, change
+    >>> change(Config(), target="alternating", alternation=100).method.target
+    Alternating(alternation=100)
     """
 
     alternation: Annotated[int, COUNT] = 10

@@ -14,6 +14,9 @@ class FreshViews(Target):
     E_T[f(T(x))], which SimSiam's predictor was said to stand for (Chen & He 2021, Section 5), as near as n views bring
     it: Table 1 of Zhang et al., n = 10 and 25, without predictor. The mean is of embeddings as they are, not of their
     directions, as the expectation is; it is the same target for every view that is predicted.
+
+    >>> FreshViews(target_views=25).views  # beside the two that are predicted
+    25
     """
 
     target_views: Annotated[int, COUNT] = 10

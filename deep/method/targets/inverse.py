@@ -19,6 +19,10 @@ class Inverse(Target):
 
     Each is the mean over both views; Algorithm 5 prints the last without the ½ of its second term. That of the encoder
     alone is multiplied by the loss's scale. The inverse has the predictor's learning rate and weight decay.
+
+    >>> from stopgrad.deep import Config, change
+    >>> change(Config(), target="inverse", predictor="mlp").method.target.unbalanced()
+    'the predictor learns by a loss of its own (--target inverse)'
     """
 
     learns = False

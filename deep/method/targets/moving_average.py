@@ -19,6 +19,16 @@ class MovingAverage(Target):
     >>> from stopgrad.deep.config import Config, change
     >>> change(Config(), target="moving_average", average_start="random", predictor="identity").method.target
     MovingAverage(average_momentum=0.8, average_start='random')
+    >>> import torch
+    >>> from stopgrad.deep import Method
+    >>> from stopgrad.deep.method.outputs import Outputs
+    >>> target = MovingAverage(average_momentum=0.75).build(None, None, Method(embedding_dim=2))
+    >>> for z in ([0.0, 4.0], [4.0, 0.0]):  # image 1, seen twice, by one view each time
+    ...     seen = torch.tensor([[z]])
+    ...     target.after_step(None, Outputs(seen, seen, index=torch.tensor([1])))
+    >>> target.means
+    tensor([[nan, nan],
+            [1., 3.]])
     """
 
     average_momentum: Annotated[float, BELOW_ONE] = 0.8

@@ -11,6 +11,10 @@ class SymmetricTarget(Target):
     """The online network and the predictor: h on both sides (Zhang et al. 2022).
 
     Their Fig. 2b: −P_a · sg(P_b), which is the loss of a Siamese network without predictor whose encoder is h∘f.
+
+    >>> from stopgrad.deep import Config, change
+    >>> change(Config(), target="symmetric", predictor="mlp").method.target.expects(None)[0][:45]
+    'With the predictor on both sides the two are '
     """
 
     def __call__(self, batch, seen, online):
