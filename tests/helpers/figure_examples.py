@@ -190,7 +190,7 @@ def _config(arm: str) -> Config:
 
 def _config_of_zhang(arm: str) -> Config:
     prefix, _, name = arm.rpartition("/")
-    values, _ = zhang2022.arms(600)[name]
+    values, _ = zhang2022.arms(600, 6)[name]
     return change(zhang2022.TOY, **zhang2022.BN.get(prefix and f"{prefix}/", {}) | values)
 
 
