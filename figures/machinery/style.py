@@ -182,6 +182,8 @@ def _value(value) -> str:
     if isinstance(value, str):
         return value
     values = np.ravel(value)
+    if values.dtype.kind == "U":
+        return ", ".join(values)
     shown = [f"{v:.6g}" if isinstance(v, (float, np.floating)) else str(v) for v in values[:8]]
     if len(values) > 8:
         return f"{shown[0]} to {values[-1]:.6g} ({len(values)} values)"

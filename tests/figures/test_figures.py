@@ -53,7 +53,7 @@ def test_caption_names_source_parameters_and_command():
         "a: b",
         "One. " * 50,
         source="Paper, Figure 1",
-        parameters={"eta": 0.04, "t": np.linspace(0, 9, 30), "rule": "s0"},
+        parameters={"eta": 0.04, "t": np.linspace(0, 9, 30), "rule": "s0", "arms": [*"abcdefghij"]},
         reproduce="python -m figures make a",
     )
     for part in (
@@ -61,6 +61,7 @@ def test_caption_names_source_parameters_and_command():
         "eta = 0.04",
         "t = 0 to 9 (30 values)",
         "rule = s0",
+        "arms = a, b, c, d, e, f, g, h, i, j\n",
         "python -m figures make a",
     ):
         assert part in text
