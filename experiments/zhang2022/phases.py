@@ -100,7 +100,7 @@ OF_PHASES = (
     ),
     undoes(
         "undo-correlation",
-        "A penalty of correlations, as the paper's text has it, undoes a collapse (half of it, within 267 steps).",
+        "A penalty of correlations, as the paper's text has it, undoes a collapse.",
         sentences.correlation,
         "undo-correlation",
     ),
