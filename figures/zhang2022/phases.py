@@ -40,8 +40,9 @@ NARROW = 0.05
 
 def with_phases(data: "xr.Dataset", runs: Runs) -> "xr.Dataset":
     """`trajectories` with what the arms' configs say of their phases: `phase`, `start` and `end`, each (arm, part)."""
-    last = int(data.step.max()) if data.sizes["step"] else 0
-    found = [phases(runs.arms[arm].config, last) if arm in runs.arms else [] for arm in data.arm.values]
+    found = [
+        phases(runs.arms[arm].config, _last(data.sel(arm=arm))) if arm in runs.arms else [] for arm in data.arm.values
+    ]
     width = max(map(len, found))
     padded = [[*one, *[("", np.nan, np.nan)] * (width - len(one))] for one in found]
     kinds = {"phase": str, "start": float, "end": float}
@@ -51,6 +52,12 @@ def with_phases(data: "xr.Dataset", runs: Runs) -> "xr.Dataset":
             for k, (name, kind) in enumerate(kinds.items())
         }
     )
+
+
+def _last(one: "xr.Dataset") -> int:
+    """The last step that an arm has measured; of one without a run, that of the others."""
+    series = [v.dropna("step", how="all").step.values for v in one.data_vars.values() if "step" in v.dims]
+    return int(max(np.concatenate(series), default=max(one.step.values, default=0)))
 
 
 def phases(config, last: int) -> list[tuple[str, float, float]]:
@@ -215,6 +222,7 @@ def draw_fig5b(data: "xr.Dataset") -> "Figure":
             one = planned.isel(arm=0)
             _draw_phases(axis, one)
             _draw_collapse(axis, one)
+            axis.set_xlim(0, float(planned.end.max()))
         axis.set_title(words[0].upper() + words[1:], pad=18)
         axis.set_xlabel("step")
     axes[0, 0].set(ylim=(-0.03, 1.05), ylabel="$m_r$ of Z")
