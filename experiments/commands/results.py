@@ -79,8 +79,7 @@ class Results(Command):
 
 def headlines(paper: Paper, scales: Iterable[str], store: Store) -> str:
     """The table that README shows: of the paper's tables each cell that the last scale has measured, once each."""
-    suites = {scale: suite(paper.key, scale) for scale in scales}
-    runs = {scale: _runs(one, ledger.Remembered(evidence.backed(store, one))) for scale, one in suites.items()}
+    runs = _finished({scale: suite(paper.key, scale) for scale in scales}, store)
     [*_, last] = runs.values()
     cells = {
         cell["arm"]: (f"{_named(name)}: {cell['row']}", cell)
@@ -95,8 +94,7 @@ def headlines(paper: Paper, scales: Iterable[str], store: Store) -> str:
 def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
     """The page. `rows` by scale."""
     suites = {scale: suite(paper.key, scale) for scale in rows}
-    found = {scale: ledger.Remembered(evidence.backed(store, one)) for scale, one in suites.items()}
-    runs: Runs = {scale: _runs(suites[scale], found[scale]) for scale in rows}
+    runs = _finished(suites, store)
     command = f"python -m experiments results --paper {paper.key} --scales {' '.join(rows)} --out docs/results.md"
     parts = [
         f"# What holds at which scale: {paper.citation}",
@@ -116,13 +114,15 @@ def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _runs(one: Suite, found: ledger.Remembered) -> dict[str, dict[int, Record]]:
-    """{arm: {seed: record}} of what is finished, arms of no run left out."""
-    runs: dict[str, dict[int, Record]] = {}
-    for arm, seed, config in one.configs():
-        if record := found.find(config):
-            runs.setdefault(arm, {})[seed] = record
-    return runs
+def _finished(suites: Mapping[str, Suite], store: Store) -> Runs:
+    """What is finished or recorded of the suites, arms of no run left out."""
+    found: Runs = {}
+    for scale, one in suites.items():
+        remembered, arms = ledger.Remembered(evidence.backed(store, one)), found.setdefault(scale, {})
+        for arm, seed, config in one.configs():
+            if record := remembered.find(config):
+                arms.setdefault(arm, {})[seed] = record
+    return found
 
 
 def _described(scale: str, one: Suite, runs: Mapping[str, Mapping[int, Record]], rows: list[Row]) -> str:

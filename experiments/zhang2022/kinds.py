@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from stopgrad.deep.config import Config
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.kinds import MORE, claim
 from stopgrad.experiments.store.store import Record
@@ -25,15 +26,29 @@ def log_rank(run: Record) -> float:
     return math.log(run.last("rank_z"))
 
 
+def phases(config: Config, last: int) -> list[tuple[str, int, int]]:
+    """(text, first step, step after the last) of each phase of a config's objective up to step `last`; none where it
+    does not switch."""
+    objective, found, start = config.method.objective, [], 0
+    while start < last:
+        for text, phase in zip(getattr(objective, "phases", ()), getattr(objective, "read", ())):
+            end = last if phase.steps is None else min(start + phase.steps, last)
+            if start < end:
+                found.append((text, start, end))
+            start = end
+        if not getattr(objective, "repeat", False):
+            break
+    return found
+
+
 def at_ends(run: Record, name: str) -> list[float]:
     """A scalar at the start of a run that switches objectives, and at the end of each phase.
 
     A measurement precedes its step, so that one at the first step of a phase is of the end of the phase before; where
-    there is none the last one before it counts. A schedule that repeats is read once.
+    there is none the last one before it counts.
     """
     columns, last = run.columns, int(run.columns.step[-1])
-    steps = [phase.steps or last for phase in run.config.method.objective.read]
-    at = np.minimum(np.cumsum([0, *steps]), last)
+    at = [0, *(end for _, _, end in phases(run.config, last))]
     return [float(v) for v in columns.scalars[name][np.searchsorted(columns.step, at, side="right") - 1]]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopgrad.experiments.zhang2022.ablation import COLLAPSE
+from stopgrad.experiments.zhang2022.kinds import phases
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns, Picture
@@ -41,7 +42,10 @@ NARROW = 0.05
 def with_phases(data: "xr.Dataset", runs: Runs) -> "xr.Dataset":
     """`trajectories` with what the arms' configs say of their phases: `phase`, `start` and `end`, each (arm, part)."""
     found = [
-        phases(runs.arms[arm].config, _last(data.sel(arm=arm))) if arm in runs.arms else [] for arm in data.arm.values
+        [(name_of(text), *steps) for text, *steps in phases(runs.arms[arm].config, _last(data.sel(arm=arm)))]
+        if arm in runs.arms
+        else []
+        for arm in data.arm.values
     ]
     width = max(map(len, found))
     padded = [[*one, *[("", np.nan, np.nan)] * (width - len(one))] for one in found]
@@ -60,21 +64,8 @@ def _last(one: "xr.Dataset") -> int:
     return int(max(np.concatenate(series), default=max(one.step.values, default=0)))
 
 
-def phases(config, last: int) -> list[tuple[str, float, float]]:
-    """(name, first step, step after the last) of a config's phases up to step `last`."""
-    objective, found, start = config.method.objective, [], 0
-    while start < last:
-        for text, phase in zip(getattr(objective, "phases", ()), getattr(objective, "read", ())):
-            end = last if phase.steps is None else min(start + phase.steps, last)
-            if start < end:
-                found.append((_name(text), float(start), float(end)))
-            start = end
-        if not getattr(objective, "repeat", False):
-            break
-    return found
-
-
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
+    """What a picture calls a phase."""
     what = text.partition("@")[0]
     if what in ("predictive", COLLAPSE):
         return {"predictive": "SimSiam", COLLAPSE: "collapsing loss"}[what]

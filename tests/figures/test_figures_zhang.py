@@ -11,6 +11,7 @@ from stopgrad.deep.measuring.monitor import measure
 from stopgrad.deep.measuring.quantities.extra_gradient import ETA
 from stopgrad.experiments.papers import PAPERS, suite
 from stopgrad.experiments.zhang2022.ablation import TOY, arms
+from stopgrad.experiments.zhang2022.kinds import phases as phases_of
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.zhang2022 import centre, outcomes, phases, sources, tables, theory
@@ -61,7 +62,12 @@ def test_a_number_without_a_printed_spread_has_none_in_data_and_picture():
 def test_the_outcomes_are_the_tables_and_what_runs_ended_in():
     data = small("zhang-outcomes")
     named = {cell["arm"] for table in tables.TABLES.values() for cell in table["cells"]}
-    assert set(data.arm.values) == named | {"inverse"} and data.sizes["cell"] == len(named) + 1
+    beside = {cell["arm"] for cell in outcomes.BESIDE.values()}
+    assert outcomes.BESIDE.keys() <= named and not beside & named
+    assert sorted(data.arm.values) == sorted(named | beside | {"inverse"})
+    for arm, cell in outcomes.BESIDE.items():  # the paper's cell once more
+        one, other = (data.isel(cell=data.arm.values.tolist().index(name)) for name in (arm, cell["arm"]))
+        assert (one.paper, one.collapses, one.place) == (other.paper, other.collapses, other.place)
     taken = made_up_runs(["naive"], suite="zhang2022")
     one = data.isel(cell=data.arm.values.tolist().index("naive"))
     for name, scalar in (("m_o", "m_o_z"), ("m_o_p", "m_o_p"), ("rank", "rank_z")):
@@ -78,16 +84,19 @@ def test_the_outcomes_are_the_tables_and_what_runs_ended_in():
 def test_phases_are_those_of_the_config():
     grid = arms(600, 6)
     config = change(TOY, **grid["directions"][0])
-    found = phases.phases(config, 640)
+    found = phases_of(config, 640)
     objective = config.method.objective
-    for name, start, end in found:
+    for text, start, end in found:
         for step in (start, end - 1):
-            toward = objective.at(int(step)).toward
-            assert toward == name
+            assert phases.name_of(text) == objective.at(step).toward
     assert [start for _, start, _ in found] == [0, 150, 300, 450, 600] and found[-1][2] == 640
-    undo = phases.phases(change(TOY, **grid["undo-covariance"][0]), 640)
-    assert undo == [("SimSiam", 0, 200), ("collapsing loss", 200, 400), ("regulariser", 400, 640)]
-    assert phases.phases(TOY, 640) == []
+    undo = phases_of(change(TOY, **grid["undo-covariance"][0]), 640)
+    assert [(phases.name_of(text), *steps) for text, *steps in undo] == [
+        ("SimSiam", 0, 200),
+        ("collapsing loss", 200, 400),
+        ("regulariser", 400, 640),
+    ]
+    assert phases_of(TOY, 640) == []
 
 
 def test_trajectories_are_the_runs_own_and_nan_where_there_is_none():
