@@ -38,6 +38,8 @@ class RunSuite(Command):
     """smoke, quick, cpu, cifar, gpu or paper: what the runs are made of."""
     arms: tuple[str, ...] = ()
     """Only these arms."""
+    whole: bool = False
+    """Also the arms of side questions, for which else the record answers."""
     seeds: str | None = None
     """Only these seeds: 0-2, or 0,2,5; None: the suite's own."""
     launcher: Literal["auto", "inprocess", "pool", "slurm"] = "auto"
@@ -60,7 +62,8 @@ class RunSuite(Command):
             raise BadInput("flags of Slurm jobs need --launcher slurm")
         began = time.monotonic()
         names = names_of(*self.suite, *self.paper)
-        entries = select([named(name, self.scale) for name in names], self.arms, self.seeds)
+        suites = [named(name, self.scale) for name in names]
+        entries = select(suites, self.arms, self.seeds, self.whole)
         labels = [f"{arm}, seed {seed}" for arm, seed, _ in entries]
         launcher = choose(self.launcher, self.workers, self.slurm, self.device)
         configs, title = [config for *_, config in entries], f"{', '.join(names)}, {self.scale}"
@@ -68,7 +71,9 @@ class RunSuite(Command):
         found, seconds = summed_up([entry[:2] for entry in entries], outcomes), time.monotonic() - began
         if self.minutes is not None and seconds >= 60 * self.minutes:
             found["signal"] = 0  # to stop then is what was asked for
-        return {"suites": names, "scale": self.scale} | found | {"seconds": seconds}
+        done = {arm for arm, *_ in entries}
+        aside = [] if self.arms else [arm for suite in suites for arm in suite.aside if arm not in done]
+        return {"suites": names, "scale": self.scale} | found | {"aside": aside, "seconds": seconds}
 
     def text(self, result: dict) -> str:
         """What is finished and what is not, and why."""
@@ -81,6 +86,8 @@ class RunSuite(Command):
         if result["failed"]:
             lines.append(f"{len(result['failed'])} failed, for the reasons above")
             lines += fetching(result)
+        if result["aside"]:
+            lines.append(f"left to their record, unless with --whole: {', '.join(result['aside'])}")
         if result["stopped"]:
             lines.append(f"{result['stopped']} stopped; the same command goes on with them")
         return "\n".join(lines)
@@ -108,8 +115,12 @@ def names_of(*papers: str) -> list[str]:
     return [paper.key for paper in chosen(papers, having="suite")]
 
 
-def select(suites: Sequence[Suite], arms: Sequence[str], seeds: str | None) -> list[tuple[str, int, Config]]:
+def select(
+    suites: Sequence[Suite], arms: Sequence[str], seeds: str | None, whole: bool = False
+) -> list[tuple[str, int, Config]]:
     """(arm, seed, config) of the suites' runs, suite by suite, with these arms and seeds alone, or with all.
+
+    Without names, arms of side questions are there only if `whole`.
 
     Raises ValueError for an arm that no suite has, and for seeds that cannot be read.
     """
@@ -120,7 +131,8 @@ def select(suites: Sequence[Suite], arms: Sequence[str], seeds: str | None) -> l
             raise BadInput(f"there is no arm {arm!r} in {names}; there are {', '.join(there)}")
     found = []
     for suite in suites:
-        kept = {name: arm for name, arm in suite.arms.items() if not arms or name in arms}
+        wanted = arms or [name for name in suite.arms if whole or name not in suite.aside]
+        kept = {name: arm for name, arm in suite.arms.items() if name in wanted}
         if seeds is not None:
             kept = {name: replace(arm, seeds=tuple(read_seeds(seeds))) for name, arm in kept.items()}
         found += replace(suite, arms=kept).configs()

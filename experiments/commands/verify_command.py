@@ -118,7 +118,7 @@ class Verify(Command):
         if not paper.suite:
             return []
         runs, store = suite(paper.key, self.scale), Store(self.runs)
-        configs = [config for *_, config in runs.configs()]
+        configs = [config for *_, config in select([runs], (), None)]
         states = store.states(configs)
         count = Counter(states)
         if count["finished"] == len(configs):

@@ -32,6 +32,8 @@ class Suite:
     arms: dict[str, Arm]
     worth: tuple[tuple[str, ...], ...] = ()
     """Groups of arms, the one to be carried out first at the front; arms of no group come last."""
+    aside: tuple[str, ...] = ()
+    """Arms of side questions, which are carried out only where they are asked for; else the record answers for them."""
 
     @property
     def seeds(self) -> tuple[int, ...]:

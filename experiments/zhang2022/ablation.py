@@ -113,7 +113,8 @@ def ablation(scale: str) -> Suite:
     for name in at.digits:
         values, place = arms(DIGITS_STEPS, DIGITS.optimisation.epochs)[name]
         found[f"digits/{name}"] = Arm(f"digits/{name}", change(DIGITS, **values), at.seeds, place)
-    return Suite("zhang2022", scale, found, WORTH if scale in ("cifar", "gpu", "paper") else ())
+    worth, aside = (WORTH, ()) if scale in ("cifar", "gpu", "paper") else ((), ASIDE if scale == "cpu" else ())
+    return Suite("zhang2022", scale, found, worth, aside)
 
 
 # ---------------------------------------------------------------- scales
@@ -171,6 +172,13 @@ _AFFINE = (
     *("naive", "moving-average"),
     *("long-undo-covariance", "long-undo-covariance-raw", "long-undo-correlation"),
 )
+ASIDE = (
+    *("moving-average-random", "mirror-linear"),
+    *(f"bn/{name}" for name in _BN if name.startswith("undo")),
+    *(f"affine/{name}" for name in _AFFINE),
+)
+"""What beside the paper's rows explains them: why averages and Mirror come out otherwise, and which BatchNorm decides
+in Figure 5b."""
 WORTH = (
     _TABLES,
     ("bias", "weight", "linear", "fixed", "directions", "undo-covariance", "undo-correlation"),

@@ -72,7 +72,7 @@ def test_a_suite_is_carried_out_once(suites, tmp_path, capsys):
     result = json.loads(out)
     assert status == 0 and result.pop("seconds") > 0
     counts = {"total": 4, "finished": 4, "fresh": 4, "stopped": 0, "signal": 0}
-    assert result == {"suites": ["good"], "scale": "smoke", "failed": [], "diverged": []} | counts
+    assert result == {"suites": ["good"], "scale": "smoke", "failed": [], "diverged": [], "aside": []} | counts
     assert len(list(Store(tmp_path).records())) == 4
     again = json.loads(run(tmp_path, capsys, "good", "--json")[1])
     assert (again["finished"], again["fresh"]) == (4, 0)
@@ -84,6 +84,16 @@ def test_suites_of_several_papers_are_carried_out_at_once(suites, tmp_path, caps
     for flags in (["good", "bad"], ["good", "--paper", "bad", "good"], []):
         result = json.loads(run(tmp_path, capsys, *flags, "--seeds", "0", "--json")[1])
         assert result["suites"] == ["good", "bad"] and (result["total"], len(result["failed"])) == (3, 1)
+
+
+def test_arms_of_side_questions_are_left_to_their_record_unless_asked_for(monkeypatch, tmp_path, capsys):
+    suite = Suite("side", "cpu", arms(GOOD), aside=("directpred",))
+    monkeypatch.setitem(PAPERS, "side", Paper(key="side", citation="side", suite=lambda scale: suite))
+    status, out, _ = run(tmp_path, capsys, "side", "--seeds", "0")
+    assert status == 0 and "1 of 1 runs finished" in out and "with --whole: directpred\n" in out
+    for flags in (("--whole",), ("--arms", "directpred", "baseline")):
+        out = run(tmp_path, capsys, "side", "--seeds", "0", *flags)[1]
+        assert "2 of 2 runs finished" in out and "--whole" not in out
 
 
 def test_a_failed_run_is_reported_and_stops_no_other(suites, tmp_path, capsys):
@@ -233,7 +243,7 @@ def test_a_signal_decides_the_exit_status(tmp_path):
         [Outcome("k", "stopped", "told", 0.0, False, 15), Outcome("l", "failed", "why", 0.0, True)],
     )
     assert RunSuite(("s",)).status(result) == 128 + 15
-    text = RunSuite(("s",)).text(result | {"suites": ["s"], "scale": "cpu", "seconds": 3.0})
+    text = RunSuite(("s",)).text(result | {"suites": ["s"], "scale": "cpu", "aside": [], "seconds": 3.0})
     assert "0 of 2 runs finished, in 3 s" in text and "the same command goes on" in text
 
 

@@ -9,7 +9,9 @@ from stopgrad.deep.measuring.units import recipe_of
 from stopgrad.deep.presets import changes
 from stopgrad.deep.presets.tian2021 import BYOL_STL10_TIAN
 from stopgrad.experiments.claims.regime import acted
+from stopgrad.experiments.commands.suite_command import select
 from stopgrad.experiments.papers import PAPERS, chosen, suite
+from stopgrad.experiments.store.evidence import identity, path_of, read
 from stopgrad.experiments.suites.grid import SCALES, change, in_units
 from stopgrad.experiments.tian2021.ablation import REFERENCES, SCALE
 from stopgrad.linear_theory.exact.unit_map import to_theory
@@ -74,8 +76,19 @@ def test_arms_are_paired_with_the_baseline():
         assert {key for key, _ in other} <= allowed
 
 
-def test_the_cpu_grid_is_small_and_on_digits():
-    assert len(CPU.configs()) <= 100
+@pytest.mark.parametrize("name", [paper.key for paper in chosen(having="suite")])
+def test_the_cpu_grid_is_small_and_what_it_leaves_aside_is_recorded(name):
+    found = suite(name, "cpu")
+    asked, whole = select([found], (), None), select([found], (), None, whole=True)
+    assert len(asked) <= 100 and whole == found.configs()
+    aside = [run for run in whole if run not in asked]
+    assert {arm for arm, *_ in aside} == set(found.aside) and {arm for arm, *_ in asked}.isdisjoint(found.aside)
+    assert aside == (select([found], found.aside, None) if aside else [])
+    recorded = {identity(run.config) for run in read(path_of(found))}
+    assert {identity(config) for *_, config in aside} <= recorded
+
+
+def test_the_cpu_grid_is_on_digits():
     for name, arm in CPU.arms.items():
         assert arm.config.data.dataset == ("gaussian" if name.startswith("linear/") else "digits")
         assert name.startswith("linear/") or arm.config.method.backbone.width <= 16
