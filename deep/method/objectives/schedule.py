@@ -131,6 +131,11 @@ class Schedule(Objective):
         return max((one.views for one in self.made_of()), default=2)
 
     @property
+    def compares(self):
+        """Whether any phase does."""
+        return any(one.compares for one in self.made_of())
+
+    @property
     def whole_batch(self):
         """Whether any phase compares images."""
         return any(one.whole_batch for one in self.made_of())
