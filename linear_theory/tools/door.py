@@ -13,7 +13,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Union
 
 import numpy as np
@@ -57,12 +57,18 @@ class Group:
 Commands = dict[str, type[Command] | Command | Group]
 
 
-def main(program: str, description: str, commands: Commands, argv: list[str] | None = None) -> int:
+def main(
+    program: str,
+    description: str,
+    commands: Commands,
+    argv: list[str] | None = None,
+    speaks: Callable[[Exception], bool] = lambda error: True,
+) -> int:
     """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status.
 
-    That of the command, usually 0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer
-    (`… | head`). An instance among the commands brings other defaults than its class, a Group more commands under one
-    name. The name of a lone command may be left out.
+    That of the command, usually 0; 2 for bad input, whose sentence is printed if `speaks(error)`; 130 after Ctrl-C; 141
+    where nobody reads the output any longer (`… | head`). An instance among the commands brings other defaults than its
+    class, a Group more commands under one name. The name of a lone command may be left out.
     """
     os.environ.setdefault(*_SPINNING)  # read by the OpenMP runtime when torch is first imported, which is later
     status = 0
@@ -79,7 +85,8 @@ def main(program: str, description: str, commands: Commands, argv: list[str] | N
         if (told := sentence_of(error)) is None:
             raise
         _drop_output()
-        print(f"error: {told}", file=sys.stderr)
+        if speaks(error):
+            print(f"error: {told}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as leave:  # tyro has said all that is to be said
         return leave.code or 0
