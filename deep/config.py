@@ -246,8 +246,10 @@ def parts(config: Config) -> list[Part]:
 
 
 def views_wanted(config: Config) -> int:
-    """Views of an image that a step needs: those that are predicted, and more where the target asks for them."""
-    return config.method.objective.views + config.method.target.views
+    """Views of an image that a step needs: those that are predicted, and those of a target that is wanted."""
+    method = config.method
+    own = method.target.views if method.target.wanted(method.objective, method.predictor) else 0
+    return method.objective.views + own
 
 
 # ---------------------------------------------------------------- options named flatly

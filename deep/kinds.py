@@ -74,6 +74,13 @@ class Target(Part):
     """γ of a moving average of the online network; None where it is none."""
     learns = True
     """Whether gradients could pass through it to the online network."""
+    spared = False
+    """Whether a step does without it where nothing reads what it gives: for one that has a cost and adds no terms."""
+
+    def wanted(self, objective: "Objective", predictor: Predictor) -> bool:
+        """Whether a step of this objective asks it. One that does not is that of `--target shared`, running statistics
+        included: each view's own embedding stands for its target, and no BatchNorm sees what nothing reads."""
+        return objective.compares or predictor.is_set or not self.spared
 
     def build(self, online, predictor, method):
         """What computes it: called as below, with `after_step`.
@@ -107,12 +114,18 @@ class Objective(Part):
 
     views = 2
     """Views that the online network sees; a target may ask for more."""
+    compares = True
+    """Whether it reads the target; where not, none is computed."""
     whole_batch = False
     """Whether it compares images with each other: then no batch comes in parts, and processes gather theirs first."""
     isoloss = False
     """Whether the gradient at the prediction acts on the embedding itself."""
     theory: Literal["squared", "cosine"] | None = None
     """Which of the losses that the linear theory speaks of it is; None: neither."""
+
+    def at(self, step: int) -> "Objective":
+        """The objective of a step, counted from 0: itself, unless it changes during a run."""
+        return self
 
     def __call__(self, outputs: "Outputs") -> "torch.Tensor":
         """The loss, a 0-d tensor, of `outputs`, whose z, p and target are (V, B, d); its own loss is not there yet."""

@@ -245,6 +245,8 @@ def _unknown(record, name: str) -> str:
     for seat in seats_of(record):
         if takers := seat.with_option(name):
             return f"{flag(name)} goes with {flag(seat.name)} {', '.join(takers)}, not {getattr(record, seat.name)}"
+    if isinstance(record, Part):
+        return f"{record} has no option {name!r}; it has {', '.join(flat(record)) or 'none'}"
     return f"there is no field {name!r} in {type(record).__name__}; there are {', '.join(flat(record))}"
 
 
@@ -324,10 +326,19 @@ def _fits(value, hint) -> bool:
     return isinstance(value, hint)
 
 
+_PLAIN = {float: "a number", int: "a whole number", bool: "true or false", str: "text", types.NoneType: "none"}
+
+
 def _words(hint) -> str:
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+    """A type, in words that follow 'it must be'."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_words, arguments))
+    if origin is tuple:
+        return f"{'a list' if arguments[-1] is ... else f'{len(arguments)} values'}, each {_words(arguments[0])}"
+    return _PLAIN.get(hint, str(hint))
 
 
 # ---------------------------------------------------------------- records as text

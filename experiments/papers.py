@@ -43,3 +43,13 @@ def suite(name: str, scale: str) -> Suite:
     for arm in found.arms.values():
         check(arm.config)
     return found
+
+
+def planned_elsewhere(name: str, scale: str) -> dict[str, str]:
+    """{arm: scale} of every arm that this paper's suite lacks at `scale`: the next larger one that has it, else the
+    next smaller."""
+    [paper] = chosen([name], having="suite")
+    here, place, found = suite(name, scale).arms, SCALES.index(scale), {}
+    for other in (*SCALES[place + 1 :], *reversed(SCALES[:place])):
+        found = dict.fromkeys(paper.suite(other).arms, other) | found
+    return {arm: other for arm, other in found.items() if arm not in here}

@@ -49,14 +49,16 @@ class Siamese(nn.Module):
         self.online = Online(method, in_features, half)
         self.predictor = method.predictor.build(method.embedding_dim)
         self.target = method.target.build(self.online, self.predictor, method)
-        self.objective, self.loss_scale = method.objective, method.loss_scale
+        self.method, self.objective, self.loss_scale = method, method.objective, method.loss_scale
         self.groups()
 
     def forward(self, batch: Batch) -> Outputs:
         """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each."""
         z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
-        found = self.target(batch, Outputs(z, p, batch.index, step=batch.step), self.online)
+        found = Outputs(z, p, batch.index, target=z, step=batch.step)
+        if self.method.target.wanted(self.objective.at(batch.step), self.method.predictor):
+            found = self.target(batch, replace(found, target=None), self.online)
         if found.target is None or found.target.shape != p.shape:
             shape = None if found.target is None else tuple(found.target.shape)
             raise ValueError(

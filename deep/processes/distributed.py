@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.functional import batch_norm
 
-from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.errors import BadInput, Unshared
 
 # Evaluation is done by one process while the others wait; torch would give up on them after ten minutes.
 PATIENCE = timedelta(hours=2)
@@ -47,12 +47,12 @@ def join(device: str = "auto") -> World:
         _variable(name, default) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     if ("RANK" in os.environ) != ("WORLD_SIZE" in os.environ) or not 0 <= rank < size:
-        raise BadInput("RANK and WORLD_SIZE contradict each other; start several processes with torchrun")
+        raise Unshared("RANK and WORLD_SIZE contradict each other; start several processes with torchrun")
     place = _device(device, local, size)
     if size == 1:
         return World(0, 1, place, None)
     if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
-        raise BadInput("WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not; start the processes with torchrun")
+        raise Unshared("WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not; start the processes with torchrun")
     if place.type == "cuda":
         torch.cuda.set_device(place)
     on_cuda = place.type == "cuda"
@@ -257,7 +257,7 @@ def _size() -> int:
 def _variable(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     if not text.isdecimal():
-        raise BadInput(f"{name} is {text!r}; it must be a whole number, as torchrun sets it")
+        raise Unshared(f"{name} is {text!r}; it must be a whole number, as torchrun sets it")
     return int(text)
 
 
@@ -273,5 +273,6 @@ def _device(name: str, local_rank: int, size: int) -> torch.device:
     index = local_rank if device.index is None or size > 1 else device.index
     found = torch.cuda.device_count()
     if index >= found:
-        raise BadInput(f"--device {name} needs CUDA device {index} and there are {found}; use --device cpu")
+        kind = Unshared if index == found else BadInput  # of a machine's processes the first without a device says so
+        raise kind(f"--device {name} needs CUDA device {index} and there are {found}; use --device cpu")
     return torch.device("cuda", index)

@@ -35,7 +35,7 @@ from stopgrad.deep.words.expectation import expectation
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 from stopgrad.linear_theory.tools.door import BAD_INPUT
-from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.errors import BadInput, Unshared, sentence_of
 from stopgrad.linear_theory.tools.files import replace_file
 
 T = TypeVar("T")
@@ -55,12 +55,19 @@ class Place:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[World]:
-    """The processes of one or several runs, joined for as long as the block lasts; a second group would not form."""
+    """The processes of one or several runs, joined for as long as the block lasts; a second group would not form.
+
+    What is refused within it, a process that does not write has met by itself, and says.
+    """
     world = join(device)
     if world.device.type == "cpu":
         keep_memory()
     try:
         yield world
+    except (BadInput, OSError) as error:
+        if world.writes or (told := sentence_of(error)) is None:
+            raise
+        raise Unshared(told) from error
     finally:
         leave()
 

@@ -48,11 +48,22 @@ CASES = {
     "fresh views": {"target": "fresh_views", "target_views": 2, "predictor": "identity"},
     "moving average": {"target": "moving_average", "predictor": "identity"},
     "isoloss": {"predictor": "directcopy", "isoloss": True, "loss": "squared", "precision": "float64"},
+    "components": {"objective": "components", "keep": "centre", "predictor": "mlp", "predictor_hidden": 4},
+    "direction": {"objective": "direction", "toward": "residual"},
+    "infonce": {"objective": "infonce", "temperature": 0.5, "predictor": "identity"},
+    "triplet": {"objective": "triplet", "keep": "centre", "predictor": "identity"},
+    "decorrelation": {"objective": "decorrelation", "form": "correlation"},
+    "schedule": {
+        "objective": "schedule",
+        "phases": ("direction toward=random@3", "predictive@3"),
+        "repeat": True,
+        "target": "ema",
+    },
     "accumulation": {"accumulation": 2},
     "streamed": {"dataset": "imagefolder", "fraction": 1.0, "storage": "stream", "workers": 0},
     "layer": {"dataset": "gaussian", "fraction": 1.0, "batch_size": 512, "backbone": "identity", "projector_layers": 1},
 }
-"""What each run changes in TINY; every predictor, target, loss and stop-gradient is in one of them."""
+"""What each run changes in TINY; every predictor, target, objective, loss and stop-gradient is in one of them."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stopgrad.experiments import papers
 from stopgrad.experiments.store import evidence, store
+from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery.data import origin
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns
@@ -32,13 +33,17 @@ def gather(source: FromRuns, scale: str, root: Path) -> Runs:
 
 
 def not_planned(source, scale: str) -> str | None:
-    """That no run could ever be of a figure, for want of its arms at this scale, in words; None where one could.
+    """That no run could ever be of a figure, for want of its arms at this scale, in words, and what would make some;
+    None where one could.
 
     `source`: its `compute`, of any kind. Raises ValueError for a scale that there is not.
     """
     if not isinstance(source, FromRuns) or not papers.suite(source.suite, scale).arms.keys().isdisjoint(source.arms):
         return None
-    return f"not in the suite {source.suite} at scale {scale}"
+    there = papers.planned_elsewhere(source.suite, scale)
+    other = min((there[arm] for arm in source.arms if arm in there), key=SCALES.index, default=None)
+    command = f"; at scale {other} it is: python -m experiments run {source.suite} --scale {other}" if other else ""
+    return f"not in the suite {source.suite} at scale {scale}{command}"
 
 
 def compute_from(source: FromRuns, runs: Runs) -> "xr.Dataset":

@@ -9,9 +9,10 @@ import base64
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import jinja2
 from markupsafe import Markup, escape
@@ -199,12 +200,12 @@ def page(
     scale: str,
     runs: Mapping[str, Run],
     command: str,
-    never: Collection[str] = (),
+    never: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The whole page. Raises ValueError where two claims share an id.
 
     `runs`: what is known of each run id, by it; `command`: what makes this page. A figure that a claim names and no
-    section has is said to be missing; or, where it is in `never`, that the suite has no runs for it at this scale.
+    section has is said to be missing; or, where it is in `never`, why the suite has no runs for it, {name: words}.
     """
     entries = [entry for section in sections for entry in section.entries]
     twice = [name for name, count in Counter(entry.id for entry in entries).items() if count > 1]

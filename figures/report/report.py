@@ -105,7 +105,7 @@ class Report(Command):
         wanted = {name for name, one in FIGURES.items() if one.paper in {paper.key for paper in papers}} | named.keys()
         pictures = [one for one in pictures_in(self.figures, FIGURES) if not self.paper or one.name in wanted]
         absent = [name for name in named if name not in {one.name for one in pictures}]
-        never = [name for name in absent if not_planned(FIGURES[name].compute, self.scale)]
+        never = {name: why for name in absent if (why := not_planned(FIGURES[name].compute, self.scale))}
         suites = [suite(paper.key, self.scale) for paper in papers if paper.suite]
         left = [run for one in suites for run in evidence.read(evidence.path_of(one))]
         recorded = {run.key: run.summary["provenance"] for run in left}
@@ -133,7 +133,7 @@ class Report(Command):
             "scale": self.scale,
             "figures": [one.name for one in pictures],
             "missing_figures": [name for name in absent if name not in never],
-            "not_in_the_suite": never,
+            "not_in_the_suite": list(never),
         }
 
     def _entry(self, row: Mapping) -> Entry:

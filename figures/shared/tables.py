@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stopgrad.experiments.claims.interval import interval
+from stopgrad.experiments.papers import planned_elsewhere
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS, USUAL, Runs, statistics_at, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
@@ -35,12 +36,14 @@ def compute_table(
     """`paper` and `spread` (cell,), `value` (loss, statistic, cell, seed), `finished` (loss, cell, seed).
 
     A value is NaN where its run is missing, or finished without it (a run that diverged); `part` (loss, cell) says
-    whether the suite has such an arm at this scale. Of `statistics` those count that mean something at it. A cell's arm
-    stands for one of each of `families`, {words: what its arms' names begin with}; `loss` has their words.
+    whether the suite has such an arm at this scale, `elsewhere` (loss, cell) at which other one it has. Of `statistics`
+    those count that mean something at it. A cell's arm stands for one of each of `families`, {words: what its arms'
+    names begin with}; `loss` has their words.
     """
     import xarray as xr
 
     cells, kinds, seeds = table["cells"], statistics_at(runs.scale, statistics), runs.seeds
+    there = planned_elsewhere(runs.suite, runs.scale)
     arms = [[f"{prefix}{cell['arm']}" if cell["arm"] else "" for cell in cells] for prefix in families.values()]
     found = [[[runs.of(arm).get(seed) for seed in seeds] for arm in family] for family in arms]
     values = [[[[value_of(s, r) for r in cell] for cell in family] for s in kinds.values()] for family in found]
@@ -54,6 +57,7 @@ def compute_table(
             "value": (("loss", "statistic", "cell", "seed"), np.reshape(values, shape).astype(float)),
             "finished": (("loss", "cell", "seed"), finished.reshape(shape[0], *shape[2:])),
             "part": (("loss", "cell"), [[arm in runs.arms for arm in family] for family in arms]),
+            "elsewhere": (("loss", "cell"), [[there.get(arm, "") for arm in family] for family in arms]),
         },
         {
             "row": ("cell", [cell["row"] for cell in cells]),
@@ -77,8 +81,8 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     Modes of F: exp of the entropy of the normalised eigenvalues of F = E[z z^T], the embeddings' mean direction
     included; 1 is complete collapse in direction, a fall is dimensional collapse. Trace of F: the embeddings' squared
     norm, where the squared error collapses; the loss of the papers does not see it. Accuracy is shown from the scale
-    cifar on. 'Not in the suite': no run is planned for that cell at this scale; 'not measured': none has finished; 'not
-    finite': all diverged.
+    cifar on. 'At scale …': runs of that cell are planned there and not here, and `python -m experiments run` makes
+    them; 'not in the suite': nowhere; 'not measured': none has finished; 'not finite': all diverged.
     """
     return draw_cells(data)
 
@@ -133,11 +137,17 @@ def _draw_cell(axis, line: int, cell: "xr.Dataset") -> None:
     """A cell's runs in its line; those of several families each in a part of it."""
     losses = [loss for loss in cell.loss.values if cell.part.sel(loss=loss)]
     if not losses:
-        _draw_number(axis, line, "not in the suite")
+        _draw_number(axis, line, lacking(cell))
     marks, count = dict(zip(cell.loss.values, MARKS)), len(losses)
     for k, loss in enumerate(losses):
         at = line + 0.92 * ((k + 0.5) / count - 0.5)
         _draw_runs(axis, at, cell.sel(loss=loss), OFFSET / count, marks[loss])
+
+
+def lacking(cell: "xr.Dataset") -> str:
+    """What is said of a cell that the suite has no arm for: at which other scale it has one."""
+    others = [str(scale) for scale in np.atleast_1d(cell.elsewhere.values) if scale]
+    return f"at scale {others[0]}" if others else "not in the suite"
 
 
 def _draw_runs(axis, at: float, one: "xr.Dataset", offset: float, mark: dict) -> None:

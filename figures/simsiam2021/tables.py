@@ -27,8 +27,9 @@ def draw_table(data: "xr.Dataset") -> "Figure":
 
     m_o: length of the mean of the unit embeddings; 1 is complete collapse, which an affine-free output BatchNorm makes
     impossible. Effective rank of the covariance around that mean: a low one is dimensional collapse; where m_o is near
-    1 it is the rank of what noise is left. Accuracy is shown from the scale cifar on. 'Not in the suite': no run is
-    planned for that cell at this scale; 'not measured': none has finished; 'not finite': all diverged.
+    1 it is the rank of what noise is left. Accuracy is shown from the scale cifar on. 'At scale cifar': runs of that
+    cell are planned there and not here; `python -m experiments run simsiam2021 --scale cifar` makes them. 'Not in the
+    suite': nowhere; 'not measured': none has finished; 'not finite': all diverged.
     """
     return draw_cells(data)
 

@@ -9,7 +9,7 @@ from stopgrad.experiments.zhang2022.ablation import TEMPERATURES
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import STATISTICS, Runs, value_of
 from stopgrad.figures.machinery.picture import FromRuns, Picture
-from stopgrad.figures.shared.tables import arms_of, compute_table
+from stopgrad.figures.shared.tables import arms_of, compute_table, lacking
 from stopgrad.figures.zhang2022.sources import INVERSE_ACCURACY, MEASURED, claims_of
 from stopgrad.figures.zhang2022.tables import TABLES
 
@@ -114,7 +114,8 @@ def _words(cell: "xr.Dataset") -> str:
 def _draw_cell(axis, line: int, one: "xr.Dataset", alpha: float) -> None:
     found = interval(one.value)
     if found.count == 0:
-        why = "not in the suite" if not one.part else "not finite" if one.finished.any() else "not measured"
+        lost = "not finite" if one.finished.any() else "not measured"
+        why = lost if one.part else lacking(one)
         axis.text(0.5, line, why, transform=axis.get_yaxis_transform(), **style.REMARK)
         return
     seeds = one.value.values[np.isfinite(one.value)]

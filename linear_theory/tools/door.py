@@ -13,7 +13,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Annotated, Union
 
 import numpy as np
@@ -57,12 +58,18 @@ class Group:
 Commands = dict[str, type[Command] | Command | Group]
 
 
-def main(program: str, description: str, commands: Commands, argv: list[str] | None = None) -> int:
+def main(
+    program: str,
+    description: str,
+    commands: Commands,
+    argv: list[str] | None = None,
+    speaks: Callable[[Exception], bool] = lambda error: True,
+) -> int:
     """Parse `argv` into one of `commands`, run it and print the result. Returns the exit status.
 
-    That of the command, usually 0; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads the output any longer
-    (`… | head`). An instance among the commands brings other defaults than its class, a Group more commands under one
-    name. The name of a lone command may be left out.
+    That of the command, usually 0; 2 for bad input, whose sentence is printed if `speaks(error)`; 130 after Ctrl-C; 141
+    where nobody reads the output any longer (`… | head`). An instance among the commands brings other defaults than its
+    class, a Group more commands under one name. The name of a lone command may be left out.
     """
     os.environ.setdefault(*_SPINNING)  # read by the OpenMP runtime when torch is first imported, which is later
     status = 0
@@ -79,7 +86,8 @@ def main(program: str, description: str, commands: Commands, argv: list[str] | N
         if (told := sentence_of(error)) is None:
             raise
         _drop_output()
-        print(f"error: {told}", file=sys.stderr)
+        if speaks(error):
+            print(f"error: {told}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as leave:  # tyro has said all that is to be said
         return leave.code or 0
@@ -155,14 +163,14 @@ def _read(prog: str, description: str | None, command: type[Command] | Command, 
     kind, given = (command, {}) if isinstance(command, type) else (type(command), {"default": command})
 
     def refuse(event: refused.ParseErrorEvent) -> None:
-        if told := _refusal(event, command):
+        if told := _refusal(event, command, argv):
             raise BadInput(told) from None
 
     with refused.on_parse_error(refuse):
         return tyro.cli(kind, prog=prog, description=description, args=argv, config=CONFIG, **given)
 
 
-def _refusal(event: refused.ParseErrorEvent, command: type[Command] | Command) -> str | None:
+def _refusal(event: refused.ParseErrorEvent, command: type[Command] | Command, argv: list[str]) -> str | None:
     """What is wrong with the flags, and what would be right; None leaves it to tyro's own words."""
     match event:
         case refused.UnrecognizedArgs(tokens=tokens):
@@ -176,9 +184,21 @@ def _refusal(event: refused.ParseErrorEvent, command: type[Command] | Command) -
         case refused.InstantiationFailure(argument=None, message=message):
             return message
         case refused.InstantiationFailure(argument=argument, message=message):
-            first = message.partition("\n")[0].rstrip(".")
-            return f"{argument.display_name()} takes {argument.lowered.metavar}; {first}"
+            name, first = argument.display_name(), message.partition("\n")[0].rstrip(".")
+            given = _after(name, argv)
+            said = f", not {' '.join(map(repr, given))}" if given else f"; {first}"
+            return f"{name} takes {argument.lowered.metavar}{said}"
     return None
+
+
+def _after(flag: str, argv: list[str]) -> list[str]:
+    """What a flag is given, the last time; nothing where it is not."""
+    given: list[str] = []
+    for k, word in enumerate(argv):
+        stem, equals, value = word.partition("=")
+        if stem.replace("_", "-") == flag:
+            given = [value] if equals else [*takewhile(lambda word: not word.startswith("--"), argv[k + 1 :])]
+    return given
 
 
 def _near(word: str, known: Iterable[str]) -> str:

@@ -19,6 +19,10 @@ class Missing(BadInput):
         return "; ".join(self.args)
 
 
+class Unshared(BadInput):
+    """What the other processes of a run need not have met: the one that did says it, whichever it is."""
+
+
 def sentence_of(error: Exception) -> str | None:
     """What a user is told of `error`, on one line; None for an error that is the program's own.
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from variants import VARIANTS, batch, close, network
+from variants import VARIANTS, B, batch, close, draw, network
 
 from stopgrad.deep.__main__ import door
 from stopgrad.deep.commands import Train
-from stopgrad.deep.config import Config, change, check, from_json, to_json
+from stopgrad.deep.config import Config, change, check, from_json, to_json, views_wanted
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.measuring.units import Noise
+from stopgrad.deep.method.optimisation import make_optimiser
 from stopgrad.deep.presets import DEFAULT
 from stopgrad.deep.processes.distributed import join, leave, synchronise
 from stopgrad.deep.storage import checkpoint, table
@@ -74,6 +75,74 @@ def test_only_what_acts_on_z_leaves_the_predictor_alone():
         assert any(map(torch.any, arrives)) != idle, name
         balanced = siamese.objective.unbalanced() is None
         assert balanced == (name.startswith(("cross", "components", "triplet")) or name == "infonce all"), name
+
+
+# ---------------------------------------------------------------- a target that nothing reads
+
+SPARED = {
+    "ema": {"target": "ema", "ema_momentum": 0.5},
+    "alternating": {"target": "alternating", "alternation": 2},
+    "fresh views": {"target": "fresh_views", "target_views": 2},
+    "moving average": {"target": "moving_average"},
+}
+READS_NONE = ("direction view", "direction random", "decorrelation correlation raw", "components none")
+
+
+def after(steps, fields, monkeypatch):
+    """Weights and buffers of online network and predictor after some steps, and the steps that asked the target."""
+    config, asked = check(change(Config(), **fields)), []
+    kind = type(config.method.target)
+    siamese = network(**fields)
+    learner = make_optimiser(siamese, config.optimisation)
+    told = type(siamese.target) if isinstance(siamese.target, torch.nn.Module) else kind
+    call = "forward" if told is not kind else "__call__"
+    original = getattr(told, call)
+    with monkeypatch.context() as watched:
+        watched.setattr(told, call, lambda self, batch, *rest: asked.append(batch.step) or original(self, batch, *rest))
+        for step in range(steps):
+            views = tuple(draw(views_wanted(config), B, 7, seed=step))
+            outputs = gradient(siamese, [Batch(views, torch.arange(B), torch.zeros(B, dtype=torch.int64), step)])
+            learner.step()
+            learner.zero_grad(set_to_none=True)
+            siamese.after_step(outputs, learner)
+    return {k: v for k, v in siamese.state_dict().items() if not k.startswith("target")}, asked, outputs
+
+
+@pytest.mark.parametrize("objective", READS_NONE)
+@pytest.mark.parametrize("target", SPARED)
+def test_a_target_that_nothing_reads_is_not_computed_and_leaves_no_trace(target, objective, monkeypatch):
+    fields = VARIANTS[objective] | {"predictor": "mlp"}
+    mine, asked, outputs = after(3, fields | SPARED[target], monkeypatch)
+    theirs, shared, _ = after(3, fields, monkeypatch)
+    assert asked == [] and shared == [0, 1, 2]
+    assert torch.equal(outputs.target, outputs.z)
+    assert mine.keys() == theirs.keys() and any("running_var" in name for name in mine)
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    config = change(Config(), **fields | SPARED[target])
+    assert views_wanted(config) == 2 and views_wanted(change(config, objective="predictive")) >= 2
+    assert any("so it is not computed" in said for said in expectation(config, Noise(0.1, 1.0), 10))
+
+
+@pytest.mark.parametrize("target", SPARED)
+def test_a_schedule_asks_for_a_target_in_the_phases_that_read_it(target, monkeypatch):
+    phases = ("predictive@2", "direction toward=view@2", "decorrelation@1", "components keep=none@1", "predictive")
+    fields = {"objective": "schedule", "phases": phases, "predictor": "mlp"} | SPARED[target]
+    assert after(8, fields, monkeypatch)[1] == [0, 1, 6, 7]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target": "inverse", "predictor": "mlp"},  # its own losses train the predictor
+        {"target": "ema", "predictor": "optimal"},  # which is set from E[f_a fᵀ]
+        {"target": "ema", "predictor": "mlp", "objective": "infonce"},
+    ],
+    ids=lambda fields: " ".join(fields.values()),
+)
+def test_a_target_that_something_reads_is_computed(fields, monkeypatch):
+    fields = {"objective": "decorrelation"} | fields
+    assert after(2, fields, monkeypatch)[1] == [0, 1]
+    assert not any("not computed" in said for said in expectation(change(Config(), **fields), Noise(0.1, 1.0), 10))
 
 
 # ---------------------------------------------------------------- processes

@@ -60,13 +60,15 @@ def test_a_phase_is_read(text, phase):
         (("predictive@3@4",), "after @ comes a number of steps"),
         (("predictive loss",), "'loss' is not OPTION=VALUE"),
         (("predictive loss=",), "--loss is ''; it must be one of cosine"),
-        (("predictive temperature=2",), "there is no field 'temperature' in Predictive"),
+        (("predictive temperature=2",), "predictive has no option 'temperature'; it has stop_gradient, loss"),
         (("direction toward=up",), "--toward is 'up'; it must be one of centre"),
-        (("infonce temperature=cold",), "--temperature is 'cold'; it must be float"),
+        (("infonce temperature=cold",), "--temperature is 'cold'; it must be a number"),
         (("infonce temperature=NaN",), "--temperature is nan; it must be above 0"),
-        (("predictive symmetric_loss=yes",), "--symmetric-loss is 'yes'; it must be bool"),
+        (("predictive symmetric_loss=yes",), "--symmetric-loss is 'yes'; it must be true or false"),
         (("predictive", "direction"), "--phases has 'predictive', without an end; every phase but the last needs one"),
-        (("schedule",), "--phases has 'schedule': --objective schedule needs --phases"),
+        (("schedule",), "--phases has 'schedule': a phase is one objective, no schedule; give its phases one after"),
+        (("schedule phases=predictive@3",), "a phase is one objective, no schedule"),
+        (('schedule phases=["predictive"]',), "a phase is one objective, no schedule"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_sentence(phases, said):
@@ -86,7 +88,7 @@ def test_each_phase_is_checked_as_an_objective_of_its_own():
         with pytest.raises(ValueError, match=said):
             check(scheduled(*phases, **fields))
     check(scheduled("predictive@2", "direction toward=random", accumulation=2))
-    with pytest.raises(ValueError, match="--phases is"):
+    with pytest.raises(ValueError, match=r"--phases is \(3,\); it must be a list, each text"):
         check(scheduled(3))
 
 

@@ -296,17 +296,40 @@ def test_two_processes_answer_once(tmp_path):
     assert len((tmp_path / "0.out").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("case", ["finished", "locked", "shares"])
+def fail_in(rank, folder, argv):
+    """The process that does not write fails by itself."""
+    from stopgrad.deep.training import runs
+
+    prepare = runs.prepare
+
+    def failing(*arguments):
+        if rank == 1:
+            raise OSError(28, "the disk of one is full")
+        return prepare(*arguments)
+
+    runs.prepare = failing
+    return door_in(rank, folder, argv)
+
+
+@pytest.mark.parametrize("case", ["finished", "locked", "shares", "preset", "flag", "value", "pair", "rank 1"])
 def test_two_processes_refuse_together(tmp_path, finished, case):
     """Nobody waits for one that left, and there is one sentence."""
     folder, more, sentence = {
         "finished": (finished[0], [], "another, finished run"),
         "locked": (tmp_path / "run", [], "is being written by"),
         "shares": (tmp_path / "run", ["--batch-size", "35"], "2 processes cannot share --batch-size 35 evenly"),
+        "preset": (tmp_path / "run", ["--preset", "none"], "no preset"),
+        "flag": (tmp_path / "run", ["--temperature", "1"], "--temperature goes with --objective infonce"),
+        "value": (tmp_path / "run", ["--width", "two"], "--width takes"),
+        "pair": (tmp_path / "run", ["--stop-gradient", "none", "--target", "ema"], "--stop-gradient none needs"),
+        "rank 1": (tmp_path / "run", [], "the disk of one is full"),
     }[case]
     with lock.hold(folder) if case == "locked" else contextlib.nullcontext():
-        assert two(door_in, tmp_path, [*ARGV, *more, "--out", str(folder)]) == [2, 2]
+        work = fail_in if case == "rank 1" else door_in
+        assert two(work, tmp_path, [*ARGV, *more, "--out", str(folder)]) == [2, 2]
     err = [(tmp_path / f"{rank}.err").read_text() for rank in range(2)]
+    if case == "rank 1":
+        err.reverse()
     assert sentence in err[0]
     assert err[0].count("\n") == 1
-    assert err[1] in ("", err[0])
+    assert err[1] == ""

@@ -18,7 +18,7 @@ from stopgrad.linear_theory.tools.door import main
 FEW = {name: CASES[name] for name in ("linear", "directpred", "streamed")}
 
 
-@pytest.mark.parametrize("field", ["predictor", "target", "loss", "stop_gradient", "isoloss"])
+@pytest.mark.parametrize("field", ["predictor", "target", "objective", "loss", "stop_gradient", "isoloss"])
 def test_every_choice_is_in_some_case(field):
     [hint] = [option.hint for option in options(TINY.method) if option.name == field]
     there = {flat(change(TINY, **values).method)[field] for values in CASES.values()}

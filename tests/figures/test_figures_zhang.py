@@ -75,7 +75,7 @@ def test_the_outcomes_are_the_tables_and_what_runs_ended_in():
     assert one.collapses and float(one.paper) == 1 and np.isnan(one.m_o)
     shown = words(outcomes.draw_outcomes(data))
     assert shown.count("collapse") == int(data.collapses.sum()) and shown.count("not measured") == 3
-    assert shown.count("not in the suite") == 3 and "66.62 %" in shown
+    assert shown.count("at scale cifar") == 3 and "66.62 %" in shown
 
 
 # ---------------------------------------------------------------- over steps

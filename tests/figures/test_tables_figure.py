@@ -10,7 +10,7 @@ from figure_examples import DATA, from_made_up, made_up_runs
 from matplotlib.text import Text
 
 from stopgrad.experiments.claims.interval import interval
-from stopgrad.experiments.papers import suite
+from stopgrad.experiments.papers import planned_elsewhere, suite
 from stopgrad.figures.machinery import data
 from stopgrad.figures.machinery.measures import FAMILIES, STATISTICS
 from stopgrad.figures.machinery.registry import FIGURES
@@ -128,12 +128,27 @@ def test_draw_says_why_a_number_is_missing():
     shown = texts(FIGURES["tian-table3"].draw(d))
     absent = int((~d.part.any("loss")).sum())
     assert absent == sum(cell["arm"] == "mlp" for cell in TABLES["table3"]["cells"]) > 0
-    assert shown.count("not measured") == 2 and shown.count("not in the suite") == 2 * absent
+    assert shown.count("not measured") == 2 and shown.count("at scale cifar") == 2 * absent
     assert sum("(n = 2, 1 not finite)" in text for text in shown) == 2
     named = tables.arms_of([TABLES["table2"]])
     lost = made_up_runs(named, seeds=(0,), diverging=named)
     d = tables.compute_table(lost, TABLES["table2"]).assign_attrs(scale="cpu")
     assert texts(tables.draw_table(d)).count("not finite") == 2 * len(named)
+
+
+def test_a_cell_that_the_suite_has_at_another_scale_says_at_which():
+    one = FIGURES["simsiam-batch-size"]
+    planned = suite("simsiam2021", "cpu").arms
+    taken = made_up_runs(one.compute.arms, unknown=set(one.compute.arms) - planned.keys(), suite="simsiam2021")
+    d = one.compute.compute(taken).assign_attrs(scale="cpu")
+    assert texts(one.draw(d)).count("at scale cifar") == 6 * 2 and d.elsewhere.values.tolist()[0].count("") == 1
+    for scale, arm, other in (
+        ("cpu", "simclr", "cifar"),
+        ("gpu", "digits/baseline", "cpu"),
+        ("smoke", "simclr", "cifar"),
+    ):
+        assert planned_elsewhere("simsiam2021", scale)[arm] == other
+    assert not planned_elsewhere("simsiam2021", "cpu").keys() & planned.keys()
 
 
 @pytest.mark.parametrize("scale", ["cifar", "gpu", "paper"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stopgrad.deep.kinds import Objective
-from stopgrad.deep.method.objectives.vectors import centre, drawn_to, residual
+from stopgrad.deep.method.objectives.vectors import centre, drawn_to, idle_target, residual
 from stopgrad.deep.method.targets.symmetric import SymmetricTarget
 from stopgrad.linear_theory.tools.lengths import directions
 
@@ -35,6 +35,11 @@ class Components(Objective):
     keep: Literal["both", "centre", "residual", "none"] = "both"
     """What P_a is drawn to: Z_b (SimSiam), o_z + r_p, o_p + r_z, or P_b; a centre is that of one view's batch."""
     whole_batch = True
+
+    @property
+    def compares(self):
+        """Without any part of the extra gradient, predictions are all that is left."""
+        return self.keep != "none"
 
     @property
     def theory(self):
@@ -69,4 +74,4 @@ class Components(Objective):
 
     def expects(self, setting) -> list[str] | None:
         """What the paper saw; with both parts it is the predictor that decides."""
-        return None if self.keep == "both" else [_SEEN[self.keep], *setting.bounded]
+        return None if self.keep == "both" else [_SEEN[self.keep], *setting.bounded, *idle_target(setting.config)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stopgrad.deep.kinds import Objective
-from stopgrad.deep.method.objectives.vectors import idle_predictor
+from stopgrad.deep.method.objectives.vectors import idle_parts
 from stopgrad.linear_theory.tools.lengths import directions
 
 _SEEN = {
@@ -51,6 +51,7 @@ class Decorrelation(Objective):
     """Σ_{i≠j} C_ij²/d of the covariance (divided by B − 1), or of the correlation, which no channel's size changes."""
     embeddings: Literal["normalised", "raw"] = "normalised"
     """Of Z = z/‖z‖, or of z itself."""
+    compares = False
     whole_batch = True
 
     def __call__(self, outputs):
@@ -64,4 +65,4 @@ class Decorrelation(Objective):
 
     def expects(self, setting) -> list[str]:
         """What it can undo, and that the predictor learns nothing."""
-        return [_SEEN[self.form], *idle_predictor(setting.config)]
+        return [_SEEN[self.form], *idle_parts(setting.config)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stopgrad.deep.kinds import Objective
-from stopgrad.deep.method.objectives.vectors import centre, drawn_to, idle_predictor, random_directions, residual
+from stopgrad.deep.method.objectives.vectors import centre, drawn_to, idle_parts, random_directions, residual
 from stopgrad.linear_theory.tools.lengths import directions
 
 _SEEN = {
@@ -35,6 +35,7 @@ class Direction(Objective):
 
     toward: Literal["centre", "residual", "random", "view"] = "centre"
     """Where Z_a is drawn to: o_z, its own r_a, a random direction (Fig. 4), or Z_b, as in a naive Siamese network."""
+    compares = False
 
     @property
     def whole_batch(self):
@@ -58,4 +59,4 @@ class Direction(Objective):
 
     def expects(self, setting) -> list[str]:
         """What the paper saw, and that the predictor learns nothing."""
-        return [_SEEN[self.toward], *setting.bounded, *idle_predictor(setting.config)]
+        return [_SEEN[self.toward], *setting.bounded, *idle_parts(setting.config)]

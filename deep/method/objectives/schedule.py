@@ -43,7 +43,10 @@ def read_phase(text: str) -> Phase:
     try:
         if at and not re.fullmatch(r"\s*0*[1-9][0-9]*\s*", steps):
             raise BadInput("after @ comes a number of steps, at least 1")
-        return Phase(_objective(OBJECTIVE.kind(name), tuple(given)), int(steps) if at else None)
+        kind = OBJECTIVE.kind(name)
+        if issubclass(kind, Schedule):
+            raise BadInput("a phase is one objective, no schedule; give its phases one after the other")
+        return Phase(_objective(kind, tuple(given)), int(steps) if at else None)
     except BadInput as error:
         raise BadInput(f"--phases has {text!r}: {error}") from None
 
@@ -129,6 +132,11 @@ class Schedule(Objective):
     def views(self):
         """As many as the phases want, all alike."""
         return max((one.views for one in self.made_of()), default=2)
+
+    @property
+    def compares(self):
+        """Whether any phase does."""
+        return any(one.compares for one in self.made_of())
 
     @property
     def whole_batch(self):

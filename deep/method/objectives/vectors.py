@@ -51,7 +51,14 @@ def other_images(step: int, n: int):
     return other + (other >= place)
 
 
-def idle_predictor(config) -> list[str]:
-    """That a predictor, if it learns at all, learns nothing from a loss of embeddings, in a sentence."""
+def idle_target(config) -> list[str]:
+    """That a target of its own is not computed where the objective compares with none, in a sentence."""
+    method = config.method
+    said = f"Nothing is compared with the target (--target {method.target}), so it is not computed."
+    return [said] * (not method.target.wanted(method.objective, method.predictor))
+
+
+def idle_parts(config) -> list[str]:
+    """What a loss of embeddings leaves idle, in sentences: a predictor that would learn, a target that would cost."""
     said = "The predictor gets no gradient: the loss is of the embeddings themselves."
-    return [said] * config.method.predictor.learns
+    return [said] * config.method.predictor.learns + idle_target(config)

@@ -22,6 +22,7 @@ class Alternating(Target):
     alternation: Annotated[int, COUNT] = 10
     """k, the steps after which the target becomes the present network."""
     learns = False
+    spared = True
 
     def build(self, online, predictor, method):
         """A copy of the online network to begin with."""

@@ -22,6 +22,7 @@ class FreshViews(Target):
     target_views: Annotated[int, COUNT] = 10
     """n, the views of an image whose mean embedding is the target."""
     learns = False
+    spared = True
 
     @property
     def views(self) -> int:

@@ -36,6 +36,7 @@ class MovingAverage(Target):
     average_start: Literal["embedding", "random"] = "embedding"
     """What an image's average starts from: its own first embedding, or a random unit vector, the same in every run."""
     learns = False
+    spared = True
 
     def build(self, online, predictor, method):
         """What remembers an average for each image."""
