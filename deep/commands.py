@@ -1,4 +1,4 @@
-"""The commands of the deep wing: train, evaluate, summary, presets, quantities."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities; `collapse` has its own file."""
 
 import re
 from dataclasses import dataclass, make_dataclass, replace
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from stopgrad.deep.collapse import Collapse
 from stopgrad.deep.config import GROUPS, Config, change, check
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
@@ -198,6 +199,7 @@ def commands(argv: list[str]) -> dict:
         "train": _train_from(name, argv),
         "evaluate": Evaluate,
         "summary": Summary,
+        "collapse": Collapse,
         "presets": Presets,
         "quantities": Quantities,
     }
