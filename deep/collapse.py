@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -24,12 +24,12 @@ class Collapse(Command):
     or .safetensors file, FILE or FILE:NAME, read in parts; or the folder of a run. No code in a file is run.
     """
 
-    features: tyro.conf.Positional[str | None] = None
+    features: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="FEATURES")] = None
     """FILE or FILE:NAME, or the folder of a run of `train`."""
     compare: tuple[str, ...] = ()
     """Further features, in a table beside these."""
     views: tuple[str, ...] = ()
-    """Further views of the same images, row by row, each an array of its own: then LiDAR and alignment are measured."""
+    """Further views of the same images, row by row; where views are several, LiDAR and alignment are measured."""
     views_axis: Literal["0", "1"] = "0"
     """Which axis of an array of three counts views."""
     spectrum: bool = False
@@ -41,8 +41,7 @@ class Collapse(Command):
     preset: Literal[tuple(PRESETS)] = "li2022"  # type: ignore[valid-type]
     """Whose way to measure: space, centring, normalisation, eps; the flags below override it."""
     space: str | None = None
-    """What the features are: representation (backbone's output), embedding (projector's), prediction; of a run, what
-    is taken. None: the preset's."""
+    """representation, embedding or prediction: what the features are, of a run what is taken. None: the preset's."""
     centre: Literal["yes", "no"] | None = None
     """Subtract the features' mean. None: the preset's."""
     normalise: Literal["yes", "no"] | None = None

@@ -194,9 +194,9 @@ def commands(argv: list[str]) -> dict:
 
     Raises ValueError for an unknown preset or part, and for an option of a part that is not chosen.
     """
-    name = _given(argv, "preset") or "default"
+    told = argv if argv[:1] == ["train"] else []  # other commands have flags of these names too
     return {
-        "train": _train_from(name, argv),
+        "train": _train_from(_given(told, "preset") or "default", told),
         "evaluate": Evaluate,
         "summary": Summary,
         "collapse": Collapse,

@@ -7,10 +7,10 @@ import torch
 from stopgrad.deep.config import from_json
 from stopgrad.deep.data import datasets
 from stopgrad.deep.measuring.evaluation import evaluating
-from stopgrad.deep.processes.distributed import joined
 from stopgrad.deep.storage.run_folder import CONFIG
 from stopgrad.deep.training.build import build
 from stopgrad.deep.training.conclusion import evaluation_parts
+from stopgrad.deep.training.runs import joined
 from stopgrad.deep.training.start import final_weights
 from stopgrad.linear_theory.tools.errors import BadInput
 

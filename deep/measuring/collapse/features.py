@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from stopgrad.deep.measuring.collapse.files import Load, open_array
 from stopgrad.linear_theory.tools.arrays import as_array, is_tensor, namespace
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -95,4 +97,4 @@ def open_features(named: str, others: tuple[str, ...] = (), views_axis: int = 0)
 
 def _own(part):
     """A copy, so that nothing stays mapped."""
-    return part.clone() if is_tensor(part) else part.copy()
+    return part.clone() if is_tensor(part) else np.array(part)

@@ -7,6 +7,7 @@ go keeps nothing resident. NumPy's .npy and .npz, PyTorch's files (tensors only)
 import json
 import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,8 @@ def _torch(path: Path) -> dict[str, Load]:
     def read():
         mapped = zipfile.is_zipfile(path)  # what PyTorch wrote before 1.6 is no archive, and is read whole
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused or not
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError:
             raise BadInput(f"{path} holds more than tensors, {_CODE}") from None
         except (RuntimeError, EOFError, ValueError) as error:

@@ -184,6 +184,9 @@ def _join(a: _Sums, b: _Sums) -> _Sums:
 # ---------------------------------------------------------------- what is rounding
 
 
+_SUMMED = 1e-12  # a mean of thousands of equal numbers, added up in turn, is off by as much
+
+
 def _floor(m: Moments, sigma: np.ndarray) -> float:
     """σ that rounding makes: that of the features' entries, an error of ulp/√12 each, or that of the sums' squares.
 
@@ -197,6 +200,6 @@ def _floor(m: Moments, sigma: np.ndarray) -> float:
 
 
 def _constant(m: Moments) -> int:
-    """Channels whose deviation is within the rounding of their mean."""
+    """Channels whose deviation is within the rounding of their mean, as it is given or as it is summed up."""
     deviation = np.sqrt(np.diagonal(as_float64(m.scatter)) / m.count)
-    return int((deviation <= m.rounding * np.abs(as_float64(m.mean))).sum())
+    return int((deviation <= max(m.rounding, _SUMMED) * np.abs(as_float64(m.mean))).sum())
