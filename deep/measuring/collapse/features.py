@@ -76,6 +76,13 @@ def open_features(named: str, others: tuple[str, ...] = (), views_axis: int = 0)
     """`Features` of the array that `FILE` or `FILE:NAME` names; in `others`, row by row, further views of its images.
 
     Raises BadInput as `open_array` and `of_array` do, and for views that do not fit each other.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/z.npy", np.ones((100, 8), np.float32))
+    ...     pairs = open_features(f"{folder}/z.npy", others=(f"{folder}/z.npy",))
+    >>> pairs.views, pairs.samples, pairs.dim
+    (2, 100, 8)
     """
     found = [of_array(open_array(one), one, views_axis) for one in (named, *others)]
     first = found[0]
