@@ -16,6 +16,10 @@ __all__, __getattr__, __dir__ = exports(
         "measuring.evaluation": "knn_accuracy",
         "measuring.probe": "linear_probe",
         "measuring.diagnosis": "diagnose",
+        "measuring.collapse.measurement": "measure_collapse measure_spectrum",
+        "measuring.collapse.verdict": "verdict",
+        "measuring.collapse.features": "open_features",
+        "measuring.collapse.views": "lidar alignment uniformity channel_std",
     },
 )
 

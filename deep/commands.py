@@ -1,4 +1,4 @@
-"""The commands of the deep wing: train, evaluate, summary, presets, quantities."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities; `collapse` has its own file."""
 
 import re
 from dataclasses import dataclass, make_dataclass, replace
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from stopgrad.deep.collapse import Collapse
 from stopgrad.deep.config import GROUPS, Config, change, check
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of, spelled
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
@@ -193,11 +194,12 @@ def commands(argv: list[str]) -> dict:
 
     Raises ValueError for an unknown preset or part, and for an option of a part that is not chosen.
     """
-    name = _given(argv, "preset") or "default"
+    told = argv if argv[:1] == ["train"] else []  # other commands have flags of these names too
     return {
-        "train": _train_from(name, argv),
+        "train": _train_from(_given(told, "preset") or "default", told),
         "evaluate": Evaluate,
         "summary": Summary,
+        "collapse": Collapse,
         "presets": Presets,
         "quantities": Quantities,
     }
