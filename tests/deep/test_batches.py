@@ -100,7 +100,9 @@ def learned(config, folder, **place):
     return state, checkpoint.load_latest(folder).payload["siamese"]
 
 
-def test_stopped_while_images_repeat_a_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("order", ["hybrid", "current", "accumulate", "last"])
+def test_stopped_in_mid_chunk_a_run_goes_on_to_the_same_bits(config, order, tmp_path, monkeypatch):
+    config = change(config, order=order)
     _, whole = learned(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "must_stop", lambda self: len(self.rows) == 1)  # after the first step, in a chunk
