@@ -291,6 +291,12 @@ def test_iid_is_another_name_of_the_usual_order():
         ({"order": "accumulate", "chunk_size": 4, "rounds": 3}, "--chunk-size 4 exceeds the 3 epochs of a round"),
         ({"order": "hybrid", "rounds": 11}, "--rounds 11 exceeds --epochs 10"),
         ({"order": "last", "chunk_size": 0}, "--chunk-size is 0; it must be at least 1"),
+        ({"order": "hybrid", "restart_lr": True, "schedule": "constant"}, "has no effect under --schedule constant"),
+        ({"order": "hybrid", "restart_lr": True, "single_pass": 1.0}, "has no effect at epoch 10 of 10"),
+        (
+            {"order": "hybrid", "restart_lr": True, "warmup_epochs": 4.0},
+            "it must lie inside of the run, after the warm",
+        ),
         ({"order": "last", "rounds": 2}, "--rounds goes with --order hybrid, current, accumulate, not last"),
     ],
 )
