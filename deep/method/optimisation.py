@@ -28,8 +28,8 @@ def rates(o: Optimisation, step: int, steps_per_epoch: int, restart: int = 0) ->
     """The learning rates of the step with this number, from 0: linear warm-up, then a cosine to 0, or constant.
 
     The predictor's may stay at its height (`predictor_schedule="constant"`), as in SimSiam's released code. At epoch
-    `restart` the cosine begins anew, without a warm-up, to reach 0 at the run's end (a warm restart, Loshchilov & Hutter
-    2017); before it, nothing is different.
+    `restart` the cosine begins anew, without a warm-up, to reach 0 at the run's end (a warm restart; Loshchilov and
+    Hutter 2017); before it, nothing is different.
     """
     peak, warm, total = base_rates(o), o.warmup_epochs * steps_per_epoch, o.epochs * steps_per_epoch
     rise = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
