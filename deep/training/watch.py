@@ -143,7 +143,7 @@ class Watch:
         """Sum up what was seen, in the folder and in `summary`, which is returned; empty where there was nothing."""
         if not self._closed and self._begun and self._writes:
             self._table.close()
-            if self._first:
+            if self._first and self.folder.is_dir():  # it may have been removed by the end of the program
                 self._conclude()
             self._held.close()
             atexit.unregister(self.close)
