@@ -217,6 +217,8 @@ def _given(argv: list[str], name: str) -> str | None:
 
 def as_stored(argv: list[str]) -> list[str]:
     """`argv` with the names of choices as records have them: --target fresh_views for --target fresh-views."""
+    if argv[:1] != ["train"]:  # other commands have flags of these names too
+        return argv
     records = _chosen(preset(_given(argv, "preset") or "default"), argv).values()
     named = [o for record in records for o in options(record) if get_origin(o.hint) is Literal]
     choices = {flag(o.name): get_args(o.hint) for o in named}
