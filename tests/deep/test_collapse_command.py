@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,16 +56,6 @@ def refused(capsys, *argv):
     return err
 
 
-def write_safetensors(path, arrays):
-    """As the format says: the header's length, the header, the bytes."""
-    header, data = {"__metadata__": {"by": "a test"}}, b""
-    for name, (kind, shape, raw) in arrays.items():
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    Path(path).write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -78,28 +69,66 @@ def test_every_kind_of_file_gives_the_same_numbers(capsys):
     torch.save({"model": {"z": tensor}, "step": 3, "list": [tensor, 1]}, "nested.pth")
     torch.save(tensor, "old.pt", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Parameter(tensor), "parameter.ckpt")
-    write_safetensors("z.safetensors", {"z": ("F32", Z[0].shape, Z[0].tobytes()), "n": ("I64", [1], b"\0" * 8)})
     expected = answer(capsys, "z.npy")
     names = ["fortran.npy", "swapped.npy", "plain.npz:z", "packed.npz", "bare.pt", "nested.pth:model.z"]
-    for name in (*names, "nested.pth:list.0", "old.pt", "parameter.ckpt", "z.safetensors:z"):
+    for name in (*names, "nested.pth:list.0", "old.pt", "parameter.ckpt"):
         same(answer(capsys, name), expected)
     assert expected["collapse_auc"] == pytest.approx(measure_collapse(Z[0]).spectrum.metrics.collapse_auc)
-    assert {Path(name.split(":")[0]).suffix for name in (*names, "z.npy", "parameter.ckpt", "z.safetensors")} | {
-        ".bin"
+    assert {Path(name.split(":")[0]).suffix for name in (*names, "z.npy", "parameter.ckpt")} | {
+        ".bin",
+        ".safetensors",
     } == set(READERS)
+
+
+def test_safetensors(capsys):
+    """Read by the format's own library, in parts."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    tensor = torch.from_numpy(Z[0])
+    safetensors.save_file({"z": tensor, "n": torch.zeros(1, dtype=int)}, "z.safetensors", {"by": "a test"})
+    same(answer(capsys, "z.safetensors:z"), answer(capsys, "z.npy"))
+    assert "name one, as z.safetensors:" in refused(capsys, "z.safetensors")
+    torch.save(tensor.bfloat16(), "half.pt")
+    safetensors.save_file({"z": tensor.bfloat16()}, "half.safetensors")
+    assert answer(capsys, "half.pt")["sigma"] == answer(capsys, "half.safetensors")["sigma"]
+    safetensors.save_file({"z": tensor.to(torch.float8_e4m3fn)}, "tiny.safetensors")
+    assert "holds torch.float8_e4m3fn; it must hold real numbers, not in 8 bits" in refused(capsys, "tiny.safetensors")
+    Path("cut.safetensors").write_bytes(b"but no header")
+    Path("short.safetensors").write_bytes(Path("half.safetensors").read_bytes()[:-100])
+    for name in ("cut.safetensors", "short.safetensors"):
+        assert f"{name} is damaged: " in refused(capsys, name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks the system what is mapped")
+def test_safetensors_are_mapped_for_as_long_as_they_are_looked_at():
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"z": torch.from_numpy(Z[0])}, "z.safetensors")
+
+    def mapped():
+        return "z.safetensors" in Path("/proc/self/maps").read_text()
+
+    load = open_array("z.safetensors")
+    tensor = load()
+    part = tensor[:3].clone()
+    assert mapped() and torch.equal(part, torch.from_numpy(Z[0][:3]))
+    del tensor
+    assert not mapped() and torch.equal(part, torch.from_numpy(Z[0][:3]))
+
+
+def test_safetensors_without_the_library_are_one_sentence(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    Path("z.safetensors").write_bytes(b"")
+    assert "z.safetensors needs the library safetensors: pip install" in refused(capsys, "z.safetensors")
 
 
 def test_half_precision(capsys):
     half = torch.from_numpy(Z[0]).bfloat16()
     torch.save(half, "half.pt")
     np.save("half.npy", Z[0].astype(np.float16))
-    write_safetensors("half.safetensors", {"z": ("BF16", half.shape, half.view(torch.int16).numpy().tobytes())})
     exact = answer(capsys, "z.npy")
-    for name, digits in (("half.pt", 2e-3), ("half.safetensors", 2e-3), ("half.npy", 2e-4)):
+    for name, digits in (("half.pt", 2e-3), ("half.npy", 2e-4)):
         found = answer(capsys, name)
         assert found["rankme"] == pytest.approx(exact["rankme"], rel=digits)
         assert found["noise_floor"] > 100 * exact["noise_floor"]
-    assert answer(capsys, "half.pt")["sigma"] == answer(capsys, "half.safetensors")["sigma"]
 
 
 def test_files_are_mapped_and_parts_are_copies():
@@ -151,11 +180,9 @@ def test_files_that_cannot_be_read(capsys):
     np.save("complex.npy", np.ones((4, 2), complex))
     torch.save({"step": 3}, "empty.pt")
     Path("z.txt").write_text("1 2 3")
-    for name in ("cut.npy", "cut.npz", "cut.pt", "cut.safetensors"):
+    for name in ("cut.npy", "cut.npz", "cut.pt"):
         Path(name).write_bytes(b"\x93NUMPY but no more of it")
     Path("short.npy").write_bytes(Path("z.npy").read_bytes()[:-100])
-    write_safetensors("short.safetensors", {"z": ("F32", [1000, 9], b"\0" * 8)})
-    write_safetensors("odd.safetensors", {"z": ("F8_E4M3", [4, 2], b"\0" * 8)})
     for name, says in {
         "nothing.npy": "there is no file nothing.npy",
         "nothing.npz:z": "there is no file nothing.npz",
@@ -166,8 +193,7 @@ def test_files_that_cannot_be_read(capsys):
         "empty.pt": "holds no array",
         "words.npy": "it must hold real numbers",
         "complex.npy": "it must hold real numbers",
-        "odd.safetensors": "holds F8_E4M3; it must be one of",
-        **dict.fromkeys(("cut.npy", "cut.npz", "cut.safetensors", "short.npy", "short.safetensors"), "is damaged"),
+        **dict.fromkeys(("cut.npy", "cut.npz", "short.npy"), "is damaged"),
     }.items():
         assert says in refused(capsys, name), name
     refused(capsys, "cut.pt")

@@ -4,7 +4,6 @@
 go keeps nothing resident. NumPy's .npy and .npz, PyTorch's files (tensors only) and .safetensors.
 """
 
-import json
 import pickle
 import tempfile
 import warnings
@@ -68,9 +67,12 @@ def _listed(arrays) -> str:
 
 
 def _refuse_no_numbers(named: str, array) -> None:
-    kind = "c" if is_tensor(array) and array.is_complex() else getattr(array.dtype, "kind", "f")
-    if kind not in "fiub":
-        raise BadInput(f"{named} holds {array.dtype}; it must hold real numbers")
+    if is_tensor(array):
+        real, tiny = not array.is_complex(), array.is_floating_point() and array.itemsize < 2
+    else:
+        real, tiny = array.dtype.kind in "fiub", False
+    if not real or tiny:
+        raise BadInput(f"{named} holds {array.dtype}; it must hold real numbers{', not in 8 bits' * tiny}")
 
 
 # ---------------------------------------------------------------- formats: {array's name: how it is mapped}
@@ -142,45 +144,21 @@ def tensors_in(value, name: str = ""):
             yield from tensors_in(inner, f"{name}.{key}" if name else str(key))
 
 
-_SAFE = {
-    **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "BOOL": "|b1"},
-    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
-}
-
-
 def _safetensors(path: Path) -> dict[str, Load]:
-    """Eight bytes for the length of a header, which is JSON, and then the numbers."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+    """Tensors are mapped by the format's own library, an optional one."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise BadInput(f"{path} needs the library safetensors: pip install safetensors") from None
+
+    def read(of):
         try:
-            if length > path.stat().st_size:
-                raise ValueError
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            places = {name: (v["dtype"], tuple(v["shape"]), v["data_offsets"][0]) for name, v in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise BadInput(f"{path} is damaged: it has no header of a safetensors file") from None
+            with safe_open(path, framework="pt") as file:
+                return of(file)
+        except SafetensorError as error:
+            raise BadInput(f"{path} is damaged: {error}") from None
 
-    def mapped(name: str, dtype: str, shape: tuple[int, ...], start: int) -> Load:
-        def load():
-            if dtype not in _SAFE:
-                raise BadInput(f"{path}:{name} holds {dtype}; it must be one of {', '.join(_SAFE)}")
-            try:
-                array = np.memmap(path, _SAFE[dtype], "r", 8 + length + start, shape)
-            except ValueError as error:
-                raise BadInput(f"{path} is damaged: {error}") from None
-            return _of_bfloat16(array) if dtype == "BF16" else array
-
-        return load
-
-    return {name: mapped(name, *place) for name, place in places.items()}
-
-
-def _of_bfloat16(bits):
-    """A tensor of the numbers whose bits are these; NumPy has no such type."""
-    import torch
-
-    return torch.from_numpy(np.array(bits).view(np.int16)).view(torch.bfloat16)
+    return {name: lambda name=name: read(lambda file: file.get_tensor(name)) for name in read(lambda f: list(f.keys()))}
 
 
 READERS: dict[str, Callable[[Path], dict[str, Load]]] = {
