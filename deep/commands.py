@@ -1,4 +1,4 @@
-"""The commands of the deep wing: train, evaluate, summary, presets, quantities; `collapse` has its own file."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities; two have files of their own."""
 
 import re
 from dataclasses import dataclass, make_dataclass, replace
@@ -9,6 +9,7 @@ import tyro
 
 from stopgrad.deep.collapse import Collapse
 from stopgrad.deep.config import GROUPS, Config, change, check
+from stopgrad.deep.diagnose import Diagnose
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of, spelled
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
@@ -200,6 +201,7 @@ def commands(argv: list[str]) -> dict:
         "evaluate": Evaluate,
         "summary": Summary,
         "collapse": Collapse,
+        "diagnose": Diagnose,
         "presets": Presets,
         "quantities": Quantities,
     }

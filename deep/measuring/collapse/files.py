@@ -114,6 +114,11 @@ def _npz(path: Path) -> dict[str, Load]:
 
 
 def _torch(path: Path) -> dict[str, Load]:
+    found = _tensors(path)
+    return {name: lambda name=name: found()[name].detach() for name in found()}
+
+
+def _tensors(path: Path) -> Callable[[], dict]:
     """Tensors at any depth of dictionaries and lists, named by the keys that lead there, with dots between."""
     import torch
 
@@ -123,16 +128,25 @@ def _torch(path: Path) -> dict[str, Load]:
             with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused or not
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError:
-            raise BadInput(f"{path} holds more than tensors, {_CODE}") from None
+            raise BadInput(f"{path} holds more than tensors, {_CODE}, as model.state_dict()") from None
         except (RuntimeError, EOFError, ValueError) as error:
             raise BadInput(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from None
 
     whole = None if zipfile.is_zipfile(path) else read()
+    return lambda: dict(tensors_in(read() if whole is None else whole))
 
-    def found():
-        return dict(tensors_in(read() if whole is None else whole))
 
-    return {name: lambda name=name: found()[name].detach() for name in found()}
+def read_tensors(path: Path | str) -> dict[str, Any]:
+    """All tensors in a checkpoint of PyTorch, whatever its suffix, or in a .safetensors file, by name.
+
+    Raises BadInput for a file that is not there, damaged, or holding more than tensors and plain numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        return {name: load() for name, load in _safetensors(path).items()}
+    return _tensors(path)()
 
 
 def tensors_in(value, name: str = ""):
