@@ -17,6 +17,7 @@ import torch.distributed as dist
 from stopgrad.deep.measuring import diagnosis
 from stopgrad.deep.measuring.diagnosis import Sign
 from stopgrad.deep.measuring.monitor import measure, to_host
+from stopgrad.deep.measuring.trend import Trend
 from stopgrad.deep.processes.distributed import World, gathered
 from stopgrad.deep.storage import lock
 from stopgrad.deep.storage.provenance import provenance
@@ -83,6 +84,7 @@ class Watch:
         """The step of the next call; None: 0, or the one after the last that the folder has."""
         self.signs: list[Sign] = []
         """What has been warned of: `kind`, `values` and `step`; `words()` is the sentence."""
+        self._trend = Trend()
         self.summary: dict = {}
         """The summary, once it is closed."""
         self._begun = self._closed = self._writes = False
@@ -195,7 +197,7 @@ class Watch:
     def _look(self, row: dict) -> list[Sign]:
         """The signs that are first seen in a row: the start suffices as history, the rest of it is in `signs`."""
         said = {sign.kind for sign in self.signs}
-        found = diagnosis.warnings(row, [self._first] if self._first else [])
+        found = diagnosis.warnings(row, [self._first] if self._first else [], self._trend)
         new = [sign._replace(step=row["step"]) for sign in found if sign.kind not in said]
         self._first = self._first or row
         self.signs += new

@@ -324,7 +324,7 @@ def test_what_cannot_be_read(capsys, tmp_path):
         (("nothing.pt",), "there is no file nothing.pt"),
         (
             ("solo.ckpt",),
-            "solo.ckpt is not laid out as torchvision, which has (nothing)layer1.0.conv1.weight; it looks",
+            "solo.ckpt is not laid out as torchvision, which has layer1.0.conv1.weight; it looks",
         ),
         (("solo.ckpt",), "it looks like lightly or solo-learn"),
         (("tv.pt", "--layout", "simsiam"), "which has encoder.layer1.0.conv1.weight; it looks like torchvision"),
