@@ -12,10 +12,15 @@ __all__, __getattr__, __dir__ = exports(
         "presets": "PRESETS preset",
         "training.build": "build",
         "training.from_python": "train",
+        "training.watch": "Watch",
         "measuring.monitor": "measure",
         "measuring.evaluation": "knn_accuracy",
         "measuring.probe": "linear_probe",
         "measuring.diagnosis": "diagnose",
+        "measuring.collapse.measurement": "measure_collapse measure_spectrum",
+        "measuring.collapse.verdict": "verdict",
+        "measuring.collapse.features": "open_features",
+        "measuring.collapse.views": "lidar alignment uniformity channel_std",
     },
 )
 

@@ -1,4 +1,4 @@
-"""The commands of the deep wing: train, evaluate, summary, presets, quantities."""
+"""The commands of the deep wing: train, evaluate, summary, presets, quantities; two have files of their own."""
 
 import re
 from dataclasses import dataclass, make_dataclass, replace
@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from stopgrad.deep.collapse import Collapse
 from stopgrad.deep.config import GROUPS, Config, change, check
+from stopgrad.deep.diagnose import Diagnose
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of, spelled
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command
@@ -193,11 +195,13 @@ def commands(argv: list[str]) -> dict:
 
     Raises ValueError for an unknown preset or part, and for an option of a part that is not chosen.
     """
-    name = _given(argv, "preset") or "default"
+    told = argv if argv[:1] == ["train"] else []  # other commands have flags of these names too
     return {
-        "train": _train_from(name, argv),
+        "train": _train_from(_given(told, "preset") or "default", told),
         "evaluate": Evaluate,
         "summary": Summary,
+        "collapse": Collapse,
+        "diagnose": Diagnose,
         "presets": Presets,
         "quantities": Quantities,
     }
@@ -215,6 +219,8 @@ def _given(argv: list[str], name: str) -> str | None:
 
 def as_stored(argv: list[str]) -> list[str]:
     """`argv` with the names of choices as records have them: --target fresh_views for --target fresh-views."""
+    if argv[:1] != ["train"]:  # other commands have flags of these names too
+        return argv
     records = _chosen(preset(_given(argv, "preset") or "default"), argv).values()
     named = [o for record in records for o in options(record) if get_origin(o.hint) is Literal]
     choices = {flag(o.name): get_args(o.hint) for o in named}

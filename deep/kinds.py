@@ -158,3 +158,7 @@ class Order(Part):
         Raises ValueError, at step 0 too, for a setting in which the order is impossible.
         """
         raise NotImplementedError
+
+    def restart(self, epochs: int) -> int:
+        """The epoch of a run of so many at which the schedule of learning rates begins anew; 0: none does."""
+        return 0

@@ -89,6 +89,8 @@ class Seat:
     """What the flags of the parts' options begin with."""
     more: str | None = None
     """'module:function' that gives further choices, {name: class}, made from another list."""
+    aliases: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Other names by which choices may be asked for, {alias: name}; what is chosen has its name, and so has its run."""
 
     def __post_init__(self):
         _SEATS.append(self)
@@ -104,6 +106,7 @@ class Seat:
         Raises ValueError, naming the others, where there is none.
         """
         choices = self.choices
+        name = self.aliases.get(name, name) if isinstance(name, str) else name
         known = spelled(name, choices) if isinstance(name, str) else None
         if known is None:
             raise BadInput(f"{flag(self.name)} is {name!r}; it must be one of {', '.join(choices)}")
@@ -164,7 +167,7 @@ def options(record) -> Iterator[Option]:
         if seat is None:
             yield _option(f.name, record, f)
             continue
-        names = tuple(seat.choices)
+        names = (*seat.choices, *seat.aliases)
         yield Option(f.name, seat.name_of(value), Literal[names], (), seat.default, functools.partial(_choices, seat))
         yield from (_option(name, value, o) for name, o in seat.options_of(value).items())
 
@@ -264,7 +267,8 @@ def _hints(kind: type) -> dict[str, tuple[Any, tuple]]:
 
 
 def _choices(seat: Seat) -> str:
-    said = (f"{name}: {about(seat.kind(name))}" for name in seat.choices)
+    said = [f"{name}: {about(seat.kind(name))}" for name in seat.choices]
+    said += [f"{alias}: {name}." for alias, name in seat.aliases.items()]
     return f"{seat.about} {' '.join(said)}"
 
 

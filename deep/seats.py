@@ -6,7 +6,7 @@ where one is, 'module:Class', since only what is chosen is imported. Nothing tha
 
 from stopgrad.deep.parts import Seat
 
-_METHOD = "stopgrad.deep.method"
+_METHOD, _ORDERS = "stopgrad.deep.method", "stopgrad.deep.data.orders"
 
 BACKBONES = {
     "resnet18": f"{_METHOD}.backbones.resnet:ResNet18",
@@ -46,8 +46,11 @@ OBJECTIVES = {
     "schedule": f"{_METHOD}.objectives.schedule:Schedule",
 }
 ORDERS = {
-    "shuffled": "stopgrad.deep.data.orders.shuffled:Shuffled",
-    "hybrid": "stopgrad.deep.data.orders.hybrid:Hybrid",
+    "shuffled": f"{_ORDERS}.shuffled:Shuffled",
+    "hybrid": f"{_ORDERS}.hybrid:Hybrid",
+    "current": f"{_ORDERS}.current:Current",
+    "accumulate": f"{_ORDERS}.accumulate:Accumulate",
+    "last": f"{_ORDERS}.last:Last",
 }
 
 
@@ -58,5 +61,5 @@ PREDICTOR = Seat(
 )
 TARGET = Seat("target", "What predictions are compared with.", TARGETS, "shared")
 OBJECTIVE = Seat("objective", "The loss.", OBJECTIVES, "predictive")
-ORDER = Seat("order", "Which images a run visits when.", ORDERS, "shuffled")
+ORDER = Seat("order", "Which images a run visits when.", ORDERS, "shuffled", aliases={"iid": "shuffled"})
 SEATS = (BACKBONE, PREDICTOR, TARGET, OBJECTIVE, ORDER)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from stopgrad.deep.measuring.trend import Trend
 from stopgrad.linear_theory.tools.errors import BadInput
 
 Row = Mapping[str, float]
@@ -102,17 +103,18 @@ def diagnose(start: Row, now: Row, history: Sequence[Row] = ()) -> Diagnosis:
     return Diagnosis(next((word for word, holds in _RULES if holds(evidence)), "healthy"), evidence)
 
 
-def warnings(row: Row, previous: Sequence[Row]) -> list[Sign]:
+def warnings(row: Row, previous: Sequence[Row], trend: Trend | None = None) -> list[Sign]:
     """What is first seen in `row`, of signs that a run is going wrong; each once, so none that a previous row showed.
 
-    `previous`: the rows before, from the start.
+    `previous`: the rows before, from the start. `trend`: what has looked at those and looks at this one; it may show
+    its sign again. None: no trend is looked for.
     """
     start = {name: float(v) for name, v in (previous[0] if previous else row).items()}
     return [
         Sign(kind, _behind(names, row, start))
         for kind, (names, shows) in _SIGNS.items()
         if shows(row, start) and not any(shows(other, start) for other in reversed(previous))
-    ]
+    ] + ([Sign("directions fall away", falling)] if trend is not None and (falling := trend.look(row)) else [])
 
 
 # ---------------------------------------------------------------- the verdict
@@ -200,7 +202,7 @@ _SIGNS = {  # by kind: the statistics behind it, and whether a row shows it
     "norm collapsed": (("trace_z",), _fell("trace_z", NORM_COLLAPSED)),
     "direction narrows": (("std_z",), _below("std_z", DIRECTION_WARNED)),
     "direction collapsed": (("std_z",), _below("std_z", DIRECTION_COLLAPSED)),
-    "rank falls": (("rank_z",), _fell("rank_z", 2 * RANK_LOST)),
+    "rank collapsed": (("rank_z",), _fell("rank_z", RANK_LOST)),
     "rank low": (("rank_z",), lambda row, _: _finite(row, ("rank_z",)) and row["rank_z"] < _rank_floor(row)),
     "predictions narrow": (
         ("std_z", "std_p"),
@@ -214,7 +216,10 @@ _SIGN_WORDS = {
     "direction narrows": f"channel std × √d of Z fell below {DIRECTION_WARNED:g}: embeddings gather in one direction "
     "(a linear predictor may pass through this and recover)",
     "direction collapsed": f"channel std × √d of Z fell below {DIRECTION_COLLAPSED:g}: complete collapse in direction",
-    "rank falls": f"effective rank of Z fell below {2 * RANK_LOST:.0%} of its start, {{rank_z_start:.3g}}",
+    "directions fall away": "the participation ratio of Z fell to {participation_z:.3g} from the "
+    "{participation_z_settled:.3g} where it had settled, while a centre grows (m_o² {m_o_squared_z:.2g}): embeddings "
+    "begin to collapse",
+    "rank collapsed": f"effective rank of Z fell below {RANK_LOST:.0%} of its start, {{rank_z_start:.3g}}",
     "rank low": "effective rank of Z fell below {floor:g}",
     "predictions narrow": f"channel std × √d of P fell below {PREDICTOR_SHARE:.0%} of that of Z: predictions gather in "
     "one direction",

@@ -65,5 +65,6 @@ def units(config: Config, noise: Noise) -> Hyperparameters:
 def time_of_run(config: Config, steps_per_epoch: int) -> float:
     """The theory's time that the run lasts: Σ c·lr/(1 − m) over its steps, its schedule included."""
     o = config.optimisation
-    total = math.fsum(rates(o, step, steps_per_epoch).trunk for step in range(o.epochs * steps_per_epoch))
+    restart = config.data.order.restart(o.epochs)
+    total = math.fsum(rates(o, step, steps_per_epoch, restart).trunk for step in range(o.epochs * steps_per_epoch))
     return config.method.loss_scale * total / (1 - o.momentum)

@@ -24,14 +24,17 @@ def base_rates(o: Optimisation) -> Rates:
     return Rates(scale * o.lr, scale * (o.lr if o.predictor_lr is None else o.predictor_lr))
 
 
-def rates(o: Optimisation, step: int, steps_per_epoch: int) -> Rates:
+def rates(o: Optimisation, step: int, steps_per_epoch: int, restart: int = 0) -> Rates:
     """The learning rates of the step with this number, from 0: linear warm-up, then a cosine to 0, or constant.
 
-    The predictor's may stay at its height (`predictor_schedule="constant"`), as in SimSiam's released code.
+    The predictor's may stay at its height (`predictor_schedule="constant"`), as in SimSiam's released code. At epoch
+    `restart` the cosine begins anew, without a warm-up, to reach 0 at the run's end (a warm restart; Loshchilov and
+    Hutter 2017); before it, nothing is different.
     """
     peak, warm, total = base_rates(o), o.warmup_epochs * steps_per_epoch, o.epochs * steps_per_epoch
     rise = min(1.0, (step + 1) / warm) if warm > 0 else 1.0
-    done = max(0.0, step - warm) / max(1.0, total - warm)
+    begun = max(warm, restart * steps_per_epoch) if step >= restart * steps_per_epoch else warm
+    done = max(0.0, step - begun) / max(1.0, total - begun)
     factor = rise * (0.5 * (1 + math.cos(math.pi * min(done, 1.0))) if o.schedule == "cosine" else 1.0)
     return Rates(factor * peak.trunk, peak.predictor * (1.0 if o.predictor_schedule == "constant" else factor))
 

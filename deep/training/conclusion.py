@@ -17,7 +17,7 @@ from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
-from stopgrad.deep.storage.table import export_npz, read
+from stopgrad.deep.storage.table import Columns, export_npz, read
 from stopgrad.deep.training.recorder import rows_of
 from stopgrad.deep.training.references import reference
 from stopgrad.linear_theory.tools.door import dumps
@@ -68,6 +68,48 @@ def verdict(state: str, rows: list[dict]) -> Diagnosis:
     return diagnose(rows[0], rows[-1], rows)
 
 
+def outcome(table: Columns, state: str, seconds: float, steps: int) -> dict:
+    """What the table of a run says of it: state, diagnosis and why, and what was measured at first and at last."""
+    rows = rows_of(table)
+    diagnosis = verdict(state, rows)
+    first, last = (
+        {name: series.values[row] for name, series in table.arrays.items() if len(series.values)} for row in (0, -1)
+    )
+    return {
+        "state": "diverged" if diagnosis.word == "diverged" else state,
+        "diagnosis": diagnosis.word or None,
+        "evidence": diagnosis.evidence,
+        "explanation": diagnosis.sentence,
+        "seconds": seconds,
+        "steps": steps,
+        "first": rows[0] if rows else {},
+        "last": rows[-1] if rows else {},
+        "alignment": last.get("alignment"),
+        "alignment_at_start": first.get("alignment"),
+        "spectrum": last.get("eigenvalues"),
+        "spectrum_at_start": first.get("eigenvalues"),
+        "arrays": {
+            one.name: {"first": first[one.name], "last": last[one.name]} for one in shown("summary") if one.name in last
+        },
+    }
+
+
+def write_summary(folder: Path, summary: dict, signs: list[Sign]) -> dict:
+    """Write `summary.json`, with the warnings that were given; the summary as it is read back."""
+    told = summary | {"signs": [sign._asdict() for sign in signs], "warnings": [sign.words() for sign in signs]}
+    told = json.loads(dumps(told))
+    replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(told, indent=1)))
+    return told
+
+
+def illustrate(folder: Path, table: Columns, title: str) -> None:
+    """Make run.png and measurements.npz of what was measured."""
+    from stopgrad.deep.words.picture import draw  # here, since a suite's runs have no picture
+
+    draw(table, title, folder / "run.png")
+    export_npz(folder, folder / "measurements.npz")
+
+
 def conclude(
     config: Config,
     dataset: datasets.Dataset,
@@ -88,29 +130,10 @@ def conclude(
     `origin`: of the weights that it started from, for the provenance, where these were another run's.
     """
     table, evaluations = read(folder), rows_of(read(folder / "evaluations"))
-    rows = rows_of(table)
-    diagnosis = verdict(state, rows)
-    state = "diverged" if diagnosis.word == "diverged" else state
+    found = outcome(table, state, seconds, steps)
+    state = found["state"]
     after = evaluations[-1] if evaluations and state == "finished" else None
-    first, last = (
-        {name: series.values[row] for name, series in table.arrays.items() if len(series.values)} for row in (0, -1)
-    )
-    summary = {
-        "state": state,
-        "diagnosis": diagnosis.word or None,
-        "evidence": diagnosis.evidence,
-        "explanation": diagnosis.sentence,
-        "seconds": seconds,
-        "steps": steps,
-        "first": rows[0] if rows else {},
-        "last": rows[-1] if rows else {},
-        "alignment": last.get("alignment"),
-        "alignment_at_start": first.get("alignment"),
-        "spectrum": last.get("eigenvalues"),
-        "spectrum_at_start": first.get("eigenvalues"),
-        "arrays": {
-            one.name: {"first": first[one.name], "last": last[one.name]} for one in shown("summary") if one.name in last
-        },
+    summary = found | {
         "knn": {
             "before": evaluations[0].get("knn") if evaluations else None,
             "after": after.get("knn") if after else None,
@@ -135,15 +158,9 @@ def conclude(
         export = export_state_dict(siamese.online.backbone)
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))
     if picture:
-        from stopgrad.deep.words.picture import draw  # here, since a suite's runs have no picture
-
-        title = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}: {diagnosis.word}"
-        draw(table, title, folder / "run.png")
-        export_npz(folder, folder / "measurements.npz")
-    summary |= {"signs": [sign._asdict() for sign in warnings], "warnings": [sign.words() for sign in warnings]}
-    summary = json.loads(dumps(summary))
-    replace_file(folder / SUMMARY, lambda draft: draft.write_text(json.dumps(summary, indent=1)))
-    return summary
+        named = f"{config.data.dataset}, {config.method.predictor} predictor, seed {config.seed}"
+        illustrate(folder, table, f"{named}: {summary['diagnosis'] or ''}")
+    return write_summary(folder, summary, warnings)
 
 
 def attempt(warnings: list[Sign], name: str, compute, *arguments):

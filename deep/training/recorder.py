@@ -11,6 +11,7 @@ from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.measuring.diagnosis import Sign, warnings
 from stopgrad.deep.measuring.evaluation import for_table
 from stopgrad.deep.measuring.monitor import measure, to_host
+from stopgrad.deep.measuring.trend import Trend
 from stopgrad.deep.measuring.weights import BalanceResidual, balance_applies
 from stopgrad.deep.method.outputs import Outputs
 from stopgrad.deep.method.siamese import Siamese
@@ -62,6 +63,7 @@ class Recorder:
         self.balance: BalanceResidual | None = None
         self.rows: list[dict] = []
         self.warnings: list[Sign] = []
+        self.trend = Trend()
         self.began, self.seconds_before = time.monotonic(), 0.0
         self.kept, self.keeping = self.began, 0.0  # when a checkpoint was last written, and how long that took
 
@@ -92,6 +94,8 @@ class Recorder:
             # the evaluation at a checkpoint's own step came before it, but for that before training, which is repeated
             self.evaluations.cut(clock.step or -1)
             self.rows = rows_of(read(self.folder))
+            for row in self.rows:
+                self.trend.look(row)
         return clock
 
     def keep(self, clock: Clock) -> None:
@@ -197,7 +201,7 @@ class Recorder:
     def _write(self, step: int, row: dict, arrays: dict) -> None:
         self.table.append(step, row, arrays)
         said = {sign.kind for sign in self.warnings}  # a table read again does not say which numbers were infinite
-        for sign in warnings(row, self.rows):
+        for sign in warnings(row, self.rows, self.trend):
             if sign.kind not in said:
                 self.warnings.append(sign._replace(step=step))
                 self.view.say(f"warning, {self.warnings[-1].words()}")

@@ -161,7 +161,7 @@ def prepare(config: Config, world: World, start: Start | None = None) -> tuple[d
     config.data.order.at(setting, 0)
     if "supervised" in config.monitor.references:
         config.data.order.at(Setting.of(config, dataset.labelled.labels), 0)
-    plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale)
+    plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale, config.data.order.restart(o.epochs))
     return dataset, plan, build(config, dataset, world, start)
 
 

@@ -32,6 +32,8 @@ class Plan:
     optimisation: Optimisation
     steps_per_epoch: int
     loss_scale: float = 1.0
+    restart: int = 0
+    """Epoch at which the schedule of learning rates begins anew; 0: it never does."""
 
     @property
     def steps(self) -> int:
@@ -40,7 +42,7 @@ class Plan:
 
     def rates(self, step: int) -> Rates:
         """Learning rates of this step."""
-        return rates(self.optimisation, step, self.steps_per_epoch)
+        return rates(self.optimisation, step, self.steps_per_epoch, self.restart)
 
     def duration(self, step: int) -> float:
         """The theory's time that this step takes."""

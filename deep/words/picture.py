@@ -26,7 +26,7 @@ THRESHOLD = 0.9
 
 COLOURS = {"blue": "#0072B2", "vermillion": "#D55E00", "green": "#009E73"}
 GREY = "#BDBDBD"
-_STYLE = SHIPPED | {
+STYLE = SHIPPED | {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -46,8 +46,12 @@ def draw(table: Columns, title: str, path: Path) -> None:
     Raises ValueError for a path that cannot be written.
     """
     path = prepare_file(Path(path), ".png")
-    drawn = figure(table, title)
-    with matplotlib.rc_context(_STYLE):
+    save(figure(table, title), path)
+
+
+def save(drawn: Figure, path: Path) -> None:
+    """Write a figure as .png, whole or not at all."""
+    with matplotlib.rc_context(STYLE):
         # no version inside: the same data give the same bytes
         replace_file(path, lambda draft: drawn.savefig(draft, dpi=140, metadata={"Software": None}))
 
@@ -57,7 +61,7 @@ def figure(table: Columns, title: str) -> Figure:
 
     What is missing, or nowhere finite, its panel says.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         whole = Figure(figsize=(12.5, 7.6), layout="constrained")
         FigureCanvasAgg(whole)
         whole.suptitle(title, x=0.01, ha="left", fontsize=12)

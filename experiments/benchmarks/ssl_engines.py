@@ -28,6 +28,7 @@ from stopgrad.deep.training.build import build, half_precision
 from stopgrad.deep.training.recorder import Recorder, Stop
 from stopgrad.deep.training.runs import training_batches
 from stopgrad.deep.training.training import Clock, Plan, Run, train
+from stopgrad.deep.training.watch import Watch
 from stopgrad.deep.words.live import View
 from stopgrad.linear_theory.simulation.allocator import keep_memory
 
@@ -233,6 +234,35 @@ class Stopgrad:
         if train(run, watch) != "stopped":
             raise RuntimeError("the loss is not a number any more")
         return watch
+
+
+class Watched(Stopgrad):
+    """A loop over the same network that `deep.Watch` looks at, as anybody's may be, in place of our recorder."""
+
+    def __init__(self, task: Task):
+        super().__init__(task)
+        self.watch = Watch(Path(self._folder.name) / "watch", MONITOR_EVERY, tensorboard=False, picture=False)
+
+    @property
+    def setting(self) -> str:
+        """Arithmetic and memory in words, and how often what is measured."""
+        return f"{super().setting}; Watch every {MONITOR_EVERY} steps, spectra every {self.watch.spectra_every}"
+
+    def chunk(self) -> Chunk:
+        """As our own, with the watch's cost for that of the recorder; the rare spectra are charged their share."""
+        found = super().chunk()
+        outputs = self.run.siamese(next(self.batches(self.chunks * self.task.steps_per_epoch)))
+        first = 2 * self.chunks * self.watch.spectra_every  # with spectra, the next measurement without
+        full, usual = (self._watched(outputs, first + k * MONITOR_EVERY) for k in (0, 1))
+        monitor = usual + (full - usual) * MONITOR_EVERY / self.watch.spectra_every
+        return found._replace(end_to_end=found.end_to_end + (monitor - found.monitor) / MONITOR_EVERY, monitor=monitor)
+
+    def _watched(self, outputs: Outputs, first: int) -> float:
+        """Seconds of `MONITOR_EVERY` calls from this step on, of which one measures."""
+        waiting = Stopwatch(self.device, 0, 1)
+        for step in range(first, first + MONITOR_EVERY):
+            self.watch(outputs.z, outputs.p, outputs.target, loss=outputs.loss, step=step)
+        return waiting.now() - waiting.began
 
 
 class EpochWatch(Stopwatch):

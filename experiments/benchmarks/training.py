@@ -27,7 +27,7 @@ from stopgrad.experiments.benchmarks.workers import Worker
 from stopgrad.linear_theory.tools.door import Command, main
 from stopgrad.linear_theory.tools.errors import BadInput
 
-OURS = "stopgrad"
+OURS, WATCHED = "stopgrad", "stopgrad_watched"
 BUDGET = 170.0
 """Seconds after which no further round of a width begins; three quiet ones take less on two cores."""
 EPOCH_BAR, EPOCH_AIM, EPOCH_DEVICE = 1.5, 1.0, "H100"
@@ -37,16 +37,19 @@ WARM_EPOCHS, TIMED_EPOCHS = 1, 3
 
 @dataclass(frozen=True)
 class Engine:
-    """How an engine is made from a task, the packages it runs on, and by how much ours should be faster: {width: ×}."""
+    """How an engine is made from a task, the packages it runs on, by how much ours should be faster, {width: ×}, and
+    which share of a step its monitor may take."""
 
     build: Callable[[Task], object]
     packages: tuple[str, ...]
     bars: dict[int, float]
     aims: dict[int, float]
+    monitor_bar: float | None = None
 
 
 ENGINES = {
     OURS: Engine(ssl_engines.Stopgrad, ("torch",), {}, {}),
+    WATCHED: Engine(ssl_engines.Watched, ("torch",), {}, {}, monitor_bar=0.05),
     "lightly": Engine(ssl_lightly.lightly, ("lightly", "torch", "torchvision"), {64: 2.2, 16: 2.8}, {64: 3.5, 16: 5.0}),
     "lightly_same_arithmetic": Engine(ssl_lightly.lightly_same_arithmetic, ("lightly", "torch", "torchvision"), {}, {}),
 }
@@ -131,6 +134,8 @@ def timed(name: str, task: Task, timing: Rounds, flops: int) -> dict:
         ratio = statistics.median(c.end_to_end / o.end_to_end for c, o in zip(chunks, timing.seconds[OURS]))
     bar = engine.bars.get(task.width)
     monitored = [c.monitor for c in chunks if c.monitor is not None]
+    share = statistics.median(monitored) / ssl_engines.MONITOR_EVERY / step if monitored else None
+    limited = engine.monitor_bar is not None and share is not None
     return {
         "samples_per_second": task.batch / seconds,
         "step_samples_per_second": task.batch / step,
@@ -138,7 +143,9 @@ def timed(name: str, task: Task, timing: Rounds, flops: int) -> dict:
         "seconds_a_step": seconds,
         "round_seconds_a_step": [c.end_to_end for c in chunks],
         "augmentation_share": augmentation / step,
-        "monitor_share": statistics.median(monitored) / ssl_engines.MONITOR_EVERY / step if monitored else None,
+        "monitor_share": share,
+        "monitor_bar": engine.monitor_bar,
+        "monitor_bar_met": share <= engine.monitor_bar if limited else None,
         "tflop_per_second": flops * task.batch / seconds / 1e12,
         "stopgrad_times_faster": ratio,
         "bar": bar,

@@ -21,7 +21,7 @@ def text(result: dict) -> str:
     if alone:
         paper.print(_epoch_table(alone), end="\n\n")
     skipped = [f"{name}: skipped: {row['skipped']}" for name, row in result.items() if name not in measured]
-    footnotes = _footnotes(list(measured.values())) if measured else []
+    footnotes = _footnotes(measured) if measured else []
     paper.print("\n".join(skipped + footnotes), soft_wrap=True, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in paper.file.getvalue().splitlines())
 
@@ -74,14 +74,15 @@ def _epoch_table(result: dict) -> Table:
     return table
 
 
-def _footnotes(measured: list[dict]) -> list[str]:
-    versions = {name: version for row in measured for name, version in row["versions"].items()}
-    place = measured[0]["machine"]
+def _footnotes(measured: dict[str, dict]) -> list[str]:
+    rows = list(measured.values())
+    versions = {name: version for row in rows for name, version in row["versions"].items()}
+    place = rows[0]["machine"]
     notes = [
         f"{place['cpu']}, {place['cpus']} CPUs, {place['torch_threads']} torch threads, {place['system']}, "
         f"Python {place['python']}, " + ", ".join(f"{name} {version}" for name, version in versions.items())
     ]
-    for width, row in next((row["widths"] for row in measured if "widths" in row), {}).items():
+    for width, row in next((row["widths"] for row in rows if "widths" in row), {}).items():
         loads = row["other_load"]
         highest = max(loads)
         load = "is not known here" if highest != highest else f"was at most {highest:.0%} of the machine in any of them"
@@ -91,18 +92,17 @@ def _footnotes(measured: list[dict]) -> list[str]:
             f"other load {load}{caution}"
         )
     notes += [
-        f"stopgrad at width {width}: views take {row['augmentation_share']:.1%} of a step, the monitor "
+        f"{name} at width {width}: views take {row['augmentation_share']:.1%} of a step, the monitor "
         f"{row['monitor_share']:.1%} (a measurement every {MONITOR_EVERY} steps)"
-        for width, row in next((r["widths"] for r in measured if _is_ours(r)), {}).items()
+        f"{_verdict(row['monitor_bar'] and 100 * row['monitor_bar'], row['monitor_bar_met'], ', bar ≤', ' %:')}"
+        for name, engine in measured.items()
+        for width, row in engine.get("widths", {}).items()
+        if row["monitor_share"] is not None
     ]
-    if any("widths" in row for row in measured):
+    if any(name.startswith("lightly") for name in measured):
         notes.append(
             "lightly: SimSiamTransform(32, gaussian_blur=0), LightlyDataset, DataLoader and the model of its cifar10 "
             "benchmark in a plain loop; with the same arithmetic it has our precision, memory layout and allocator"
         )
-    notes += [f"epochs on {row['device']}" for row in measured if row.get("device")][:1]
+    notes += [f"epochs on {row['device']}" for row in rows if row.get("device")][:1]
     return notes
-
-
-def _is_ours(row: dict) -> bool:
-    return any(width["monitor_share"] is not None for width in row.get("widths", {}).values())

@@ -13,6 +13,7 @@ from stopgrad.deep.data.orders.hybrid import Hybrid
 from stopgrad.deep.data.orders.setting import Setting
 from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage import checkpoint
+from stopgrad.deep.storage.table import read
 from stopgrad.deep.training.build import build
 from stopgrad.deep.training.recorder import Recorder
 from stopgrad.deep.training.runs import Place, execute, training_batches
@@ -100,7 +101,9 @@ def learned(config, folder, **place):
     return state, checkpoint.load_latest(folder).payload["siamese"]
 
 
-def test_stopped_while_images_repeat_a_run_goes_on_to_the_same_bits(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("order", ["hybrid", "current", "accumulate", "last"])
+def test_stopped_in_mid_chunk_a_run_goes_on_to_the_same_bits(config, order, tmp_path, monkeypatch):
+    config = change(config, order=order)
     _, whole = learned(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "must_stop", lambda self: len(self.rows) == 1)  # after the first step, in a chunk
@@ -108,6 +111,19 @@ def test_stopped_while_images_repeat_a_run_goes_on_to_the_same_bits(config, tmp_
     state, parted = learned(config, tmp_path / "parted", resume=True)
     assert state == "finished"
     assert all(torch.equal(whole[name], parted[name]) for name in whole)
+
+
+def test_a_restarted_learning_rate_changes_nothing_before_the_switch(config, tmp_path):
+    rates = []
+    for restart in (False, True):
+        one = change(config, restart_lr=restart, monitor_every=1, accumulation=1)
+        learned(one, tmp_path / f"{restart}")
+        rates.append(read(tmp_path / f"{restart}").scalars)
+    plain, anew = (found["lr"] for found in rates)
+    switch = 2 * 2  # epochs of 5, of two steps each
+    assert (plain[:switch] == anew[:switch]).all() and anew[switch] == anew[0] > plain[switch]
+    assert (rates[0]["loss"][: switch + 1] == rates[1]["loss"][: switch + 1]).all()
+    assert (anew[switch + 1 :] > plain[switch + 1 :]).all()
 
 
 def test_an_order_makes_a_difference(config, tmp_path):

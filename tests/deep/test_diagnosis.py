@@ -192,8 +192,8 @@ def test_each_warning_is_said_once():
     [
         ({"std_z": 0.17, "std_p": 0.17}, {"direction narrows": "std × √d of Z fell below 0.18"}),
         ({"std_z": 0.1, "std_p": 0.1}, {"direction narrows": "below 0.18", "direction collapsed": "below 0.12"}),
-        ({"rank_z": 10.0}, {"rank falls": "effective rank of Z fell below 24% of its start, 43"}),
-        ({"rank_z": 1.5}, {"rank falls": "24%", "rank low": "below 2"}),
+        ({"rank_z": 5.0}, {"rank collapsed": "effective rank of Z fell below 12% of its start, 43"}),
+        ({"rank_z": 1.5}, {"rank collapsed": "12%", "rank low": "below 2"}),
         ({"std_p": 0.05}, {"predictions narrow": "std × √d of P fell below 15% of that of Z"}),
         ({"trace_p": math.nan}, {"not finite": "no longer a finite number"}),
     ],

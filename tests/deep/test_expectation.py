@@ -80,6 +80,12 @@ def test_time_of_a_run_is_what_the_clock_counts():
         plan = Plan(config.optimisation, 12, config.method.loss_scale)
         counted = sum(plan.duration(step) for step in range(plan.steps))
         assert time_of_run(config, 12) == pytest.approx(counted, rel=1e-12)
+    restarted = change(config, order="hybrid", single_pass=0.5, restart_lr=True, warmup_epochs=0.0)
+    again = change(restarted, epochs=restarted.optimisation.epochs // 2)
+    counted = time_of_run(change(again, order="shuffled"), 12)  # of a whole cosine over the second half
+    plan = Plan(restarted.optimisation, 12, restarted.method.loss_scale)
+    counted += sum(plan.duration(step) for step in range(plan.steps // 2))
+    assert time_of_run(restarted, 12) == pytest.approx(counted, rel=1e-12)
     constant = PRESETS["linear-gaussian"]
     assert time_of_run(constant, 16) == pytest.approx(40 * 16 * 0.02)
     assert time_of_run(replace(constant, optimisation=replace(constant.optimisation, epochs=0)), 16) == 0

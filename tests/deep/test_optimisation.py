@@ -70,6 +70,16 @@ def test_warm_up_rises_linearly_to_the_full_rate(schedule):
     assert rates(replace(o, warmup_epochs=0.5), 0, 5).trunk == pytest.approx(0.1 / 2.5)  # part of an epoch
 
 
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 7), st.sampled_from(["same", "constant"]))
+def test_a_restarted_cosine_is_that_of_a_run_over_what_is_left(before, after, steps, predictor):
+    o = replace(COSINE, epochs=before + after, predictor_schedule=predictor, warmup_epochs=before / 2)
+    rest = replace(o, epochs=after, warmup_epochs=0.0)
+    for step in range(o.epochs * steps):
+        wanted = rates(o, step, steps) if step < before * steps else rates(rest, step - before * steps, steps)
+        assert rates(o, step, steps, before) == pytest.approx(wanted, rel=1e-12)
+        assert rates(o, step, steps, 0) == rates(o, step, steps)
+
+
 def test_a_run_that_is_all_warm_up():
     values = [rates(replace(COSINE, warmup_epochs=10.0), step, 2).trunk for step in range(20)]
     assert values == pytest.approx([0.1 * k / 20 for k in range(1, 21)])

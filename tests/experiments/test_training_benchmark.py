@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.storage.table import read
 from stopgrad.experiments.benchmarks import rounds, ssl_engines, ssl_lightly, training, workers
 from stopgrad.experiments.benchmarks.ssl_engines import Chunk, Task
 from stopgrad.linear_theory.simulation import allocator
@@ -122,6 +123,32 @@ def test_chunk_of_ours_times_steps_after_warm_ones_and_one_measurement(own_engin
     assert any(not torch.equal(a, b) for a, b in zip(before, own_engine.run.siamese.parameters()))
     own_engine.chunk()
     assert seen[1:] == [seen[0] + TOY.steps_per_epoch]
+
+
+def test_the_watch_is_timed_where_it_measures_and_where_it_does_not(quick, monkeypatch):
+    """Of ten steps one measures; of fifty measurements one decomposes large matrices, and is charged as often."""
+    engine = ssl_engines.Watched(TOY)
+    engine.warm_up()
+    chunk = engine.chunk()
+    first = 2 * engine.watch.spectra_every
+    assert all(v > 0 for v in chunk) and "Watch every 10 steps" in engine.setting
+    assert read(engine.watch.folder).step.tolist() == [first, first + ssl_engines.MONITOR_EVERY]
+    own = Chunk(end_to_end=3.0, step=2.0, augmentation=0.5, monitor=1.0)
+    monkeypatch.setattr(ssl_engines.Stopgrad, "chunk", lambda self: own)
+    engine.chunks += 1
+    seconds = iter([6.0, 1.0])
+    monkeypatch.setattr(engine, "_watched", lambda outputs, first: next(seconds))
+    monitor = 1.0 + 5.0 * 10 / engine.watch.spectra_every
+    assert engine.chunk() == pytest.approx((3 + (monitor - 1) / 10, 2, 0.5, monitor))
+
+
+@pytest.mark.parametrize(("monitor", "met"), [(0.4, True), (1.1, False)])
+def test_what_the_watch_takes_has_a_bar(monitor, met):
+    row = training.timed(training.WATCHED, Task(), timing(stopgrad_watched=[(2.0, 2.0, 0.1, monitor)]), flops=1)
+    assert (row["monitor_share"], row["monitor_bar"]) == (pytest.approx(monitor / 20), 0.05)
+    assert row["monitor_bar_met"] is met
+    own = training.timed("stopgrad", Task(), timing(stopgrad=[(2.0, 2.0, 0.1, monitor)]), flops=1)
+    assert own["monitor_bar"] is own["monitor_bar_met"] is None
 
 
 def test_a_step_is_charged_its_share_of_the_measurement(own_engine, monkeypatch):
@@ -312,6 +339,7 @@ def test_table_says_all_and_a_missing_peer_is_a_skipped_row(quick, monkeypatch, 
     assert training.door(["--rehearse", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
     assert out.count("skipped: lightly is not installed; `make bench` installs it") == 2
+    assert "stopgrad_watched at width 8: views take" in out and ", bar ≤ 5 %: m" in out
     for words in ("width 8", "stopgrad", "samples/s", "interleaved rounds", "views take", "s an epoch", "torch"):
         assert words in out
 

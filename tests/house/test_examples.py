@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stopgrad.deep.__main__ import door
+from stopgrad.deep.training.watch import CollapseWarning
 from stopgrad.figures.shared.phase import draw_phase
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
@@ -29,7 +31,15 @@ def simsiam_by_hand(main, tmp_path, said):
     assert said().count("step 59: loss -0.9") == 2
 
 
-CHECKS = {"simsiam_by_hand": simsiam_by_hand, "your_flow": your_flow}
+def watch(main, tmp_path, said):
+    with pytest.warns(CollapseWarning, match="embeddings gather in one direction"):
+        found = main["main"](folder=str(tmp_path / "watched"))
+    assert found["diagnosis"] == "complete collapse (direction)" and found["last"]["loss"] < -0.9
+    assert all(sign["step"] > 200 for sign in found["signs"]), "its predictor is there until then"
+    assert door(["summary", str(tmp_path / "watched")]) == 0 and "complete collapse in direction" in said()
+
+
+CHECKS = {"simsiam_by_hand": simsiam_by_hand, "watch": watch, "your_flow": your_flow}
 ELSEWHERE = {"uniformity": "tests/deep/test_new_parts.py", "paper": "tests/house/test_own_paper.py"}
 """Examples that a file of their own tests."""
 

@@ -32,7 +32,7 @@ def block(mark: str) -> str:
 
 
 def test_examples_are_short():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     for text in BLOCKS:
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
 
@@ -64,6 +64,13 @@ def test_what_the_wings_offer(tmp_path, monkeypatch, capsys):
     exec(block("summary = train(").replace("help(", "callable("), names)
     assert names["summary"]["state"] == "finished" and (tmp_path / "out/short/summary.json").exists()
     assert capsys.readouterr().out.startswith(names["summary"]["diagnosis"])
+
+
+def test_a_loop_is_watched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(block("Watch("), {})
+    summary = json.loads((tmp_path / "out/mine/summary.json").read_text())
+    assert summary["steps"] == 50 and summary["alignment"] and (tmp_path / "out/mine/run.png").exists()
 
 
 def test_a_flow_and_a_predictor_of_the_theory():
