@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stopgrad.linear_theory.flows.sixth_order import HeldNorms, sixth_order_flow, Level
+from stopgrad.linear_theory.flows.sixth_order import HeldNorms
 from stopgrad.linear_theory.tools.arrays import as_float64
 
 REGIMES = ("collapse", "acute", "stable")

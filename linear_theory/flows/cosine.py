@@ -41,9 +41,9 @@ class CosineNorms(NamedTuple):
     c: Any
 
 
-def cosine_norms(Wp, W, target, data: Correlations) -> CosineNorms:
-    """κ, κ_t and c of the prediction W_p W x₁ and a target `target` x₂."""
-    seen = data.X + data.Xp
+def cosine_norms(Wp, state: Network, data: Correlations, switches: Switches = Switches()) -> CosineNorms:
+    """κ, κ_t and c of the prediction W_p W x₁ and its target, W x₂ or the EMA's."""
+    W, target, seen = state.W, _target(state, switches), data.X + data.Xp
     crossed = _trace(Wp @ W @ data.X @ target.mT)
     square, length = _trace(target @ seen @ target.mT), _trace(Wp @ W @ seen @ W.mT @ Wp.mT)
     return CosineNorms(crossed / length, crossed / square, (square * length) ** 0.5)
@@ -63,14 +63,27 @@ def cosine_flow(state: Network, data: Correlations, h: Hyperparameters, switches
     >>> free.W.diagonal().round(4), float((network.W * free.W).sum().round(12))  # the weak grows, the norm stays
     (array([ 0.051 , -0.0255]), -0.0)
     """
-    Wp, W, Wa = state
-    if callable(switches.predictor):
-        Wp = switches.predictor(W @ (data.X + data.Xp) @ W.mT)
-    target, seen = Wa if switches.target == "ema" else W, data.X + data.Xp
-    kappa, kappa_target, c = cosine_norms(Wp, W, target, data)
-    force = (target @ data.X - kappa * Wp @ W @ seen) / c
-    back = (Wp @ W @ data.X - kappa_target * target @ seen) / c
+    return cosine_flow_at(
+        cosine_norms(_predictor(state, data, switches), state, data, switches), state, data, h, switches
+    )
+
+
+def cosine_flow_at(norms: CosineNorms, state: Network, data: Correlations, h: Hyperparameters, switches=Switches()):
+    """`cosine_flow` where κ, κ_t and c are known."""
+    Wp, W, target, seen = _predictor(state, data, switches), state.W, _target(state, switches), data.X + data.Xp
+    force = (target @ data.X - norms.kappa * Wp @ W @ seen) / norms.c
+    back = (Wp @ W @ data.X - norms.kappa_target * target @ seen) / norms.c
     return _moves(state, Wp, force @ W.mT, Wp.mT @ force, back, h, switches)
+
+
+def _predictor(state: Network, data: Correlations, switches: Switches):
+    """The state's W_p, or the one that is set."""
+    set_by = switches.predictor
+    return set_by(state.W @ (data.X + data.Xp) @ state.W.mT) if callable(set_by) else state.Wp
+
+
+def _target(state: Network, switches: Switches):
+    return state.Wa if switches.target == "ema" else state.W
 
 
 def sample_cosine_flow(state: Network, views: Views, h: Hyperparameters, switches: Switches = Switches()) -> Network:
@@ -87,11 +100,11 @@ def sample_cosine_flow(state: Network, views: Views, h: Hyperparameters, switche
     >>> abs((state.W * free.W).sum()) < 1e-14, abs((state.Wp * free.Wp).sum()) < 1e-14
     (np.True_, np.True_)
     """
-    (Wp, W, Wa), n = state, views.x1.shape[-2]
+    (Wp, W, _), n = state, views.x1.shape[-2]
     f1 = views.x1 @ W.mT
     if callable(switches.predictor):
         Wp = switches.predictor(f1.mT @ f1 / n)
-    f2, g = views.x2 @ (Wa if switches.target == "ema" else W).mT, f1 @ Wp.mT
+    f2, g = views.x2 @ _target(state, switches).mT, f1 @ Wp.mT
     lengths = [_dot(v, v) ** 0.5 for v in (g, f2)]
     P, Z = g / lengths[0], f2 / lengths[1]
     cosine = _dot(P, Z)

@@ -94,7 +94,8 @@ def finite_width_mode_flow(state: Mode, h: Hyperparameters) -> Mode:
     >>> import numpy as np
     >>> from stopgrad.linear_theory import Hyperparameters, cosine_mode_flow
     >>> p = np.linspace(0.5, 1, 40)
-    >>> narrow, wide = (f(Mode(p, p * p), Hyperparameters(eta=0.0)).p for f in (finite_width_mode_flow, cosine_mode_flow))
+    >>> state, h = Mode(p, p * p), Hyperparameters(eta=0.0)
+    >>> narrow, wide = finite_width_mode_flow(state, h).p, cosine_mode_flow(state, h).p
     >>> (narrow[0] / wide[0]).round(3), abs((p * narrow).sum()) < 1e-15  # ‖W_p‖ stays
     (np.float64(1.031), np.True_)
     """

@@ -7,9 +7,9 @@ predictor's and t the target's eigenvalue and a = 1 + σ² of each branch, all o
 
     λ′ = 2λ[p t along − a p² against] − 2ηλ,    without stop-gradient also + 2λ[p t along_t − a_t t² against_t],
 
-along = against = 1 for squared error and `flows.cosine_modes.pull` for the cosine. IsoLoss, ½‖z − sg(z_t + z − W_P z)‖²,
-lets the error reach z past the predictor: one factor p is gone. For the cosine the same is done to its gradient.
-Derived here; checked against networks in the tests.
+along = against = 1 for squared error and `flows.cosine_modes.pull` for the cosine. IsoLoss,
+½‖z − sg(z_t + z − W_P z)‖², lets the error reach z past the predictor: one factor p is gone. For the cosine the same is
+done to its gradient. Derived here; checked against networks in the tests.
 """
 
 from dataclasses import dataclass

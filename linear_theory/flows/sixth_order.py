@@ -1,6 +1,6 @@
 """Bao 2023 (arXiv 2309.16109): one mode of the cosine loss where the norms of the embeddings are held, a sixth power.
 
-For x₁, x₂ ~ N(0, I) with augmentation σ², a = 1 + σ², Isserlis' theorem gives E[(g·f₂) g f₁ᵀ] = a W_p W(tr A + A + Aᵀ)Wᵀ
+For x₁, x₂ ~ N(0, aI) that share N(0, I), a = 1 + σ², Isserlis' theorem gives E[(g·f₂) g f₁ᵀ] = a W_p W(tr A + A + Aᵀ)Wᵀ
 with A = Wᵀ W_p W. Where N_Φ² = E‖f‖² and N_Ψ² = E‖g‖² are taken for constants (his Assumption 5), on s = p²,
 
     p′ = [p² − a(T p³ + 2p⁶)/N_Ψ²]/(N_Φ N_Ψ) − ρp,   T = Σ_k p_k³ = m N_Φ N_Ψ, m the mean cosine.
