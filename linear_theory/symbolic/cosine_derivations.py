@@ -90,7 +90,8 @@ def _traces(state: Network, target, data: Correlations):
 
 @derivation
 def cosine_loss_without_mean():
-    """The flow of the cosine loss in expectation is minus the gradient of −E[g·f₂]/√(E‖g‖² E‖f₂‖²), the wide limit: Lemma 1 with κ W_p in the prediction, at the clock 1/c; without stop-gradient with its target's force."""
+    """The flow of the cosine loss in expectation is minus the gradient of −E[g·f₂]/√(E‖g‖² E‖f₂‖²), the wide limit:
+    Lemma 1 with κ W_p in the prediction, at the clock 1/c; without stop-gradient with its target's force."""
     (Wp, W, X, Xp), state, data = _network()
     force = (W * X - _kappa * Wp * W * (X + Xp)) / _c
     crossed, length, square = _traces(state, _STOPPED, data)
