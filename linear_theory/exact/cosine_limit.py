@@ -7,9 +7,9 @@ on any finite sample, and for any network of layers whose lengths the loss does 
   Ŵ and Ŵ_p being the path without decay at θ = (e^(2ηt) − 1)/(2η): the same directions, run through ever faster.
   Where η_p ≠ η the path is that of a predictor whose learning rate is α_p e^(2(η_p − η)t): one that decays less falls
   behind.
-- **Where modes go.** c_j = s_j − x_j p_j²/α_p stays, and so does Σ p_j². Each p_j is drawn to one common P over a_j, and
-  can fall no further than b_j = √(−α_p c_j/x_j), where s_j = 0. So a mode with c_j ≥ 0 lives; one with c_j < 0 lives
-  if p_j > 0 and P/a_j > b_j, and else is lost **in direction**, however large the norms. Σ p_j² fixes P.
+- **Where modes go.** c_j = s_j − x_j p_j²/α_p stays, and so does Σ p_j². Each p_j is drawn to P/a_j, one P for all, and
+  can fall no further than b_j = √(−α_p c_j/x_j), where s_j = 0. So a mode with c_j > 0 lives; one with c_j ≤ 0 lives if
+  p_j > 0 and P/a_j > b_j, and else is lost **in direction**, however large the norms. Σ p_j² fixes P.
 - **What equalises modes.** At rest p_j = P/a_j and s_j = x_j P²/(α_p a_j²) + c_j: on the parabola (c_j = 0) modes with
   like data come out alike, whatever their start; off it c_j stays in s_j, for weight decay shrinks both alike.
 """
