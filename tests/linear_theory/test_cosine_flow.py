@@ -295,14 +295,14 @@ N = 48
 ROTATIONS = [np.linalg.qr(np.random.default_rng(seed).normal(size=(N, N)))[0] for seed in (1, 2)]
 SETTINGS = {
     # x, x′, p and w at the start, η, α_p, learning rate, steps
-    "isotropic": (np.ones(N), 0.3 * np.ones(N), np.linspace(0.5, 1, N), np.linspace(0.5, 1, N), 0.0, 1.0, 1.0, 90),
+    "isotropic": (np.ones(N), 0.3 * np.ones(N), np.linspace(0.5, 1, N), np.linspace(0.5, 1, N), 0.0, 1.0, 1.0, 60),
     "spectrum, weight decay": (
         *(np.geomspace(2.5, 0.5, N), np.linspace(0.2, 0.9, N), np.linspace(1, 0.6, N)),
-        *(np.linspace(0.7, 1.0, N), 4e-3, 1.0, 0.5, 160),
+        *(np.linspace(0.7, 1.0, N), 4e-3, 1.0, 0.6, 90),
     ),
     "fast predictor off the parabola": (
         *(np.linspace(1.5, 0.7, N), 0.5 * np.ones(N), np.linspace(0.3, 1.2, N)),
-        *(np.linspace(1.1, 0.6, N), 1e-3, 2.5, 0.3, 200),
+        *(np.linspace(1.1, 0.6, N), 1e-3, 2.5, 0.5, 110),
     ),
 }
 
