@@ -16,6 +16,7 @@ class Translate(unit_map.Translate):
     """
 
     def run(self) -> dict:
+        """Numbers and sentences; for a cosine loss without those of fixed points, with θ as `time_without_decay`."""
         if self.loss != "cosine":
             return super().run()
         (h, dt), findings = to_theory(self, self.sigma2, self.x), predict(self, self.sigma2, self.steps, self.x)
