@@ -12,7 +12,7 @@ from stopgrad.linear_theory.commands.one_mode import (
     Trajectory,
 )
 from stopgrad.linear_theory.commands.phase import Phase
-from stopgrad.linear_theory.exact.unit_map import Translate
+from stopgrad.linear_theory.commands.translate import Translate
 from stopgrad.linear_theory.tools.door import main
 
 COMMANDS = {

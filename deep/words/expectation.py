@@ -4,14 +4,14 @@ What is to be expected of a method stands with its parts (`expects`); here is wh
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stopgrad.deep.config import Config
 from stopgrad.deep.measuring.units import Noise, recipe_of, time_of_run, units
+from stopgrad.linear_theory.exact.cosine_recipe import predict
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
-from stopgrad.linear_theory.exact.unit_map import predict
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -67,14 +67,18 @@ class Setting:
         )
 
     def of_a_learned_matrix(self, *more: str) -> list[str]:
-        """Fixed points, basin, alignment, target; for squared error the speed, else that the loss is none."""
+        """Fixed points, basin, alignment, speed, target; for the cosine what becomes of norms and directions.
+
+        Of a loss that the theory does not know what it says of squared error, but for the speed.
+        """
         recipe, target = recipe_of(self.config), self.config.method.target
+        if self.config.method.objective.theory is None:
+            recipe = replace(recipe, loss="squared")
         steps = max(1, round(self.t / recipe.time_per_step))  # steps at full rate that take as long as the schedule's
         left_out = {*_LEFT_OUT, *(["target"] * (target.ema_momentum is None)), *(["speed"] * (not self.squared))}
         found = predict(recipe, self.noise.sigma2, steps, self.noise.x)
         said = {one.kind: one.words() for one in found if one.kind not in left_out}
-        caveat = [said.pop("cosine")] if "cosine" in said else []
-        return [*said.values(), *more, *(caveat if self.config.method.objective.theory else [])]
+        return [*said.values(), *more]
 
 
 def expectation(config: Config, noise: Noise, steps_per_epoch: int) -> list[str]:

@@ -1,4 +1,4 @@
 """Pictures of the theory alone."""
 
-FIGURES = ("linear_digits", "talks")
+FIGURES = ("cosine", "linear_digits", "talks")
 """Files of this room that have figures; each names its own in a dictionary FIGURES."""

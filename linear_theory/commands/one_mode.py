@@ -17,7 +17,7 @@ from stopgrad.linear_theory.simulation.trajectory import trajectory
 from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
 from stopgrad.linear_theory.sweeps.basin_fraction import basin_fraction
 from stopgrad.linear_theory.sweeps.boundary import trace_boundary
-from stopgrad.linear_theory.sweeps.centre_problem import MODE, centre_sample, known_flow
+from stopgrad.linear_theory.sweeps.known_flows import MODE, known_flow, known_sample
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import check
 from stopgrad.linear_theory.tools.door import Command
@@ -155,8 +155,9 @@ class Boundary(Command):
     y: str = "p0=0.01:1:65"
     """The parameter searched; its points are the coarse scan before bisection."""
     flow: str = MODE
-    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
-    linear-bias."""
+    """mode; for the centre of images with a mean squared- or cosine- and none, bias, linear or linear-bias; for modes
+    of the cosine loss cosine-modes, cosine-modes-finite, sixth-order; for set predictors set-squared- or set-cosine-
+    and predictor, no-stop-gradient, no-predictor, neither, isoloss or target."""
     set: tuple[str, ...] = ()
     """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     width: float = 1e-6
@@ -233,15 +234,17 @@ def _alive(fates) -> np.ndarray:
 class BasinFraction(Command):
     """How often random starts survive along a parameter, with Wilson's interval: p0 and ln s0 uniform.
 
-    With --flow p0 and q0, unless they are fixed, and the logarithms of w0² and v0², what is called s here.
+    With --flow those of its p0 and s0 that it has; of the centre p0 and q0, unless they are fixed, and the logarithms
+    of w0² and v0².
     """
 
     theory: Hyperparameters = Hyperparameters()
     along: str = "eta=0:0.3:16"
     """The parameter, name=low:high:points or name=low:high:points:log."""
     flow: str = MODE
-    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
-    linear-bias."""
+    """mode; for the centre of images with a mean squared- or cosine- and none, bias, linear or linear-bias; for modes
+    of the cosine loss cosine-modes, cosine-modes-finite, sixth-order; for set predictors set-squared- or set-cosine-
+    and predictor, no-stop-gradient, no-predictor, neither, isoloss or target."""
     set: tuple[str, ...] = ()
     """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     p_low: float = -0.5
@@ -299,7 +302,7 @@ class BasinFraction(Command):
         curve = problem.h.replace(**{axis.name: axis.values})
 
         def sample(rng, n):
-            return centre_sample(problem, rng, n, (self.p_low, self.p_high), (self.s_low, self.s_high))
+            return known_sample(self.flow, problem, rng, n, (self.p_low, self.p_high), (self.s_low, self.s_high))
 
         return axis, curve, problem.fates, sample
 

@@ -16,8 +16,8 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation import fate
 from stopgrad.linear_theory.simulation.fate import FATES
 from stopgrad.linear_theory.sweeps.axes import Axis, parse_axis
-from stopgrad.linear_theory.sweeps.centre_problem import MODE, known_flow
 from stopgrad.linear_theory.sweeps.flow_problem import FlowProblem
+from stopgrad.linear_theory.sweeps.known_flows import MODE, known_flow
 from stopgrad.linear_theory.sweeps.mode_problem import Descent, Problem, Start
 from stopgrad.linear_theory.sweeps.phase_diagram import boundary, check, phase_diagram
 from stopgrad.linear_theory.tools.door import Command
@@ -43,8 +43,9 @@ class Phase(Command):
     y: str = "p0=0.01:1:512"
     """Vertical axis, in the same form."""
     flow: str = MODE
-    """mode; or, for the centre of images with a mean, LOSS-PREDICTOR: squared or cosine, none, bias, linear or
-    linear-bias."""
+    """mode; for the centre of images with a mean squared- or cosine- and none, bias, linear or linear-bias; for modes
+    of the cosine loss cosine-modes, cosine-modes-finite, sixth-order; for set predictors set-squared- or set-cosine-
+    and predictor, no-stop-gradient, no-predictor, neither, isoloss or target."""
     set: tuple[str, ...] = ()
     """NAME=VALUE of another flow than a mode, where it is no axis: a hyperparameter, or a start with a 0 at its end."""
     out: Path = Path("phase.nc")

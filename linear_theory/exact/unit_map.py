@@ -47,7 +47,7 @@ class TrainingRecipe:
     loss_scale: float = 1.0
     """c: the loss is c·½E‖prediction − target‖²; 2 for a plain sum of squares, 2/n for a mean over n outputs."""
     loss: Literal["squared", "cosine"] = "squared"
-    """Squared error, which the theory describes, or cosine similarity, for which it is indicative only."""
+    """Squared error, the theory of Tian et al., or cosine similarity, which has one of its own."""
 
     def __post_init__(self):
         settle(self)

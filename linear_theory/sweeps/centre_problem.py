@@ -5,8 +5,7 @@ nothing is. The measures `m_o` and `survivors` say which, and how far the centre
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,8 +20,6 @@ from stopgrad.linear_theory.simulation.fate import ALIVE, COLLAPSED, UNDECIDED
 from stopgrad.linear_theory.simulation.outcomes import End, Outcome, threshold
 from stopgrad.linear_theory.sweeps.flow_problem import FlowProblem
 from stopgrad.linear_theory.tools.arrays import in_float64
-from stopgrad.linear_theory.tools.errors import BadInput
-from stopgrad.linear_theory.tools.records import items
 
 NOTHING, CENTRE_ALONE, RESIDUAL_ALONE, BOTH = range(4)
 """What `survivors` says."""
@@ -121,35 +118,3 @@ CENTRE_PROBLEMS: Mapping[str, FlowProblem] = {
 ...  for name in ("cosine-none", "cosine-bias", "cosine-linear")}  # the centre wins from ‖μ‖² = x on
 {'cosine-none': [2, 1], 'cosine-bias': [2, 2], 'cosine-linear': [2, 3]}
 """
-
-MODE = "mode"
-"""The flow of all commands that are told no other: Eq. 11–13, one mode."""
-
-
-def known_flow(name: str, settings: Sequence[str] = (), **how) -> FlowProblem:
-    """The flow of this name with `settings`, each `field=number`: a hyperparameter, or a start with a 0 at its end.
-
-    how: fields of the problem, such as `t_end`. Raises BadInput for an unknown name, an unknown field and no number.
-
-    >>> known_flow("cosine-none", ["mu=2", "v0=0.5"]).h.mu
-    2.0
-    """
-    if name not in CENTRE_PROBLEMS:
-        raise BadInput(f"flow is {name!r}; it must be one of {', '.join((MODE, *CENTRE_PROBLEMS))}")
-    problem = CENTRE_PROBLEMS[name]
-    values = dict(_setting(text, problem) for text in settings)
-    start = problem.start._replace(**{k: values[f"{k}0"] for k in problem.start._fields if f"{k}0" in values})
-    h = problem.h.replace(**{k: values[k] for k in items(problem.h) if k in values})
-    h.validate()
-    return replace(problem, start=start, h=h, **how)
-
-
-def _setting(text: str, problem: FlowProblem) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    name = name.strip().replace("-", "_")
-    if name not in problem.axes:
-        raise BadInput(f"--set {text}: {name!r} is unknown; choose one of {', '.join(problem.axes)}")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise BadInput(f"--set {text} is not of the form NAME=NUMBER") from None

@@ -2,7 +2,12 @@
 
 from collections.abc import Callable
 
-from stopgrad.linear_theory.symbolic import matrix_derivations, mean_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic import (
+    cosine_derivations,
+    matrix_derivations,
+    mean_derivations,
+    mode_derivations,
+)
 from stopgrad.linear_theory.symbolic.derivation import Derivation
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -33,6 +38,13 @@ DERIVATIONS: dict[str, Callable[[], Derivation]] = {
         mean_derivations.settled_bias_of_the_cosine_loss,
         mean_derivations.centre_modes,
         mean_derivations.cosine_modes,
+        cosine_derivations.cosine_loss_without_mean,
+        cosine_derivations.cosine_loss_on_a_pair,
+        cosine_derivations.cosine_identities,
+        cosine_derivations.cosine_decay_clock,
+        cosine_derivations.finite_width_modes,
+        cosine_derivations.sixth_order,
+        cosine_derivations.halvagal_rates,
     )
 }
 """Each is a function without arguments that returns a `Derivation`; the order is the paper's, and then what is derived

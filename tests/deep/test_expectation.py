@@ -17,8 +17,8 @@ from stopgrad.deep.parts import flat
 from stopgrad.deep.presets import PRESETS
 from stopgrad.deep.training.training import Plan
 from stopgrad.deep.words.expectation import expectation
+from stopgrad.linear_theory.exact.cosine_recipe import predict
 from stopgrad.linear_theory.exact.fixed_points import fixed_points
-from stopgrad.linear_theory.exact.unit_map import predict
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations
 from stopgrad.linear_theory.predictors.rules import SET_RULES
@@ -172,8 +172,8 @@ def test_every_method_is_told_in_a_few_sound_sentences(predictor, decay):
         assert not any(word in text.split() for word in ("nan", "inf", "nan,", "inf,", "nan.", "None"))
         assert all(sentence[0].isupper() or sentence[0] == "ε" for sentence in said)
         assert all(sentence.endswith(".") and sentence.count("(") == sentence.count(")") for sentence in said)
-        assert ("indicative" in text) == (loss == "cosine" or predictor in ("mlp", "fixed", "bias"))
         learned = predictor in ("linear", "symmetric") and stop == "target"
+        assert ("indicative" in text) == ((loss == "cosine" and not learned) or predictor in ("mlp", "fixed", "bias"))
         assert ("alignment is no evidence" in text) <= (predictor in PREDICTORS[6:])
         assert ("p₊ =" in text) <= (learned or predictor in PREDICTORS[6:])
         assert ("α_p =" in said[0]) == (predictor in ("mlp", "linear", "symmetric", "bias"))
@@ -202,7 +202,10 @@ def test_a_learned_linear_predictor_gets_the_sentences_of_the_unit_map():
     assert said[1:] == [theory[kind] for kind in ("outcome", "basin", "alignment", "speed")]
     assert "p₊ = 0.899" in said[1] and any("stable there up to lr" in s for s in said)
     cosine = gaussian(loss="cosine")
-    assert "indicative for a cosine loss" in cosine[-1] and not any("stable there up to lr" in s for s in cosine)
+    theory = {one.kind: one.words() for one in predict(replace(recipe, loss="cosine"), 0.1, 640, 1.0)}
+    assert cosine[1:] == [theory[kind] for kind in ("norm", "directions", "death", "rest", "turn")]
+    assert "indicative" not in " ".join(cosine) and "no weight decay is critical" in cosine[1]
+    assert "indicative" in gaussian(loss="cosine", backbone="linear")[-1]
 
 
 def test_a_deep_network_gets_a_caveat_and_the_theorys_own_setting_none():
@@ -254,4 +257,4 @@ def test_a_symmetric_predictor_is_warned_of_where_it_failed():
         {}, {"loss": "cosine"}, {"target": "ema"}, {"predictor_lr": 0.2}, {"predictor_weight_decay": 0.1}
     )]  # fmt: skip
     assert warned == [True, True, False, False, False]
-    assert "indicative" in gaussian(predictor="symmetric", loss="cosine")[-1]
+    assert "lost in direction" in gaussian(predictor="symmetric", loss="cosine")[3]

@@ -9,6 +9,8 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network
 from stopgrad.linear_theory.flows.mean import BiasedNetwork, MeanHyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, mode_flow
+from stopgrad.linear_theory.flows.set_loop import Eigenvalues, LoopHyperparameters
+from stopgrad.linear_theory.flows.sixth_order import HeldNorms
 from stopgrad.linear_theory.predictors.matrices import directpred_spectrum
 from stopgrad.linear_theory.samples.linear_siamese import Training
 from stopgrad.linear_theory.simulation.integrate import integrate
@@ -168,6 +170,20 @@ CASES = {
     "exact.mean_mode.least_augmented": (lambda f, x, xp: f(x, xp), (P, S)),
     "exact.mean_mode.naive_rates": (lambda f, x, xp, w: f(x, xp, w), (P, S, T)),
     "exact.mean_mode.settled_shares": (lambda f, x, xp: f(x, xp), (P, S)),
+    "exact.cosine_limit.decay_clock": (lambda f, t, eta: f(t, eta), (T, P)),
+    "exact.cosine_limit.decayed": (lambda f, p, s, t: f(Mode(p, s), t, 0.1), (P, S, T)),
+    "exact.cosine_limit.predictor_rate": (lambda f, t: f(t, Hyperparameters(eta_p=0.1)), (T,)),
+    "exact.cosine_limit.settled_turn": (lambda f, lr, decay: f(lr, decay, 0.5), (P, S)),
+    "exact.cosine_limit.cosine_limit": (lambda f, p, s: f(Mode(p, s), Hyperparameters()), (P, S)),
+    **{
+        f"exact.sixth_order.{name}": (lambda f, n, m: f(HeldNorms(n_phi=n, n_psi=m)), (P, S))
+        for name in ("sixth_order_rests", "emergence")
+    },
+    "exact.sixth_order.regime": (lambda f, p, n: f(p, HeldNorms(n_phi=n)), (P, S)),
+    "exact.set_loop.squared_rest": (lambda f, a: f(LoopHyperparameters(exponent=a)), (P,)),
+    "exact.set_loop.cosine_rest": (lambda f, s: f(Eigenvalues(s), LoopHyperparameters()), (S,)),
+    "exact.set_loop.powered_rank": (lambda f, s: f(s, 0.5), (SPECTRUM[0],)),
+    "exact.set_loop.rank_difference": (lambda f, s: f(s, s), (SPECTRUM[0],)),
     "exact.contrast.positive_weight": (lambda f, spectrum, tau: f(spectrum, tau, 9, 0.5), (SPECTRUM[0], T)),
     "exact.contrast.contrast_alignment": (lambda f, spectrum, tau: f(spectrum, tau, 9, 0.5), (SPECTRUM[0], T)),
     "exact.contrast.infonce_residuals": (lambda f, x, y: f(x, y, 0.5, "both"), (FEATURES, FEATURES[::-1])),

@@ -21,7 +21,7 @@ from stopgrad.figures.machinery import data, runs
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
-from stopgrad.figures.theory import talks
+from stopgrad.figures.theory import cosine, talks
 from stopgrad.figures.tian2021 import networks as tian2021_networks
 from stopgrad.figures.tian2021 import theory as tian2021
 from stopgrad.figures.zhang2022 import theory as zhang2022_theory
@@ -47,6 +47,9 @@ SMALL = {
     "talk-directpred-spectrum": functools.partial(
         talks.compute_directpred_spectrum, x=(0.05, 1.0, 14), epsilon=(0.02, 50.0, 15), t=1000.0
     ),
+    "cosine-regimes": functools.partial(cosine.compute_bao_regimes, p=(-0.15, 0.72, 30), t=(0.0, 80.0, 9)),
+    "cosine-simsiam": functools.partial(cosine.compute_bao_simsiam, n=8, steps=10, batch=32, seeds=(0, 1)),
+    "cosine-halvagal": functools.partial(cosine.compute_halvagal, 3, 4, t=(0.0, 1.0, 3), samples=50),
     "zhang-fig5c": functools.partial(zhang2022_theory.compute_fig5c, tau=(0.03, 1.5, 9)),
     "zhang-centre": functools.partial(zhang2022_theory.compute_centre, mu=(0.3, 4.0, 4), sigma2=(0.1, 1.5, 3)),
     **{

@@ -97,6 +97,11 @@ INNER = {
     "balanced_mode_flow scaled",
     "stopgrad.linear_theory.flows.mean": "with_mean biased_network_flow cosine_network_flow cosine_network_flow_at "
     "network_norms cosine_mode_flow mode_norms centre_flow cosine_centre_flow cosine_centre_flow_at centre_norms",
+    "stopgrad.linear_theory.flows.cosine": "cosine_norms cosine_flow cosine_flow_at sample_cosine_flow",
+    "stopgrad.linear_theory.flows.cosine_modes": "products moments mean_cosine pull finite_width_mode_flow pair_flow "
+    "finite_width_pair_flow",
+    "stopgrad.linear_theory.flows.sixth_order": "sixth_order_flow shrinking_flow",
+    "stopgrad.linear_theory.sweeps.cosine_problem": "pair_outcome level_outcome rivals_outcome",
     "stopgrad.linear_theory.sweeps.centre_problem": "centre_length mean_share cosine_outcome survivors",
     "stopgrad.linear_theory.exact.nonisotropic": "tied_flow predictorless_flow",
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
@@ -109,7 +114,10 @@ INNER = {
 # What takes no arrays, or only a network's own:
 NO_ARRAYS = {
     "stopgrad.linear_theory.sweeps.axes": "parse_axis make_axis",
-    "stopgrad.linear_theory.sweeps.centre_problem": "centre_sample known_flow",
+    "stopgrad.linear_theory.sweeps.centre_problem": "centre_sample",
+    "stopgrad.linear_theory.sweeps.cosine_problem": "cosine_sample mode_share",
+    "stopgrad.linear_theory.sweeps.known_flows": "known_flow known_sample",
+    "stopgrad.linear_theory.exact.cosine_recipe": "predict",
     "stopgrad.linear_theory.exact.contrast": "grip",
     "stopgrad.linear_theory.simulation.outcomes": "threshold",
     "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
@@ -125,7 +133,8 @@ NO_ARRAYS = {
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
     "kernel_source matrix_derivations "
-    "mean_derivations mode_derivations other_flows origin errors kept recording runge_kutta threads processes __main__"
+    "mean_derivations mode_derivations cosine_derivations translate "
+    "other_flows origin errors kept recording runge_kutta threads processes __main__"
 )
 
 
