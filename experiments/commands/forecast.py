@@ -34,7 +34,8 @@ class Forecast(Command):
         """Fit every model. Raises BadInput for no runs, fewer than 4, none with an accuracy, or none that differ."""
         import numpy as np
 
-        from stopgrad.experiments.forecasting.readings import MODELS, find, in_words, setting, table
+        from stopgrad.experiments.forecasting.metrics import MODELS
+        from stopgrad.experiments.forecasting.readings import find, in_words, setting, table
         from stopgrad.experiments.forecasting.regression import checked, forecast, predict
 
         if not self.calibration:

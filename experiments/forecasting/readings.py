@@ -1,7 +1,7 @@
 """What forecasts are made of: a run's metrics and accuracies, read from folders, records and suites."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,36 +9,12 @@ import numpy as np
 
 from stopgrad.deep.config import from_json, to_json
 from stopgrad.deep.storage import run_folder
-from stopgrad.experiments.claims.measures import accuracy, end_loss, knn
+from stopgrad.experiments.forecasting.metrics import METRICS, TARGETS
 from stopgrad.experiments.papers import suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import Record, Store
 from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.linear_theory.tools.errors import BadInput
-
-
-def _metric(name: str) -> Callable[[Record], float]:
-    return lambda record: record.evaluated(name)
-
-
-METRICS: dict[str, Callable[[Record], float]] = {
-    "collapse_auc": _metric("collapse_auc"),
-    "loss": end_loss,
-    "rankme": _metric("rankme"),
-    "variance_effective_rank": _metric("variance_effective_rank"),
-    "participation_ratio": _metric("participation_ratio"),
-    "stable_rank": _metric("stable_rank"),
-    "alpha_req": _metric("alpha_req"),
-}
-"""What needs no label, of the representation at the end and of the last tenth of the training."""
-TARGETS: dict[str, Callable[[Record], float]] = {"probe": accuracy, "knn": knn}
-"""In per cent of the test set."""
-MODELS: dict[str, tuple[str, ...]] = {
-    "collapse_auc + loss": ("collapse_auc", "loss"),
-    **{name: (name,) for name in METRICS},
-    "mean": (),
-}
-"""The paper's regression, each metric alone, and none."""
 
 
 def find(names: Sequence[str], root: Path) -> list[Record]:

@@ -7,18 +7,16 @@ The paper's numbers stand in the statements: ImageNet, ResNet-18 unless another 
 import functools
 import math
 
-import numpy as np
-
 from stopgrad.experiments.claims import kinds
 from stopgrad.experiments.claims.claim import Claim, Rule
-from stopgrad.experiments.claims.kinds import ACCURACY, more_accurate
-from stopgrad.experiments.claims.measures import accuracy, end_loss, knn
-from stopgrad.experiments.forecasting.regression import forecast
+from stopgrad.experiments.claims.kinds import ACCURACY
+from stopgrad.experiments.claims.measures import knn
 from stopgrad.experiments.li2022 import modes, sentences
+from stopgrad.experiments.li2022.accuracies import ACCURACIES
+from stopgrad.experiments.li2022.forecasts import FORECASTS
 from stopgrad.experiments.store.store import Record
 
 FROM_CPU = ("cpu", *ACCURACY)
-CPU_ALONE = ("cpu",)
 HUNDREDTH = "two hundredths of AUC, a tenth of what ImageNet's spectra differ by"
 
 
@@ -53,91 +51,6 @@ def by(measure, words, unit, name, place, statement, theory, more, less, above, 
 more_collapsed = functools.partial(by, auc, "AUC", "", above=0.02, why=HUNDREDTH)
 uses_more = functools.partial(by, share_used, "ln(RankMe ÷ d)", "nats", above=0.1, why="a tenth more")
 nearer = functools.partial(by, knn, "kNN accuracy", "points")
-
-
-def accurate(name, place, statement, better, worse, above, **more) -> Claim:
-    """A claim that one arm is more accurate than another by so many points, from `cifar` on."""
-    return more_accurate(f"accuracy-{name}", place, statement, sentences.as_an_accuracy, better, worse, above, **more)
-
-
-# ---------------------------------------------------------------- the forecast
-
-SMALL = (
-    *("baseline", "fraction-10", "single-pass", "cumulative", "hybrid-40"),
-    *("half-width/baseline", "half-width/fraction-10", "bottleneck-same-output/baseline"),
-    *("byol/baseline", "directcopy/baseline"),
-)
-LARGE = tuple(
-    family + setting
-    for family in ("", "half-width/", "quarter-width/")
-    for setting in (
-        *("baseline", "fraction-5", "fraction-10", "fraction-20", "fraction-50"),
-        *("single-pass", "cumulative", "hybrid-40"),
-    )
-)
-"""Arms over which a forecast is made: those that a scale's first groups have."""
-METRICS = {"auc": auc, "loss": end_loss, "rankme": lambda run: run.evaluated("rankme")}
-
-
-def made(runs: dict[str, Record], *metrics: str):
-    """The regression of the probe on these metrics over the runs of one seed."""
-    values = np.array([[METRICS[name](run) for name in metrics] for run in runs.values()])
-    return forecast(metrics, values, np.array([accuracy(run) for run in runs.values()]))
-
-
-def ordered(runs: dict[str, Record]) -> float:
-    """Pearson's correlation of the probe with its forecast from AUC and loss, each run left out in turn."""
-    return made(runs, "auc", "loss").pearson_left_out.value
-
-
-def beats(runs: dict[str, Record], *others: str) -> float:
-    """By how many points the error of a run left out is smaller with AUC and loss than with `others`."""
-    return made(runs, *others).error - made(runs, "auc", "loss").error
-
-
-def forecasts(suffix: str, arms: tuple[str, ...], scales: tuple[str, ...], **more) -> tuple[Claim, ...]:
-    """Claims on the forecast over these arms: how well it orders, and whether it beats RankMe, and knowing nothing."""
-    whole = [
-        (
-            "forecast",
-            "AUC and training loss forecast the linear probe (Pearson .98 on ImageNet; here of runs left out).",
-            Rule("Pearson's correlation of probe and forecast over arms left out in turn", 0.8, "", "R² of two thirds",
-                 within=kinds.COSINE),
-            ordered,
-        ),
-        (
-            "forecast-mean",
-            "The forecast from AUC and training loss is better than none.",
-            Rule("mean error of a run left out, forecast by the mean, less that by AUC and loss", 0.0, "points", "any"),
-            beats,
-        ),
-        (
-            "forecast-rankme",
-            "The forecast from AUC and training loss is better than that from RankMe alone.",
-            Rule("mean error of a run left out, forecast by RankMe, less that by AUC and loss", 0.0, "points", "any"),
-            _beats_rankme,
-        ),
-        (
-            "forecast-auc",
-            "The forecast needs the loss: AUC alone is worse.",
-            Rule("mean error of a run left out, forecast by AUC, less that by AUC and loss", 0.0, "points", "any"),
-            _beats_auc,
-        ),
-    ]  # fmt: skip
-    return tuple(
-        kinds.claim(
-            name + suffix, "Figure 4", statement, sentences.of_forecast, rule, arms, value, scales=scales, **more
-        )
-        for name, said, rule, value in whole
-    )
-
-
-def _beats_rankme(runs: dict[str, Record]) -> float:
-    return beats(runs, "rankme")
-
-
-def _beats_auc(runs: dict[str, Record]) -> float:
-    return beats(runs, "auc")
 
 
 # ---------------------------------------------------------------- modes
@@ -274,7 +187,7 @@ CLAIMS = (
     more_collapsed(
         "single-pass",
         "Figure 6",
-        "A single pass over chunks collapses less than many passes over all (spectrum without a floor; from 479 of 512).",
+        "A single pass over chunks collapses less than many passes over all (no floor; from 479 of 512).",
         sentences.of_order,
         "baseline",
         "single-pass",
@@ -342,67 +255,7 @@ CLAIMS = (
         above=-0.1,
         why="not a tenth less",
     ),
-    *forecasts("", SMALL, CPU_ALONE, headline=True),
-    *forecasts("-cifar", LARGE, ACCURACY),
-    accurate(
-        "single-pass",
-        "Table of orders",
-        "A single pass over chunks is more accurate than many passes over all (44.5 against 30.0 %).",
-        *("single-pass", "baseline", 2.0),
-    ),
-    accurate(
-        "cumulative",
-        "Table of orders",
-        "Growing data are more accurate than many passes over all (33.0 against 30.0 %).",
-        *("cumulative", "baseline", 1.0),
-    ),
-    accurate(
-        "hybrid",
-        "Table of orders",
-        "A single pass first and then many is more accurate than many passes alone (48.3 against 30.0 %).",
-        *("hybrid-40", "baseline", 2.0),
-    ),
-    accurate(
-        "hybrid-single",
-        "Table of orders",
-        "A single pass first and then many is more accurate than a single pass alone (48.3 against 44.5 %).",
-        *("hybrid-40", "single-pass", 1.0),
-    ),
-    accurate(
-        "small-hybrid",
-        "Table of orders",
-        "The smaller network gains more by a single pass first: a quarter as wide it gains too.",
-        *("quarter-width/hybrid-40", "quarter-width/baseline", 2.0),
-    ),
-    accurate(
-        "deep",
-        "Table of orders",
-        "A deeper network of the same width is less accurate (ResNet-34 16.8 against ResNet-18 30.0 %).",
-        *("baseline", "deep/baseline", 2.0),
-    ),
-    accurate(
-        "large-single-pass",
-        "Table of orders",
-        "A large network loses by a single pass (ResNet-50 55.9 against 68.1 %).",
-        *("deep-bottleneck/baseline", "deep-bottleneck/single-pass", 2.0),
-    ),
-    accurate(
-        "large-hybrid",
-        "Table of orders",
-        "A large network loses nothing by a single pass first (ResNet-50 67.6 against 68.1 %).",
-        *("deep-bottleneck/hybrid-40", "deep-bottleneck/baseline", -2.0),
-    ),
-    accurate(
-        "byol",
-        "Table of orders",
-        "BYOL is more accurate than SimSiam where the network is small (47.5 against 30.0 %).",
-        *("byol/baseline", "baseline", 2.0),
-    ),
-    accurate(
-        "restart",
-        "Hybrid",
-        "A learning rate that starts anew at the switch does as well as one that goes on falling.",
-        *("hybrid-40-restart", "hybrid-40", -1.0),
-    ),
+    *FORECASTS,
+    *ACCURACIES,
 )
 """Every claim about networks: a new one is one entry here."""

@@ -73,8 +73,8 @@ def of_modes() -> str:
 def of_network_modes() -> str:
     h = units(DIGITS, Noise(1.0, 1.0))
     return (
-        f"At η = {float(h.eta):.2g} every mode lives whose x²/(4(x + x′)) at the projector's input is larger. That rule "
-        "is of a squared error; under a cosine, which has no lengths, theory lets every mode live: it is silent on ranks."
+        f"At η = {float(h.eta):.2g} every mode lives whose x²/(4(x + x′)) at the projector's input is larger. That "
+        "rule is of a squared error; under a cosine, which has no lengths, every mode may live: theory tells no rank."
     )
 
 

@@ -136,7 +136,7 @@ CLAIMS: tuple[Claim, ...] = (
     claim(
         "flat",
         "Equation 2",
-        "Of k equal singular values among d the metric is 1 − (k − 1)/(2d): 1 of a line, just above ½ without collapse.",
+        "Of k equal singular values among d the metric is 1 − (k − 1)/(2d): 1 of a line, ½ without collapse.",
         Rule("digits to which AUC and RankMe are their closed forms", 10, "digits", _IDENTITY),
         flat_and_geometric,
         lambda: (
@@ -238,9 +238,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The forecast explains 95 % of the variance.",
         Rule("R² of the paper's own points", 0.945, "", "rounds to .95"),
         scatter.explained,
-        lambda: (
-            f"Recomputed {scatter.explained():.3f}; a regression's R² is its Pearson squared, {scatter.pearson() ** 2:.3f}."
-        ),
+        lambda: f"Recomputed {scatter.explained():.3f}; of a regression it is Pearson², {scatter.pearson() ** 2:.3f}.",
         "21 of the paper's about 22 points, digitised",
     ),
     claim(
