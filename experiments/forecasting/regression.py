@@ -115,7 +115,7 @@ def predict(found: Forecast, values: np.ndarray, target: np.ndarray, new: np.nda
     """
     from scipy import stats
 
-    values, new = (np.asarray(v, float).reshape(-1, len(found.metrics)) for v in (values, new))
+    values, new = (np.asarray(v, float).reshape(len(v), len(found.metrics)) for v in (values, new))
     n, k = values.shape
     residual = np.asarray(target, float) - np.asarray(found.fitted)
     spread = math.sqrt(float(residual @ residual) / (n - k - 1))

@@ -171,7 +171,8 @@ def _text(suite: Suite, runs: list[tuple[str, int, Record]]) -> str:
     ]
     names = sorted({name for row in rows for name in row["last"]})
     rows = [row | {"last": [row["last"].get(name) for name in names]} for row in rows]
-    head = _line({"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names})[:-1]
+    head = {"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names}
+    head = _line(head | {"representation": _evaluated()})[:-1]
     return '{},\n"origins": [\n{}\n],\n"runs": [\n{}\n]}}\n'.format(
         head, ",\n".join(origins), ",\n".join(map(_line, rows))
     )
@@ -185,11 +186,16 @@ def _kept(run: Record) -> dict:
     kept["last"] = {name: v for name, v in summary["last"].items() if name not in _TOLD and v is not None}
     kept |= {what: {name: read[what](name) for name in recorded(what)} for what in SCALARS}
     if summary.get("representation"):
-        kept["representation"] = {name: run.evaluated(name) for name in (*at_evaluation(), "dim")}
+        kept["representation"] = [run.evaluated(name) for name in _evaluated()]
     if summary.get("generalisation"):
         kept["generalisation"] = summary["generalisation"]
     arrays = run.columns.arrays
     return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in recorded("last") if name in arrays}}
+
+
+def _evaluated() -> list[str]:
+    """Of an evaluation of the representations what a row has: its quantities, and how many dimensions they have."""
+    return [*at_evaluation(), "dim"]
 
 
 def _origin(run: Record) -> dict:
@@ -204,6 +210,8 @@ def _run(row: dict, whole: dict, path: Path, kept: Columns | None, evaluated: Co
     config = {group: shared | own[group] for group, shared in whole["config"].items()}
     summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")} | {name: row.get(name) for name in AT_END}
     summary["last"] = {name: v for name, v in zip(whole["last"], row["last"], strict=True) if v is not None}
+    if summary["representation"]:
+        summary["representation"] = dict(zip(whole["representation"], summary["representation"], strict=True))
     summary["provenance"] = whole["origins"][row["origin"]]
     config = from_json(json.dumps(config | {"seed": row["seed"]}))
     run = RecordedRun(row["key"], path, config, summary, kept, evaluated)

@@ -87,13 +87,19 @@ def read(path: Path, group: str | None = None) -> dict[str, Columns]:
     if not path.is_file():
         return {}
     try:
-        with xr.open_datatree(path, engine=ENGINE) as tree:
-            if group is not None and group not in tree.children:
-                return {}
-            whole = (tree if group is None else tree[group]).to_dataset().load()
+        if group is not None and not _has(path, group):
+            return {}
+        whole = xr.load_dataset(path, group=group, engine=ENGINE)
         return {str(key): _columns(whole.sel(run=key)) for key in whole.run.values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read as the series of runs ({error}); restore it, or remove it") from None
+
+
+def _has(path: Path, group: str) -> bool:
+    import h5py
+
+    with h5py.File(path) as file:
+        return group in file
 
 
 def _nothing(one: "xr.Dataset", dims: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -28,7 +28,7 @@ def _gap(run) -> float:
 
 SHOWN = {
     "auc": Of("AUC", lambda run: run.evaluated("collapse_auc"), (None, None)),
-    "share": Of("RankMe ÷ d", lambda run: run.evaluated("rankme") / run.evaluated("dim"), (None, None)),
+    "used": Of("RankMe ÷ d", lambda run: run.evaluated("rankme") / run.evaluated("dim"), (None, None)),
     "knn": Of("kNN, %", measures.knn, (None, None)),
     "probe": Of("linear probe, %", measures.accuracy, (None, None)),
     "loss": Of("training loss", measures.end_loss, (None, None)),
