@@ -100,7 +100,11 @@ def draw_forecast(data: "xr.Dataset") -> "Figure":
             if np.isfinite(one.pearson):
                 said = f" {float(one.pearson):.2f} ({float(one.low):.2f} … {float(one.high):.2f})"
                 errors.text(float(one.error), k, said, va="center", fontsize=8)
-        errors.set_yticks(places, [str(name).replace("_", " ") for name in data.model.values], fontsize=8.5)
+        errors.set_yticks(
+            places,
+            [str(name).replace("collapse_auc", "AUC").replace("_", " ") for name in data.model.values],
+            fontsize=8.5,
+        )
         errors.invert_yaxis()
         errors.set_xlim(0, 1.6 * float(data.error.max()))
         errors.set_xlabel("mean error, arm left out, points")

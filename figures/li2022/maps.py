@@ -6,7 +6,7 @@ import numpy as np
 
 from stopgrad.experiments.claims import measures
 from stopgrad.experiments.li2022 import modes
-from stopgrad.figures.li2022.sources import MEASURED, claims_of
+from stopgrad.figures.li2022.sources import CITED, MEASURED, claims_of
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs, value_of
 from stopgrad.figures.machinery.measures import Statistic as Of
@@ -151,7 +151,7 @@ FIGURES = {
         FromRuns("li2022", tuple(LINEAR), compute_modes, ends=True),
         draw_modes,
         "Modes that live on few images and on all",
-        f"linear networks trained here, beside the linear theory; on what {MEASURED.split('; ')[1]} finds in Figure 2",
+        f"linear networks trained here, beside the linear theory; {CITED} have no such experiment",
         "li2022",
         claims=claims_of(
             "modes modes-few modes-narrow modes-beyond modes-beyond-few theory-few-images theory-few-images-fewer"

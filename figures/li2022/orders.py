@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EVALUATED = {
     "collapse_auc": "AUC of representations",
     "rankme": "RankMe of representations",
-    "knn": "kNN accuracy",
+    "knn": "kNN accuracy, share",
 }
 
 
@@ -174,7 +174,7 @@ def draw_fig6(data: "xr.Dataset") -> "Figure":
     for axis in (left, right):
         if not axis.lines:
             style.say(axis, "not measured")
-    left.set(xlabel="index ÷ dimension", ylabel=r"$\sigma_i/\sigma_1$", ylim=(1e-5, 1.5))
+    left.set(xlabel="index ÷ dimension", ylabel=r"$\sigma_i/\sigma_1$")
     right.set(xlabel="step", ylabel="RankMe ÷ dimension")
     style.legend_below(figure, ncols=3)
     return figure

@@ -80,7 +80,7 @@ def draw_fig3(data: "xr.Dataset") -> "Figure":
     over.minorticks_off()
     raw.set(ylabel=r"$\sigma_i$")
     relative.set(ylabel=r"$\sigma_i/\sigma_1$")
-    sums.set(ylabel=r"$\sum_{j \leq i} \sigma_j\,/\,\sum_j \sigma_j$", ylim=(0, 1.02))
+    sums.set(ylabel=r"share of $\sum\sigma$ up to $i$", ylim=(0, 1.02))
     for axis in (raw, relative, sums):
         axis.set_xlabel("index $i$")
     place = np.array([(-sign * data[name]).argsort().argsort().values + 1 for name, (_, sign) in METRICS.items()])
