@@ -86,11 +86,11 @@ def draw_map(data: "xr.Dataset") -> "Figure":
 # ---------------------------------------------------- modes that live on few images
 
 LINEAR = {
-    "linear/baseline": "all points,\nη below η_c",
-    "linear/few": "few points,\nη below η_c",
+    "linear/baseline": "all points,\n$\\eta < \\eta_c$",
+    "linear/few": "few points,\n$\\eta < \\eta_c$",
     "linear/narrow": "all points,\nW of rank 8",
-    "linear/beyond": "all points,\nη above η_c",
-    "linear/beyond-few": "few points,\nη above η_c",
+    "linear/beyond": "all points,\n$\\eta > \\eta_c$",
+    "linear/beyond-few": "few points,\n$\\eta > \\eta_c$",
 }
 
 
