@@ -217,6 +217,9 @@ class Monitor(Record):
     """Linear probe at the end: regularised logistic regression, or the papers' SGD protocol."""
     references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
     """Evaluate, for comparison, raw pixels, a network as initialised, or one trained with the labels as long."""
+    generalisation: bool = False
+    """At the end take new views of images of the last epoch, and of images not trained on: the loss of both, and X and
+    X′ at the projector's input."""
 
     def complaints(self, config: "Config") -> Iterator[str]:
         """Comparisons of accuracies where there are none."""

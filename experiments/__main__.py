@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from stopgrad.experiments.commands.estimate import Estimate
 from stopgrad.experiments.commands.fingerprints import Fingerprints
+from stopgrad.experiments.commands.forecast import Forecast
 from stopgrad.experiments.commands.results import Results
 from stopgrad.experiments.commands.runs import RUNS
 from stopgrad.experiments.commands.suite_command import RunSuite
@@ -30,6 +31,7 @@ COMMANDS = {
     "run": RunSuite,
     "verify": Verify,
     "results": Results,
+    "forecast": Forecast,
     "runs": RUNS,
     "fingerprints": Fingerprints,
 }

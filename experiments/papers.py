@@ -13,6 +13,7 @@ MODULES = (
     "stopgrad.experiments.tian2021.paper",
     "stopgrad.experiments.zhang2022.paper",
     "stopgrad.experiments.simsiam2021.paper",
+    "stopgrad.experiments.li2022.paper",
     "stopgrad.experiments.linear_digits.paper",
 )
 """Each has a `PAPER`: a new one is one line here. In a checkout any module that Python finds from there will do."""

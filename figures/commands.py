@@ -20,7 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from stopgrad.experiments.papers import chosen
-from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded, Released
 from stopgrad.figures.machinery.places import Places
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.linear_theory.tools.door import Command
@@ -186,7 +186,7 @@ def _each(
         # The dearest first: those whose data are computed and not collected, and of them the last, which is among the
         # dearest and would else be computed when there is nothing left beside it.
         names.reverse()
-        names.sort(key=lambda name: isinstance(figures[name].compute, Recorded | FromRuns))
+        names.sort(key=lambda name: isinstance(figures[name].compute, Recorded | Released | FromRuns))
     left = dict.fromkeys(names)
     columns = (SpinnerColumn(), TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

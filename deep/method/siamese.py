@@ -52,8 +52,8 @@ class Siamese(nn.Module):
         self.method, self.objective, self.loss_scale = method, method.objective, method.loss_scale
         self.groups()
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Loss and embeddings of a batch. The views go through one by one: BatchNorm sees each."""
+    def compared(self, batch: Batch) -> Outputs:
+        """Embeddings of a batch, predictions and targets. The views go through one by one: BatchNorm sees each."""
         z = torch.stack([self.online(x) for x in batch.views[: self.objective.views]])
         p = torch.stack([self.predictor(v) for v in z])
         found = Outputs(z, p, batch.index, target=z, step=batch.step)
@@ -64,6 +64,11 @@ class Siamese(nn.Module):
             raise ValueError(
                 f"the target's embeddings have shape {shape}; they must have the predictions', {tuple(p.shape)}"
             )
+        return found
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Embeddings of a batch, and the loss, for which an objective that compares images has all processes'."""
+        found = self.compared(batch)
         compared = found.map(gathered_with_gradient) if self.objective.whole_batch else found
         loss = self.loss_scale * self.objective(compared)
         if loss.ndim:

@@ -18,6 +18,7 @@ from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
 from stopgrad.deep.storage.table import Columns, export_npz, read
+from stopgrad.deep.training.generalisation import generalisation
 from stopgrad.deep.training.recorder import rows_of
 from stopgrad.deep.training.references import reference
 from stopgrad.linear_theory.tools.door import dumps
@@ -154,6 +155,10 @@ def conclude(
             name: attempt(warnings, f"{name} reference", reference, name, config, dataset, world, parts)
             for name in config.monitor.references
         }
+        if config.monitor.generalisation:
+            dtype = next(siamese.parameters()).dtype
+            told = (config, dataset, siamese, world.device, dtype)
+            summary["generalisation"] = attempt(warnings, "generalisation", generalisation, *told)
     if picture and state == "finished":
         export = export_state_dict(siamese.online.backbone)
         replace_file(folder / "backbone.pt", lambda draft: torch.save(export, draft))

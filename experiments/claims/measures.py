@@ -77,3 +77,15 @@ def accuracy(record: Record) -> float:
     """Test accuracy of the linear probe in per cent; NaN without a probe."""
     probe = record.summary.get("probe")
     return 100 * probe["accuracy"] if probe else math.nan
+
+
+def knn(record: Record) -> float:
+    """Test accuracy of the nearest neighbours at the end in per cent; NaN where they have none."""
+    found = (record.summary.get("knn") or {}).get("after")
+    return math.nan if found is None else 100 * found
+
+
+def end_loss(record: Record) -> float:
+    """The loss over the last tenth of the measurements, one of them at least: a single batch's is noise."""
+    values = record.columns.scalars.get("loss", np.zeros(0))
+    return float(values[-max(1, len(values) // 10) :].mean()) if len(values) else record.last("loss")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stopgrad.deep.config import Config, Data, from_json, to_json
-from stopgrad.deep.measuring.quantities.quantities import recorded
+from stopgrad.deep.measuring.quantities.quantities import at_evaluation, recorded
 from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.store import series
 from stopgrad.experiments.store.store import Record, Store, number
@@ -26,6 +26,8 @@ from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("state", "diagnosis", "steps", "seconds", "knn", "probe", "references", "last")
 """Of a run's summary; of the probe the accuracy alone."""
+AT_END = ("representation", "generalisation")
+"""Of the summary of a run that was evaluated so: the quantities of its last evaluation, and what new views gave."""
 SCALARS = ("first", "lowest", "mean")
 """Of the first measurement, and over all of them, what the list of quantities says; of the last, every scalar."""
 ORIGIN = (
@@ -53,6 +55,8 @@ class RecordedRun(Record):
 
     kept: Columns | None = None
     """Its series, where they were kept as well."""
+    evaluated_over: Columns | None = None
+    """The same of its evaluations."""
 
     @property
     def whole(self) -> bool:
@@ -70,6 +74,11 @@ class RecordedRun(Record):
             for name, (step, values) in self.kept.arrays.items()
         }
         return self.kept._replace(arrays=arrays)
+
+    @cached_property
+    def evaluations(self) -> Columns:
+        """Its evaluations between epochs, as far as they were kept."""
+        return self.evaluated_over or Columns(np.zeros(0, dtype=int), {}, {})
 
     def lowest(self, name: str) -> float:
         """The smallest value of a scalar over the run; NaN where it was not kept."""
@@ -111,10 +120,10 @@ def backed(store: Store, suite: Suite) -> Backed:
 
 def read(path: Path) -> list[RecordedRun]:
     """The runs of a record; none where there is no file. Raises ValueError where it cannot be read."""
-    kept = series.read(path.with_suffix(".nc"))
+    kept, evaluated = (series.read(path.with_suffix(".nc"), group) for group in (None, series.EVALUATIONS))
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        return [_run(row, whole, path, kept.get(row["key"])) for row in whole["runs"]]
+        return [_run(row, whole, path, kept.get(row["key"]), evaluated.get(row["key"])) for row in whole["runs"]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -136,7 +145,8 @@ def record(suite: Suite, store: Store) -> Path | None:
     text = _text(suite, sorted(runs.values(), key=lambda run: run[:2]))
     whole = {run.key: run.columns for *_, run in runs.values() if run.whole}
     if whole:
-        series.write(path.with_suffix(".nc"), whole)
+        evaluated = {run.key: run.evaluations for *_, run in runs.values() if len(run.evaluations.step)}
+        series.write(path.with_suffix(".nc"), whole, evaluated)
     replace_file(prepare_file(path, ".json"), lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
     return path
 
@@ -161,7 +171,8 @@ def _text(suite: Suite, runs: list[tuple[str, int, Record]]) -> str:
     ]
     names = sorted({name for row in rows for name in row["last"]})
     rows = [row | {"last": [row["last"].get(name) for name in names]} for row in rows]
-    head = _line({"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names})[:-1]
+    head = {"suite": suite.name, "scale": suite.scale, "config": shared, "arms": arms, "last": names}
+    head = _line(head | {"representation": _evaluated()})[:-1]
     return '{},\n"origins": [\n{}\n],\n"runs": [\n{}\n]}}\n'.format(
         head, ",\n".join(origins), ",\n".join(map(_line, rows))
     )
@@ -174,8 +185,17 @@ def _kept(run: Record) -> dict:
     kept["probe"] = summary.get("probe") and {"accuracy": summary["probe"]["accuracy"]}
     kept["last"] = {name: v for name, v in summary["last"].items() if name not in _TOLD and v is not None}
     kept |= {what: {name: read[what](name) for name in recorded(what)} for what in SCALARS}
+    if summary.get("representation"):
+        kept["representation"] = [run.evaluated(name) for name in _evaluated()]
+    if summary.get("generalisation"):
+        kept["generalisation"] = summary["generalisation"]
     arrays = run.columns.arrays
     return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in recorded("last") if name in arrays}}
+
+
+def _evaluated() -> list[str]:
+    """Of an evaluation of the representations what a row has: its quantities, and how many dimensions they have."""
+    return [*at_evaluation(), "dim"]
 
 
 def _origin(run: Record) -> dict:
@@ -184,15 +204,18 @@ def _origin(run: Record) -> dict:
     return {name: known.get(name) for name in ORIGIN}
 
 
-def _run(row: dict, whole: dict, path: Path, kept: Columns | None) -> RecordedRun:
+def _run(row: dict, whole: dict, path: Path, kept: Columns | None, evaluated: Columns | None) -> RecordedRun:
     """A run as its row has it, read at once, so that what is damaged is found here."""
     own = whole["arms"][row["arm"]]
     config = {group: shared | own[group] for group, shared in whole["config"].items()}
-    summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")}
+    summary = {name: row[name] for name in (*KEPT, *SCALARS, "arrays")} | {name: row.get(name) for name in AT_END}
     summary["last"] = {name: v for name, v in zip(whole["last"], row["last"], strict=True) if v is not None}
+    if summary["representation"]:
+        summary["representation"] = dict(zip(whole["representation"], summary["representation"], strict=True))
     summary["provenance"] = whole["origins"][row["origin"]]
-    run = RecordedRun(row["key"], path, from_json(json.dumps(config | {"seed": row["seed"]})), summary, kept)
-    _ = run.columns, run.recorded, run.first(""), run.last(""), run.lowest(""), run.mean("")
+    config = from_json(json.dumps(config | {"seed": row["seed"]}))
+    run = RecordedRun(row["key"], path, config, summary, kept, evaluated)
+    _ = run.columns, run.recorded, run.first(""), run.last(""), run.lowest(""), run.mean(""), run.evaluated("")
     return run
 
 

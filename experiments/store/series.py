@@ -19,6 +19,10 @@ RECORDED = (
     *("eigenvalues", "predictor_spectrum", "alignment"),
 )
 """Of which quantities the record of a suite keeps every measurement."""
+EVALUATIONS = "evaluations"
+"""What the file calls the series of evaluations, a group of its own: they have other steps."""
+EVALUATED = (*("knn", "rms", "collapse_auc", "rankme", "variance_effective_rank"), "participation_ratio", "sigma")
+"""Of which numbers of evaluations it keeps every one."""
 BITS = 10
 """Of a number's mantissa that are kept, about three figures; what is zero in every number takes no room."""
 FINER = {"m_o_z": 20}
@@ -42,37 +46,60 @@ def over_steps(columns: Columns, names: Iterable[str]) -> "xr.Dataset":
     return xr.merge([one(name).drop_duplicates("step").rename(name) for name in names], join="outer")
 
 
-def write(path: Path, runs: Mapping[str, Columns]) -> Path:
-    """Write the series of runs, by key, as NetCDF with the dimensions run, step and mode. Raises ValueError where it
-    cannot be written."""
-    import xarray as xr
+def write(path: Path, runs: Mapping[str, Columns], evaluations: Mapping[str, Columns] | None = None) -> Path:
+    """Write the series of runs, by key, as NetCDF with the dimensions run, step and mode; of their evaluations too.
 
-    def there(columns: Columns) -> list[str]:
-        return [name for name in RECORDED if name in columns.scalars or name in columns.arrays]
+    Raises ValueError where it cannot be written.
+    """
+    parts = {None: _dataset(runs, RECORDED)}
+    parts |= {EVALUATIONS: _dataset(evaluations, EVALUATED)} if evaluations else {}
 
-    every = [over_steps(columns, there(columns)) for columns in runs.values()]
-    names = {name: one[name].dims for one in every for name in one}
-    whole = [
-        one.assign({name: _nothing(one, dims) for name, dims in names.items() if name not in one}) for one in every
-    ]
-    dataset = xr.concat(whole, xr.Variable("run", list(runs)), join="outer").map(_rounded)
-    packed = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in dataset}
+    def put(draft: Path) -> None:
+        for mode, (group, dataset) in zip("wa", parts.items()):
+            packed = {name: {"zlib": True, "complevel": 9, "shuffle": True} for name in dataset}
+            dataset.to_netcdf(draft, mode, group=group, engine=ENGINE, encoding=packed)
+
     target = prepare_file(path, ".nc")
-    replace_file(target, lambda draft: dataset.to_netcdf(draft, engine=ENGINE, encoding=packed))
+    replace_file(target, put)
     return target
 
 
-def read(path: Path) -> dict[str, Columns]:
-    """The series of runs by key; none where there is no file. Raises ValueError where it cannot be read."""
+def _dataset(runs: Mapping[str, Columns], names: Iterable[str]) -> "xr.Dataset":
+    """Those of `names` that the runs have, rounded, over run, step and mode."""
+    import xarray as xr
+
+    def there(columns: Columns) -> list[str]:
+        return [name for name in names if name in columns.scalars or name in columns.arrays]
+
+    every = [over_steps(columns, there(columns)) for columns in runs.values()]
+    dims = {name: one[name].dims for one in every for name in one}
+    whole = [one.assign({name: _nothing(one, of) for name, of in dims.items() if name not in one}) for one in every]
+    return xr.concat(whole, xr.Variable("run", list(runs)), join="outer").map(_rounded)
+
+
+def read(path: Path, group: str | None = None) -> dict[str, Columns]:
+    """The series of runs by key, or of a group of the file; none where there is no file, or no such group.
+
+    Raises ValueError where it cannot be read.
+    """
     import xarray as xr
 
     if not path.is_file():
         return {}
     try:
-        whole = xr.load_dataset(path, engine=ENGINE)
+        if group is not None and not _has(path, group):
+            return {}
+        whole = xr.load_dataset(path, group=group, engine=ENGINE)
         return {str(key): _columns(whole.sel(run=key)) for key in whole.run.values}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read as the series of runs ({error}); restore it, or remove it") from None
+
+
+def _has(path: Path, group: str) -> bool:
+    import h5py
+
+    with h5py.File(path) as file:
+        return group in file
 
 
 def _nothing(one: "xr.Dataset", dims: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:

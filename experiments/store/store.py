@@ -73,6 +73,10 @@ class Record:
         values = self.columns.scalars.get(name, np.zeros(0))
         return float(values.mean()) if len(values) else math.nan
 
+    def evaluated(self, name: str) -> float:
+        """A number of the last evaluation of the representations; NaN where there is none of this name."""
+        return number((self.summary.get("representation") or {}).get(name))
+
     @property
     def whole(self) -> bool:
         """Whether `columns` has every measurement, and not the last alone."""

@@ -18,7 +18,7 @@ import xarray as xr
 
 from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
-from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded
+from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded, Released
 from stopgrad.figures.machinery.places import Places
 from stopgrad.linear_theory.tools import origin
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -49,6 +49,11 @@ def find_data(name: str, one: Picture, places: Places) -> Found:
             path = places.results / source.path
             there = path.is_file()
             return Found(path, source.read(path) if there else None, None if there else "its data are not there", None)
+        case Released() as source:
+            there = places.released and source.read(places.released)
+            if there is None:
+                return Found(path, data.kept(path, {})[0], f"it needs {source.words}", None)
+            compute, now = lambda: there, data.origin(source.read) | {"released": data.digest(there)}
         case FromRuns() as source:
             taken = runs.gather(source, places.scale, places.runs)
             if not taken.arms:
@@ -66,6 +71,8 @@ def how(name: str, one: Picture, places: Places) -> str:
     without = runs.not_planned(one.compute, places.scale)
     if without:
         return f"{name}: {without}"
+    if isinstance(one.compute, Released):
+        return f"{name} needs {one.compute.words}"
     return f"{name} needs an experiment's data; make them with `{made_by(one, places)}`"
 
 
@@ -195,7 +202,8 @@ def examine(name: str, one: Picture, places: Places) -> Verdict:
         if runs.not_planned(one.compute, places.scale):
             return Verdict("not in the suite", found.why)
         if found.why and not found.renew:
-            return Verdict("no data", f"{found.why}; make them with `{made_by(one, places)}`")
+            before = made_by(one, places)
+            return Verdict("no data", f"{found.why}; make them with `{before}`" if before else found.why)
         return Verdict("stale", "it was never made")
     if found.dataset is None:
         return Verdict("stale", found.why)

@@ -56,6 +56,9 @@ STATISTICS = {
     "m_o": Statistic(r"$m_o$ of Z at the end", lambda run: run.last("m_o_z"), (0, 1)),
     "m_o_p": Statistic(r"$m_o$ of P at the end", lambda run: run.last("m_o_p"), (0, 1)),
     "rank": Statistic("effective rank of Z at the end", lambda run: run.last("rank_z"), (1, None)),
+    "auc": Statistic("AUC of representations", lambda run: run.evaluated("collapse_auc"), (0.5, 1)),
+    "knn": Statistic("kNN accuracy, %", measures.knn, (None, None)),
+    "loss": Statistic("training loss at the end", measures.end_loss, (-1, None)),
 }
 """How many modes are left, what of their size, and what the papers report; how far the centre has won, and the rank of
 what is around it: directions and norms collapse apart, and so do directions and dimensions."""

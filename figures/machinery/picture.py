@@ -25,6 +25,16 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class Released:
+    """Data that others have released, which lie in a folder of the user's (`Places.data`)."""
+
+    words: str
+    """What they are and whence to get them, for a sentence that begins 'it needs'."""
+    read: Callable[[Path], "xr.Dataset | None"]
+    """From the folder; None where they are not in it."""
+
+
+@dataclass(frozen=True)
 class FromRuns:
     """Data computed from the finished runs of some arms of a paper's suite."""
 
@@ -42,7 +52,7 @@ class FromRuns:
 class Picture:
     """A figure. Its caption is the docstring of the function that draws it."""
 
-    compute: Callable[[], "xr.Dataset"] | Recorded | FromRuns
+    compute: Callable[[], "xr.Dataset"] | Recorded | Released | FromRuns
     draw: Callable[["xr.Dataset"], "Figure"]
     title: str
     source: str

@@ -8,6 +8,8 @@ from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import refuse_broken_link
 
+VARIABLE = "STOPGRAD_DATA"
+
 
 @dataclass(frozen=True)
 class Places:
@@ -19,6 +21,8 @@ class Places:
     """Folder where the experiments have left their results."""
     runs: Path = Path("runs")
     """Folder of the run store, for the pictures of trained networks."""
+    data: Path | None = None
+    """Folder of data that others have released; None: the one that STOPGRAD_DATA in the environment names, if any."""
     scale: str = "cpu"
     """Scale of the suites whose runs are shown: smoke, quick, cpu, cifar, gpu or paper."""
 
@@ -27,6 +31,12 @@ class Places:
         if self.scale not in SCALES:
             raise BadInput(f"there is no scale {self.scale!r}; there are {', '.join(SCALES)}")
         refuse_files(out=self.out, results=self.results, runs=self.runs)
+
+    @property
+    def released(self) -> Path | None:
+        """The folder of released data; None where nobody has named one."""
+        named = os.environ.get(VARIABLE)
+        return self.data or (Path(named) if named else None)
 
 
 def refuse_files(**folders: Path) -> None:

@@ -67,7 +67,7 @@ def compute_table(
             "statistic": list(kinds),
             "seed": list(seeds),
         },
-        attrs={"setting": table["setting"]},
+        attrs={"setting": table["setting"], "what": table.get("what", "Top-1 accuracy, %")},
     )
 
 
@@ -123,7 +123,7 @@ def _draw_lines(axes, data: "xr.Dataset") -> None:
 
 
 def _draw_paper(axis, data: "xr.Dataset") -> None:
-    axis.set_title("Paper: Top-1 accuracy, %", fontsize=9.5)
+    axis.set_title(f"Paper: {data.attrs['what']}", fontsize=9.5)
     axis.set_xlabel(f"{data.attrs['setting']}{': mean ± std' * bool(data.spread.notnull().any())}", fontsize=9)
     for k, (mean, spread) in enumerate(zip(data.paper.values, data.spread.values)):
         if math.isnan(mean):

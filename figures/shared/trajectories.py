@@ -1,6 +1,6 @@
 """Scalars of runs over their steps, as pictures of several papers have them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,24 +11,29 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def trajectories(runs: Runs, arms: Iterable[str], names: tuple[str, ...]) -> "xr.Dataset":
-    """Scalars of the runs by name, each (arm, seed, step); `planned` (arm,): whether the suite has the arm."""
+def trajectories(
+    runs: Runs, arms: Iterable[str], names: tuple[str, ...], of: Callable = lambda run: run.columns
+) -> "xr.Dataset":
+    """Scalars of the runs by name, each (arm, seed, step); `planned` (arm,): whether the suite has the arm.
+
+    `of` is the table of a run that has them, by default that of its steps.
+    """
     import xarray as xr
 
     arms = list(arms)
     each = [
-        xr.concat([_scalars(runs.of(arm).get(seed), names) for seed in runs.seeds], "seed", join="outer")
+        xr.concat([_scalars(runs.of(arm).get(seed), names, of) for seed in runs.seeds], "seed", join="outer")
         for arm in arms
     ]
     data = xr.concat(each, "arm", join="outer").assign_coords(arm=arms, seed=list(runs.seeds))
     return data.assign(planned=("arm", [arm in runs.arms for arm in arms]))
 
 
-def _scalars(run, names: tuple[str, ...]) -> "xr.Dataset":
+def _scalars(run, names: tuple[str, ...], of: Callable) -> "xr.Dataset":
     """NaN where a run has not been measured; of a run that is not there no step."""
     import xarray as xr
 
-    step = run.columns.step if run else np.zeros(0, dtype=int)
-    found = run.columns.scalars if run else {}
+    step = of(run).step if run else np.zeros(0, dtype=int)
+    found = of(run).scalars if run else {}
     values = {name: ("step", np.asarray(found.get(name, np.full(len(step), np.nan)), dtype=float)) for name in names}
     return xr.Dataset(values, {"step": step}).drop_duplicates("step")

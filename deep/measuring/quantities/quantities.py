@@ -45,6 +45,11 @@ def recorded(what: str) -> list[str]:
     return [one.name for one in QUANTITIES.values() if what in one.recorded and one.at == "step"]
 
 
+def at_evaluation() -> list[str]:
+    """Names of those that are measured of the representations."""
+    return [one.name for one in QUANTITIES.values() if one.at == "evaluation"]
+
+
 def measured(seen, at: str = "step") -> dict:
     """What is measured of `seen`, by name: of every quantity that applies."""
     return {one.name: one.of(seen) for one in QUANTITIES.values() if one.at == at and one.applies(seen)}

@@ -1,0 +1,1 @@
+"""Forecasting accuracies from metrics that need no labels."""
