@@ -94,7 +94,7 @@ class Wide:
 
 
 @pytest.mark.parametrize(
-    "case", CASES, ids=lambda s: f"{s.target}-{s.stop_gradient}-{getattr(s.predictor, 'func', s.predictor)}"
+    "case", CASES, ids=lambda s: f"{s.target}-{s.stop_gradient}-{'set' if callable(s.predictor) else s.predictor}"
 )
 def test_flows_are_minus_the_gradient_under_every_switch_on_numpy_and_torch(case):
     h = Hyperparameters(eta=0.03, eta_p=0.05, alpha_p=1.7, beta=0.2)
