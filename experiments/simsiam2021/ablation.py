@@ -152,7 +152,8 @@ CIFAR = change(
     monitor_every=39,
     evaluate_every=5,
 )
-_BARE = (*COLLAPSES, "fixed-predictor", "moving-average", "cross-entropy", "asymmetric", "alternation-100")
+BARE_ARMS = (*COLLAPSES, "fixed-predictor", "moving-average", "cross-entropy", "asymmetric", "alternation-100")
+"""Those that there are without output BatchNorm too."""
 
 SCALE = {
     "smoke": Scale(
@@ -165,10 +166,10 @@ SCALE = {
     "quick": Scale(TOY, TOY_IMAGES, (), ("baseline", "no-stop-gradient")),
     "cpu": Scale(
         *(TOY, TOY_IMAGES, (*COLLAPSES, "moving-average", "affine-output-moving-average")),
-        tuple(name for name in _BARE if name != "asymmetric"),
+        tuple(name for name in BARE_ARMS if name != "asymmetric"),
         ("baseline", "no-stop-gradient"),
     ),
-    "cifar": Scale(CIFAR, CIFAR_IMAGES, bare=_BARE),
-    "gpu": Scale(SIMSIAM_CIFAR10, 50_000, bare=_BARE),
-    "paper": Scale(SIMSIAM_IMAGENET, 1_281_167, bare=_BARE),
+    "cifar": Scale(CIFAR, CIFAR_IMAGES, bare=BARE_ARMS),
+    "gpu": Scale(SIMSIAM_CIFAR10, 50_000, bare=BARE_ARMS),
+    "paper": Scale(SIMSIAM_IMAGENET, 1_281_167, bare=BARE_ARMS),
 }

@@ -5,7 +5,7 @@ The paper's numbers, the arm of the suite that stands for each, and the claims t
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,7 +81,7 @@ def draw_table(data: "xr.Dataset") -> "Figure":
     Modes of F: exp of the entropy of the normalised eigenvalues of F = E[z z^T], the embeddings' mean direction
     included; 1 is complete collapse in direction, a fall is dimensional collapse. Trace of F: the embeddings' squared
     norm, where the squared error collapses; the loss of the papers does not see it. Accuracy is shown from the scale
-    cifar on. 'At scale …': runs of that cell are planned there and not here, and `python -m experiments run` makes
+    cifar on. 'At scale X': runs of that cell are planned there and not here, and `python -m experiments run` makes
     them; 'not in the suite': nowhere; 'not measured': none has finished; 'not finite': all diverged.
     """
     return draw_cells(data)
@@ -190,10 +190,12 @@ def pictures(
     families: Mapping[str, str] = FAMILIES,
     statistics: tuple[str, ...] = USUAL,
     draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
+    beside: Collection[str] | None = None,
 ) -> dict[str, Picture]:
     """A picture PREFIX-NAME of each of a paper's tables; `source` cites the paper, `claims` of a table are its ids.
     `families` are those of its suite's arms, three at most, and `statistics` what is measured of a run, as
-    `compute_table` takes them; `draw` calls `draw_cells` and says what is shown.
+    `compute_table` takes them; `draw` calls `draw_cells` and says what is shown. `beside`: the arms there are of the
+    families after the first; None: all.
 
     Table N of the paper is called "tableN"; one without a number has a name of its own, and in `place` where it stands.
     """
@@ -207,6 +209,7 @@ def pictures(
             families,
             statistics,
             draw,
+            beside,
         )
         for name, table in tables.items()
     }
@@ -225,10 +228,15 @@ def of_table(
     families: Mapping[str, str] = FAMILIES,
     statistics: tuple[str, ...] = USUAL,
     draw: Callable[["xr.Dataset"], "Figure"] = draw_table,
+    beside: Collection[str] | None = None,
 ) -> Picture:
     """The picture of one table."""
     compute = functools.partial(compute_table, table=table, families=dict(families), statistics=statistics)
-    return Picture(FromRuns(paper, arms_of([table], families), compute, ends=True), draw, title, source, paper, claims)
+    arms = arms_of([table], families)
+    if beside is not None:
+        first = arms_of([table], dict([*families.items()][:1]))
+        arms = tuple(arm for arm in arms if arm in first or arm in beside)
+    return Picture(FromRuns(paper, arms, compute, ends=True), draw, title, source, paper, claims)
 
 
 def arms_of(tables: Iterable[dict], families: Mapping[str, str] = FAMILIES) -> tuple[str, ...]:

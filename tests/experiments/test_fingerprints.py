@@ -21,7 +21,8 @@ FEW = {name: CASES[name] for name in ("linear", "directpred", "streamed")}
 @pytest.mark.parametrize("field", ["predictor", "target", "objective", "loss", "stop_gradient", "isoloss"])
 def test_every_choice_is_in_some_case(field):
     [hint] = [option.hint for option in options(TINY.method) if option.name == field]
-    there = {flat(change(TINY, **values).method)[field] for values in CASES.values()}
+    methods = [flat(change(TINY, **values).method) for values in CASES.values()]
+    there = {method[field] for method in methods if field in method}
     assert there == set(get_args(hint) if hint is not bool else (True, False))
 
 
