@@ -271,7 +271,7 @@ def draw_halvagal(data: "xr.Dataset") -> "Figure":
             level = 1.0 if loss == "squared" else float(one.flow.isel(time=0).mean())
             axis.axhline(level, color="0.5", linestyle="--", linewidth=0.9)
             axis.set(yscale="log", ylim=(1e-3, 12))
-            axis.set_title(PANELS[str(kind)] if loss == "squared" else "")
+            axis.set_title(PANELS[str(kind)])
             axis.tick_params(labelleft=axis is row[0])
         row[0].set_ylabel(f"{loss}\neigenvalue $\\lambda$")
     for axis in axes[-1]:
