@@ -259,7 +259,8 @@ def draw_halvagal(data: "xr.Dataset") -> "Figure":
     first order in 1/width; marks: a linear network of ten outputs, full-batch gradient descent on a sample of Gaussian
     images. Squared error: every eigenvalue goes to 1, weak ones late, under IsoLoss soon; without stop-gradient all
     die. Cosine: all become alike and their sum stays (dashed: the mean at the start); without stop-gradient weak ones
-    die and the strong grow. Without predictor nothing moves but by noise."""
+    die and the strong grow, and a mode on the edge between them goes another way in so narrow a network than in theory.
+    Without predictor nothing moves but by noise."""
     figure, axes = style.new_figure(2, 4, panel=(2.9, 2.5), sharex=True)
     colours = style.ordered(data.sizes["mode"])
     for row, loss in zip(axes, data.loss.values):
@@ -271,7 +272,7 @@ def draw_halvagal(data: "xr.Dataset") -> "Figure":
             level = 1.0 if loss == "squared" else float(one.flow.isel(time=0).mean())
             axis.axhline(level, color="0.5", linestyle="--", linewidth=0.9)
             axis.set(yscale="log", ylim=(1e-3, 12))
-            axis.set_title(PANELS[str(kind)] if loss == "squared" else "")
+            axis.set_title(PANELS[str(kind)])
             axis.tick_params(labelleft=axis is row[0])
         row[0].set_ylabel(f"{loss}\neigenvalue $\\lambda$")
     for axis in axes[-1]:

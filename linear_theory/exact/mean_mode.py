@@ -93,7 +93,8 @@ def naive_rates(x, xp, w) -> np.ndarray:
 def settled_shares(x, xp) -> np.ndarray:
     """Energy shares of the modes where the cosine loss and a learned W_p come to rest: e_j ∝ x_j · x_j/(x_j + x_j′).
 
-    From a start on the parabola s = x p²/α_p, or after weight decay has brought it there. Data themselves have
+    From a start on the parabola s = x p²/α_p; off it, `exact.cosine_limit`. Weight decay alone brings no start there,
+    as it shrinks what is off the parabola no faster than the rest; finite steps, which add to norms, do. Data have
     e_j ∝ x_j + x_j′, so learning multiplies each share by the square of its shrinkage s/(s + n) = x/(x + x′), the
     mean's as any other's. Shape (…, modes).
 

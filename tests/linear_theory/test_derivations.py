@@ -9,7 +9,7 @@ import sympy as sp
 from stopgrad.linear_theory.commands.one_mode import Derive
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow
-from stopgrad.linear_theory.symbolic import matrix_derivations, mean_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic import cosine_derivations, matrix_derivations, mean_derivations, mode_derivations
 from stopgrad.linear_theory.symbolic.derivation import Derivation, entries, equal, explicit, gradient, matrices, rate
 from stopgrad.linear_theory.symbolic.derivations import DERIVATIONS, derive, latex
 from stopgrad.linear_theory.tools import door
@@ -50,6 +50,10 @@ def spoiled(flow, field):
         (mean_derivations, "biased_network_flow", "b", ["lemma_1_with_mean", "centre_modes"]),
         (mean_derivations, "cosine_network_flow_at", "W", ["settled_bias_of_the_cosine_loss", "centre_modes"]),
         (mean_derivations, "cosine_centre_flow_at", "v", ["centre_modes"]),
+        (cosine_derivations, "cosine_flow_at", "Wp", ["cosine_loss_without_mean"]),
+        (cosine_derivations, "cosine_flow_at", "W", ["cosine_loss_without_mean", "cosine_identities"]),
+        (cosine_derivations, "sample_cosine_flow", "W", ["cosine_loss_on_a_pair"]),
+        (cosine_derivations, "sixth_order_flow", "p", ["sixth_order"]),
     ],
 )
 def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, names):
@@ -63,6 +67,8 @@ def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, nam
     ("module", "name", "wrong", "names"),
     [
         (mode_derivations, "parabola_flow", lambda p, h: 1.001 * p**2, ["parabola", "time_course"]),
+        (cosine_derivations, "mean_cosine", lambda m, finite=True: m.w / (m.u * m.v) ** 0.5, ["finite_width_modes"]),
+        (cosine_derivations, "decay_clock", lambda t, eta: t, ["cosine_decay_clock"]),
         (mode_derivations, "balance", lambda state, h: state.s - h.x * state.p**2, ["mode_balance"]),
         (mean_derivations, "with_mean", lambda data, mu: data, ["lemma_1_with_mean"]),
         (matrix_derivations, "predictor_flow", lambda Wp, F, h: h.tau * F - Wp @ F, ["settled_predictor"]),
