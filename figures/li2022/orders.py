@@ -69,7 +69,11 @@ NETWORKS = {
     "deep-bottleneck/": ("ResNet-50", "purple"),
 }
 RESTART = "hybrid-40-restart"
-SWEPT = tuple(prefix + arm for prefix in NETWORKS for arm in (*SWITCHES, RESTART))
+SWEPT = tuple(
+    prefix + arm
+    for prefix in NETWORKS
+    for arm in ((*SWITCHES, RESTART) if prefix in ("", "quarter-width/") else ("baseline", "hybrid-40", "single-pass"))
+)
 LARGE = SCALES[SCALES.index("cifar") :]
 
 
@@ -101,15 +105,16 @@ def draw_switch(data: "xr.Dataset") -> "Figure":
     for axis, name in ((ours, "accuracy"), (spectra, "auc")):
         for prefix, (words, colour) in NETWORKS.items():
             colour = style.OKABE_ITO[colour]
-            found = {at: interval(data[name].sel(arm=prefix + arm)) for arm, at in SWITCHES.items()}
+            swept = {at: prefix + arm for arm, at in SWITCHES.items() if prefix + arm in SWEPT}
+            found = {at: interval(data[name].sel(arm=arm)) for at, arm in swept.items()}
             found = {at: one for at, one in found.items() if one.count}
             if found:
                 error = np.hstack([np.array(one.error or [[0], [0]]) for one in found.values()])
                 means = [one.mean for one in found.values()]
                 axis.errorbar(list(found), means, yerr=error, color=colour, marker="o", markersize=4, capsize=2,
                               linewidth=1.2, label=words)  # fmt: skip
-            again = interval(data[name].sel(arm=prefix + RESTART))
-            if again.count:
+            again = interval(data[name].sel(arm=prefix + RESTART)) if prefix + RESTART in SWEPT else None
+            if again and again.count:
                 axis.plot(40, again.mean, "x", color=colour, markersize=8, markeredgewidth=2)
         if not axis.lines:
             style.say(axis, "not measured")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINE = 0.29  # inches
+ACCURACY = "Top-1 accuracy, %"
 OFFSET = 0.18  # lines, between the seeds and their mean
 MARKS = (
     style.ESTIMATE,
@@ -67,7 +68,7 @@ def compute_table(
             "statistic": list(kinds),
             "seed": list(seeds),
         },
-        attrs={"setting": table["setting"], "what": table.get("what", "Top-1 accuracy, %")},
+        attrs={"setting": table["setting"], "what": table.get("what", ACCURACY)},
     )
 
 
@@ -123,7 +124,7 @@ def _draw_lines(axes, data: "xr.Dataset") -> None:
 
 
 def _draw_paper(axis, data: "xr.Dataset") -> None:
-    axis.set_title(f"Paper: {data.attrs['what']}", fontsize=9.5)
+    axis.set_title(f"Paper: {data.attrs.get('what', ACCURACY)}", fontsize=9.5)
     axis.set_xlabel(f"{data.attrs['setting']}{': mean ± std' * bool(data.spread.notnull().any())}", fontsize=9)
     for k, (mean, spread) in enumerate(zip(data.paper.values, data.spread.values)):
         if math.isnan(mean):
