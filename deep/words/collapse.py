@@ -24,7 +24,7 @@ METRICS = {
     "participation_ratio": Told("participation ratio", "of σ², 1 … d"),
     "stable_rank": Told("stable rank, NESum", "Σσ²/σ₁², 1 … d"),
     "alpha_req": Told("α-ReQ (Agrawal et al. 2022)", "0 flat"),
-    "lidar": Told("LiDAR (Thilak et al. 2023)", "1 … d"),
+    "lidar": Told("LiDAR (Thilak et al.)", "1 … d"),
     "channel_std": Told("channel std of directions (Chen & He 2021)", "0 one way"),
     "uniformity": Told("uniformity (Wang & Isola 2020)", "0 one way"),
     "alignment": Told("alignment of views (Wang & Isola 2020)", "0 alike"),

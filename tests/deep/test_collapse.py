@@ -246,11 +246,13 @@ def of_rank(k, d=100):
 
 def test_words_follow_rankme_beside_white_noise():
     assert set(WORDS) - {"partial dimensional collapse"} < set(diagnosis.WORDS)
-    assert [verdict(of_rank(k)).word for k in (1, 11, 13, 49, 51, 100)] == [
+    assert [verdict(of_rank(k)).word for k in (1, 11, 13, 41, 43, 100)] == [
         *["dimensional collapse"] * 2,
         *["partial dimensional collapse"] * 2,
         *["healthy"] * 2,
     ]
+    embeddings = [measure_spectrum(np.repeat([1.0, 0.0], [k, 100 - k]), space="embedding") for k in (11, 13, 29, 31)]
+    assert [verdict(one).word.split()[0] for one in embeddings] == ["dimensional", "partial", "partial", "healthy"]
     assert "RankMe 13 where white noise of the same size has 100 (13%)" in verdict(of_rank(13)).sentence
 
 

@@ -150,7 +150,7 @@ def lidar(views, delta: float = 1e-4, eps: float = 1e-8) -> float:
 
     exp of the entropy of the eigenvalues of Σ_w^−½ Σ_b Σ_w^−½, as shares: Σ_b is the covariance of the images' means
     over their views, Σ_w that of views about them, plus δI, in units of features squared; eps is added to each
-    eigenvalue (Thilak et al. 2023). At most min(d, N − 1). Raises BadInput where all images have one mean.
+    eigenvalue (Thilak et al.). At most min(d, N − 1). Raises BadInput where all images have one mean.
 
     >>> import numpy as np
     >>> means = 3 * np.vstack([np.eye(3), -np.eye(3)])  # of six images, in three dimensions
@@ -174,8 +174,8 @@ def lidar_of(found: Agreement, delta: float = 1e-4, eps: float = 1e-8) -> float:
 def lidar_white_noise(samples: int, views: int, dim: int) -> float | None:
     """`lidar` of Gaussian features whose images differ alike in all directions, as do an image's views.
 
-    By the limiting law of Σ_b Σ_w⁻¹ (Wachter 1980), for large samples and dimensions, whatever the ratio of the two
-    variances. None where views are too few to span d dimensions, N(V − 1) ≤ d: then δ decides.
+    By the limiting law of the eigenvalues of Σ_b Σ_w⁻¹ (Wachter), for large samples and dimensions, whatever the ratio
+    of the two variances. None where views are too few to span d dimensions, N(V − 1) ≤ d: then δ decides.
 
     >>> round(lidar_white_noise(10_000, 2, 64), 1)
     63.6
