@@ -100,6 +100,7 @@ class Collapse(Spectra):
     """representation, embedding or prediction: what the features are, of a run what is taken. None: the preset's."""
 
     def run(self) -> dict:
+        """What was measured of each, with its verdict."""
         names = [name for name in (self.features, *self.compare) if name is not None]
         self._refuse_idle(names)
         convention = self.convention()
@@ -110,6 +111,7 @@ class Collapse(Spectra):
         return (rows[0] if len(rows) == 1 else {"compared": rows}) | drawn
 
     def text(self, result: dict) -> str:
+        """Tables beside white noise's, and the verdict in a sentence."""
         from stopgrad.deep.words import collapse
 
         said = collapse.compared(result["compared"]) if "compared" in result else collapse.text(result)

@@ -44,6 +44,7 @@ class Diagnose(Spectra):
     """Images to look at, at most: as many of each class as there are in proportion."""
 
     def run(self) -> dict:
+        """What each network makes of the images, by space, and how its predictor stands to it."""
         names = [name for name in (self.checkpoint, *self.compare) if name is not None]
         if not names:
             raise BadInput("no checkpoint: name a file; see python -m deep diagnose --help")
@@ -59,6 +60,7 @@ class Diagnose(Spectra):
         return (found[0] if len(found) == 1 else {"compared": found}) | told
 
     def text(self, result: dict) -> str:
+        """Tables beside white noise's, verdicts and the alignment in a sentence."""
         from stopgrad.deep.words.checkpoint import compared, text
 
         said = compared(result["compared"]) if "compared" in result else text(result)
