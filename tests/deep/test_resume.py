@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import PROCESSES
+from processes import PROCESSES, hear_ctrl_c
 
 from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint, table
@@ -63,6 +63,7 @@ def _train(folder, argv, disturb, arguments):
     import stopgrad.deep.words.picture
     from stopgrad.deep.__main__ import door
 
+    hear_ctrl_c()
     stopgrad.deep.words.picture.draw = _draw
     torch.set_num_threads(1)
     with contextlib.ExitStack() as outputs:

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from processes import PROCESSES
+from processes import PROCESSES, hear_ctrl_c
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.processes.stopping import REQUEST
@@ -84,6 +84,7 @@ def start(configs, store, launcher, answer, log=None, workers="fork"):
 
 
 def _launch(configs, store, launcher, answer, log, workers):
+    hear_ctrl_c()
     worker_pool.START = workers
     if log:
         concluded = runs.conclude

@@ -10,6 +10,11 @@ PROCESSES = multiprocessing.get_context("forkserver")
 """Fresh processes, without the seconds that imports take; conftest.py says what they have loaded."""
 
 
+def hear_ctrl_c():
+    """Let Ctrl-C through, which who started the server, `parallel` in a test before, may have held back for good."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 @contextmanager
 def process(task):
     """A forked process running `task(say)`: gives (pid, a file of what it said), and kills it with SIGKILL."""
