@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
-from stopgrad.deep.collapse import Collapse
+from stopgrad.deep.collapse_command import Collapse
 from stopgrad.deep.config import GROUPS, Config, change, check
-from stopgrad.deep.diagnose import Diagnose
+from stopgrad.deep.diagnose_command import Diagnose
 from stopgrad.deep.parts import flag, flat, known, options, override, seats_of, spelled
 from stopgrad.deep.presets import PRESETS, changes, preset, refuse_idle, words
 from stopgrad.linear_theory.tools.door import Command

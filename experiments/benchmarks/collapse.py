@@ -33,8 +33,8 @@ told = [line for line in status if line.startswith("VmHWM")]
 print(json.dumps([found, 1024 * int(told[0].split()[1]) if told else None]))
 """
 PROGRAMS = {
-    "stopgrad": "from stopgrad.deep.collapse import Collapse\nimport sys\n"
-    "found = Collapse(sys.argv[1], quiet=True).run()['collapse_auc']\n" + _RESIDENT,
+    "stopgrad": "from stopgrad.deep.collapse_command import Collapse\nimport sys\n"
+    "found = Collapse(features=sys.argv[1], quiet=True).run()['collapse_auc']\n" + _RESIDENT,
     "numpy.linalg.svd": "import sys\nimport numpy as np\nz = np.load(sys.argv[1])\nz -= z.mean(0)\n"
     "from stopgrad.linear_theory import collapse_auc\n"
     "found = float(collapse_auc(np.linalg.svd(z, compute_uv=False)))\n" + _RESIDENT,

@@ -74,7 +74,10 @@ def draw_map(data: "xr.Dataset") -> "Figure":
         low, high = np.nanmin(mean), np.nanmax(mean)
         axis.imshow(np.ma.masked_invalid(mean), cmap=style.FIELD, aspect="auto", vmin=low, vmax=max(high, low + 1e-9))
         for row, column in np.ndindex(mean.shape):
-            if np.isfinite(mean[row, column]):
+            if not np.isfinite(mean[row, column]):
+                lacks = "not measured" if bool(data.planned[row, column]) else "not in\nthe suite"
+                axis.text(column, row, lacks, ha="center", va="center", fontsize=7, color="0.5")
+            else:
                 dark = mean[row, column] < (low + high) / 2
                 digits = 1 if high > 2 else 3
                 said = f"{mean[row, column]:.{digits}f}\n± {spread[row, column]:.{digits}f}"

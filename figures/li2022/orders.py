@@ -44,15 +44,16 @@ def draw_orders(data: "xr.Dataset") -> "Figure":
     for axis, (name, along, words) in zip(axes[0], panels):
         for arm, (label, colour) in ORDERS.items():
             values = data[name].sel(arm=arm).dropna("seed", how="all").dropna(along, how="all")
-            if not values.sizes["seed"]:
-                continue
             colour = style.OKABE_ITO[colour]
+            if not values.sizes["seed"]:
+                axis.plot([], [], color=colour, label=f"{label} (not measured)")
+                continue
             if name == "loss":
                 values = values.rolling({along: 5}, min_periods=1, center=True).mean()
             axis.plot(values[along], values.transpose(along, "seed"), color=colour, linewidth=0.6, alpha=0.4)
             marks = {"marker": "o", "markersize": 3.5} if along == "evaluated" else {}
             axis.plot(values[along], values.mean("seed"), color=colour, label=label, **marks)
-        if not axis.lines:
+        if not any(len(line.get_xdata()) for line in axis.lines):
             style.say(axis, "not measured")
         axis.set(xlabel="step", ylabel=words)
     style.legend_below(figure)
@@ -88,7 +89,11 @@ def compute_switch(runs: Runs) -> "xr.Dataset":
         return ("arm", "seed"), [[np.nan if run is None else of(run) for run in row] for row in found]
 
     return xr.Dataset(
-        {"auc": values(lambda run: run.evaluated("collapse_auc")), "accuracy": values(read)},
+        {
+            "auc": values(lambda run: run.evaluated("collapse_auc")),
+            "accuracy": values(read),
+            "planned": ("arm", [arm in runs.arms for arm in SWEPT]),
+        },
         {"arm": list(SWEPT), "seed": list(runs.seeds)},
         {"accuracy_of": "linear probe" if runs.scale in LARGE else "kNN"},
     )
@@ -107,16 +112,20 @@ def draw_switch(data: "xr.Dataset") -> "Figure":
             colour = style.OKABE_ITO[colour]
             swept = {at: prefix + arm for arm, at in SWITCHES.items() if prefix + arm in SWEPT}
             found = {at: interval(data[name].sel(arm=arm)) for at, arm in swept.items()}
+            lacks = sum(bool(data.planned.sel(arm=swept[at])) and not one.count for at, one in found.items())
             found = {at: one for at, one in found.items() if one.count}
+            label = f"{words} ({lacks} of its points not measured)" if lacks else words
+            if lacks and not found:
+                axis.plot([], [], color=colour, label=label)
             if found:
                 error = np.hstack([np.array(one.error or [[0], [0]]) for one in found.values()])
                 means = [one.mean for one in found.values()]
                 axis.errorbar(list(found), means, yerr=error, color=colour, marker="o", markersize=4, capsize=2,
-                              linewidth=1.2, label=words)  # fmt: skip
+                              linewidth=1.2, label=label)  # fmt: skip
             again = interval(data[name].sel(arm=prefix + RESTART)) if prefix + RESTART in SWEPT else None
             if again and again.count:
                 axis.plot(40, again.mean, "x", color=colour, markersize=8, markeredgewidth=2)
-        if not axis.lines:
+        if not any(len(line.get_xdata()) for line in axis.lines):
             style.say(axis, "not measured")
         axis.set_xlabel("single pass, % of the steps")
     ours.set_ylabel(f"{data.attrs['accuracy_of']}, %")
@@ -171,13 +180,14 @@ def draw_fig6(data: "xr.Dataset") -> "Figure":
         one, colour = data.sel(arm=arm), style.OKABE_ITO[colour]
         sigma = one.sigma.dropna("index")
         if not sigma.sizes["index"]:
+            left.plot([], [], color=colour, label=f"{label} (not measured)")
             continue
         left.semilogy(sigma.index / float(one.dim), sigma, color=colour, label=label)
         rank = (one.rankme / one.dim).dropna("seed", how="all").dropna("evaluated", how="all")
         right.plot(rank.evaluated, rank.transpose("evaluated", "seed"), color=colour, linewidth=0.6, alpha=0.4)
         right.plot(rank.evaluated, rank.mean("seed"), "o-", color=colour, markersize=3.5, label=label)
     for axis in (left, right):
-        if not axis.lines:
+        if not any(len(line.get_xdata()) for line in axis.lines):
             style.say(axis, "not measured")
     left.set(xlabel="index ÷ dimension", ylabel=r"$\sigma_i/\sigma_1$")
     right.set(xlabel="step", ylabel="RankMe ÷ dimension")

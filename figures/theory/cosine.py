@@ -24,7 +24,6 @@ from stopgrad.linear_theory.flows.sixth_order import (
     shrinking_flow,
     sixth_order_flow,
 )
-from stopgrad.linear_theory.simulation.integrate import integrate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,6 +41,8 @@ def compute_bao_regimes(
     norms=(8.0, 4.0, 2.0), p0=0.1, h=None, p=(-0.15, 0.72, 349), t=(0.0, 100.0, 161)
 ) -> "xr.Dataset":
     """p′ over p for three N_Φ with N_Ψ = N_Φ/2, its rests, the regimes over (N_Φ, ρ), and p where norms shrink."""
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     h = HeldNorms(eta=0.02) if h is None else h
     norms, p, t = np.array(norms), np.linspace(*p), np.linspace(*t)
     held = h.replace(n_phi=norms, n_psi=norms / 2)
@@ -115,6 +116,8 @@ def draw_bao_regimes(data: "xr.Dataset") -> "Figure":
 
 def compute_bao_simsiam(n=32, sigma2=0.25, eta=0.01, lr=0.5, steps=200, batch=768, seeds=(0, 1, 2)) -> "xr.Dataset":
     """A linear SimSiam by SGD on fresh Gaussian views, symmetric W_p and balanced, and its modes by the flow."""
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     p0, every = np.linspace(0.4, 1.1, n), max(1, steps // 20)
     times = lr * np.arange(0, steps + 1, every)
     h = Hyperparameters(sigma2=sigma2, eta=eta)
@@ -199,6 +202,8 @@ PANELS = {
 
 def compute_halvagal(modes=10, pixels=15, t=(0.0, 30.0, 16), lr=0.05, samples=3000, h=None, seed=2) -> "xr.Dataset":
     """Eigenvalues of E[z zᵀ] by the flow and of a linear network trained full-batch, for both losses and four ways."""
+    from stopgrad.linear_theory.simulation.integrate import integrate
+
     h = LoopHyperparameters() if h is None else h
     rng, times = np.random.default_rng(seed), np.linspace(*t)
     W = rng.normal(size=(modes, pixels)) / 4

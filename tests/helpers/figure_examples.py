@@ -119,6 +119,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
     alignment = np.clip(gone + noise.normal(0, 0.1, (rows, d)), -1, 1)
     p = np.sqrt(s) * alignment
     scalars = {
+        "loss": -0.5 - 0.4 * gone[:, 0],
         "asymmetry": 0.7 * (1 - gone[:, 0]) * (str(config.method.predictor) != "symmetric"),
         "predictor_negative": 0.5 * (1 - gone[:, 0]),
         "trace_z": s.sum(axis=1),
@@ -130,6 +131,7 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
         s, p, alignment = (np.where(epoch[:, None] < 20, v, np.nan) for v in (s, p, alignment))
     arrays = {"eigenvalues": s, "alignment": alignment, "predictor_spectrum": p}
     columns = Columns(step, scalars, {name: Series(step, v.astype(np.float32)) for name, v in arrays.items()})
+    evaluations = _evaluated(step[::2], collapses, np.random.default_rng([config.seed, *name.encode(), 2]))
     return SimpleNamespace(
         key=f"{noise.integers(2**60):016x}",
         config=config,
@@ -139,11 +141,33 @@ def made_up_run(config: Config, collapses=False, diverges=False, d=10, rows=9, n
             "state": "diverged" if diverges else "finished",
             "steps": 640,
             "probe": {"accuracy": 0.3 if collapses else 0.7},
+            "knn": {"after": float(evaluations.scalars["knn"][-1])},
+            "generalisation": {
+                part: {"loss": loss, "sigma2": 0.4, "signal": [2.0, 1.0, 0.1], "noise": [0.5, 0.5, 0.5]}
+                for part, loss in (("train", -0.9), ("test", -0.8))
+            },
         },
         columns=columns,
+        evaluations=evaluations,
+        evaluated=lambda name: float(evaluations.scalars[name][-1]) if name in evaluations.scalars else np.nan,
         first=lambda name: float(scalars[name][0]) if name in scalars else np.nan,
         last=lambda name: float(scalars[name][-1]) if name in scalars else np.nan,
     )
+
+
+def _evaluated(step, collapses, noise) -> Columns:
+    """Between epochs: a representation of 64 dimensions whose spectrum falls, steeply where it collapses."""
+    index, part = np.arange(64), np.linspace(0, 1, len(step))
+    fall = (0.02 + (0.5 if collapses else 0.03) * part) * noise.uniform(0.9, 1.1)
+    sigma = np.exp(-fall[:, None] * index)
+    share = sigma / sigma.sum(1, keepdims=True)
+    rank = np.exp(-(share * np.log(share)).sum(1))
+    scalars = {
+        **{"collapse_auc": np.cumsum(share, 1).mean(1), "rankme": rank, "dim": np.full(len(step), 64.0)},
+        **{"variance_effective_rank": rank / 2, "participation_ratio": rank / 3, "stable_rank": rank / 4},
+        **{"alpha_req": 4 * fall, "knn": 0.2 + 0.5 * part * noise.uniform(0.9, 1.1)},
+    }
+    return Columns(step, scalars, {"sigma": Series(step, sigma.astype(np.float32))})
 
 
 def _decomposed(gone, collapses, noise) -> dict:
@@ -202,7 +226,12 @@ def _config_of_simsiam(arm: str) -> Config:
     return planned.config if planned else Config()
 
 
-CONFIGS = {"zhang2022": _config_of_zhang, "simsiam2021": _config_of_simsiam}
+def _config_of_li(arm: str) -> Config:
+    planned = papers.suite("li2022", "cpu").arms.get(arm)
+    return planned.config if planned else Config()
+
+
+CONFIGS = {"zhang2022": _config_of_zhang, "simsiam2021": _config_of_simsiam, "li2022": _config_of_li}
 """By suite, an arm's config by its name."""
 COSINE = tuple(f"cosine/{arm}" for arm in ("ema", "symmetric-ema", "symmetric", "symmetric-alpha-4", "mlp"))
 RECORDED = {

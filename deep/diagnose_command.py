@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from stopgrad.deep.collapse import Spectra, row_of
+from stopgrad.deep.collapse_command import Spectra, row_of
 from stopgrad.deep.config import Config, Data, Monitor, check
 from stopgrad.deep.measuring.layouts.layouts import LAYOUTS
 from stopgrad.linear_theory.tools.errors import BadInput
