@@ -1,9 +1,11 @@
 """Settings for every test: property tests draw the same few examples each time, on machines of any speed."""
 
+import fcntl
 import os
 import signal
 from multiprocessing import forkserver
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("stopgrad", deadline=None, max_examples=40, derandomize=True)
@@ -37,3 +39,20 @@ LONGEST = ("test_product", "test_launcher", "test_linear_digits", "test_slurm", 
 def pytest_collection_modifyitems(items):
     """The longest first: begun last, they would leave the other workers nothing to do meanwhile."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+@pytest.fixture(scope="session")
+def theory(tmp_path_factory):
+    """A folder of runs, without any, in which the claims of theory alone are decided: once for all workers."""
+    from stopgrad.experiments import ledger
+    from stopgrad.experiments.papers import chosen
+    from stopgrad.experiments.store.store import Store
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "theory"
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)
+        for paper in chosen(having="claims"):
+            ledger.theory_rows(paper.key, Store(folder))
+    return folder

@@ -1,6 +1,7 @@
 """The record of a suite's runs: read where the store has nothing, it tells claims and figures the same."""
 
 import dataclasses
+import functools
 import json
 import re
 import shutil
@@ -24,6 +25,7 @@ from stopgrad.figures.machinery.picture import FromRuns
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.report import report
 from stopgrad.linear_theory.tools.door import main
+from stopgrad.linear_theory.tools.errors import BadInput
 
 ARMS = (
     *("baseline", "ema", "symmetric"),
@@ -273,11 +275,19 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_record_is_one_sentence(damage, path, nothing, capsys):
+def test_a_damaged_record_is_refused(damage, path, nothing):
     if callable(damage):
         rewrite(damage)
     else:
         path.write_text(damage, encoding="utf-8")
+    for use in (rows, functools.partial(record, SUITE)):
+        with pytest.raises(BadInput) as refused:
+            use(nothing)
+        assert f"{refused.value}".startswith(f"{path} cannot be read as a record of runs (")
+
+
+def test_a_damaged_record_is_one_sentence(path, nothing, capsys):
+    path.write_text("{", encoding="utf-8")
     for flags in ((), ("--record",)):
         status, out, err = verify(capsys, "--runs", nothing.root, *flags)
         assert status == 2 and not out and err.count("\n") == 1

@@ -37,9 +37,9 @@ def test_examples_are_short():
         assert sum(bool(line.strip()) for line in text.splitlines()) < 20
 
 
-def test_the_ledger_is_what_the_command_prints_of_the_record(tmp_path):
+def test_the_ledger_is_what_the_command_prints_of_the_record(theory):
     """Without a record, line for line the same claims, places and minima."""
-    nowhere = Store(tmp_path / "nothing")
+    nowhere = Store(theory)
     printed = markdown("cpu", {one.key: ledger.rows(one.key, "cpu", nowhere) for one in chosen(having="claims")})
     assert TEXT.count(BEGIN) == TEXT.count(END) == 1
     if path_of(suite("tian2021", "cpu")).exists():

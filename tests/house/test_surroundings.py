@@ -118,7 +118,8 @@ def test_a_backend_is_the_users_where_it_can_be_had(module, tmp_path):
         ("figures list", "ascii"),
     ],
 )
-def test_every_door_answers_on_a_stream_of_any_encoding(argv, encoding, tmp_path):
+def test_every_door_answers_on_a_stream_of_any_encoding(argv, encoding, tmp_path, theory):
+    argv = argv.replace("verify", f"verify --runs {theory}")
     done = python(tmp_path, "-m", *argv.split(), PYTHONIOENCODING=encoding, MPLBACKEND=NOTEBOOK)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.decode(encoding)) > 100 and b"\x1b" not in done.stdout
