@@ -14,13 +14,10 @@ Derived here (SymPy: `linear_theory.symbolic.cosine_derivations`).
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode
-from stopgrad.linear_theory.tools.arrays import as_float64
 from stopgrad.linear_theory.tools.errors import BadInput
-from stopgrad.linear_theory.tools.records import items
+from stopgrad.linear_theory.tools.records import above, at_least, refuse_outside
 
 
 class Moments(NamedTuple):
@@ -132,19 +129,10 @@ class PairHyperparameters(Hyperparameters):
         """1 + σ² of the others."""
         return 1 + self.sigma2_rest
 
-    def map(self, function) -> "PairHyperparameters":
-        """A copy with `function` applied to every field that is not None."""
-        return PairHyperparameters(**{k: v if v is None else function(v) for k, v in items(self).items()})
-
     def validate(self) -> "PairHyperparameters":
         """Return self as float64 arrays. Raises ValueError with one sentence naming a field out of range."""
         checked = super().validate()
-        for name, least in (("sigma2_rest", 0), ("x_rest", 0), ("others", 1)):
-            value = as_float64(getattr(checked, name))
-            good = np.isfinite(value) & ((value > 0) if name == "x_rest" else (value >= least))
-            if not good.all():
-                rule = "finite and above 0" if name == "x_rest" else f"finite and at least {least}"
-                raise BadInput(f"{name} is {value[~good].flat[0]:g}; it must be {rule}")
+        refuse_outside(checked, {"sigma2_rest": at_least(0), "x_rest": above(0), "others": at_least(1)})
         if checked.beta is not None:
             raise BadInput(
                 "beta is the rate of an EMA target, which modes of the cosine loss do not have; leave it out"

@@ -4,14 +4,13 @@ Time is counted so that the encoder moves with rate one: a gradient step of lear
 (momentum and loss scale change this; see `linear_theory.exact.unit_map`).
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
-import numpy as np
 import tyro
 
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
-from stopgrad.linear_theory.tools.errors import BadInput
+from stopgrad.linear_theory.tools.records import above, at_least, items, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -61,26 +60,21 @@ class Hyperparameters:
 
     def map(self, function) -> "Hyperparameters":
         """A copy with `function` applied to every field that is not None."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Hyperparameters(**{k: v if v is None else function(v) for k, v in values.items()})
+        return type(self)(**{k: v if v is None else function(v) for k, v in items(self).items()})
 
     def validate(self) -> "Hyperparameters":
         """Return self as float64 arrays. Raises ValueError with one sentence naming the first field out of range."""
         checked = self.map(as_float64)
-        for name, (test, rule) in _RANGES.items():
-            value = getattr(checked, name)
-            if value is not None and not np.all(np.isfinite(value) & test(value)):
-                bad = value[~(np.isfinite(value) & test(value))].flat[0]
-                raise BadInput(f"{name} is {bad:g}; it must be {rule}")
+        refuse_outside(checked, _RANGES)
         return checked
 
 
 _RANGES = {
-    "sigma2": (lambda v: v >= 0, "finite and at least 0"),
-    "eta": (lambda v: v >= 0, "finite and at least 0"),
+    "sigma2": at_least(0),
+    "eta": at_least(0),
     "tau": (lambda v: (v > 0) & (v <= 1), "in (0, 1]"),
-    "alpha_p": (lambda v: v > 0, "finite and above 0"),
-    "beta": (lambda v: v >= 0, "finite and at least 0"),
-    "eta_p": (lambda v: v >= 0, "finite and at least 0"),
-    "x": (lambda v: v > 0, "finite and above 0"),
+    "alpha_p": above(0),
+    "beta": at_least(0),
+    "eta_p": at_least(0),
+    "x": above(0),
 }

@@ -17,14 +17,12 @@ One term for all: R = τ W(X + μμᵀ) − κ[W_p W(X + μμᵀ + X′) + b μ�
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, online_force
 from stopgrad.linear_theory.flows.modes import Mode
 from stopgrad.linear_theory.tools.arrays import as_float64
 from stopgrad.linear_theory.tools.errors import BadInput
-from stopgrad.linear_theory.tools.records import items
+from stopgrad.linear_theory.tools.records import at_least, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -76,25 +74,18 @@ class MeanHyperparameters(Hyperparameters):
         """A mode of this variance of the images, with the augmentation variance that all have."""
         return Hyperparameters(self.xp / variance, self.eta, self.tau, self.alpha_p, self.beta, self.eta_p, x=variance)
 
-    def map(self, function) -> "MeanHyperparameters":
-        """A copy with `function` applied to every field that is not None."""
-        return MeanHyperparameters(**{k: v if v is None else function(v) for k, v in items(self).items()})
-
     def validate(self) -> "MeanHyperparameters":
         """Return self as float64 arrays. Raises ValueError with one sentence naming a field out of range."""
         checked = self.map(as_float64)
         if self.beta is not None:
             raise BadInput("beta is the rate of an EMA target, which flows with a mean do not have; leave it out")
-        for name, least in _LEAST.items():
-            value = getattr(checked, name)
-            if value is not None and not np.all(np.isfinite(value) & (value >= least)):
-                bad = value[~(np.isfinite(value) & (value >= least))].flat[0]
-                raise BadInput(f"{name} is {bad:g}; it must be finite and at least {least}")
+        refuse_outside(checked, _RANGES)
         super(MeanHyperparameters, checked.replace(alpha_p=1.0)).validate()
         return checked
 
 
-_LEAST = {"alpha_p": 0, "alpha_b": 0, "eta_b": 0, "mu": 0, "x_mean": 0, "directions": 1}  # α_p = 0: W_p is fixed
+_RANGES = dict.fromkeys(("alpha_p", "alpha_b", "eta_b", "mu", "x_mean"), at_least(0)) | {"directions": at_least(1)}
+# α_p = 0: W_p is fixed
 
 
 class BiasedNetwork(NamedTuple):

@@ -20,7 +20,7 @@ import numpy as np
 from stopgrad.linear_theory.flows.cosine_modes import Moments, Pull, moments, products, pull
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
 from stopgrad.linear_theory.tools.errors import BadInput
-from stopgrad.linear_theory.tools.records import items
+from stopgrad.linear_theory.tools.records import at_least, items, refuse_outside
 
 LOSSES = ("squared", "cosine")
 KINDS = ("predictor", "no-stop-gradient", "no-predictor", "neither", "isoloss", "target")
@@ -65,12 +65,11 @@ class LoopHyperparameters:
     def validate(self) -> "LoopHyperparameters":
         """Return self as float64 arrays. Raises ValueError with one sentence naming a field out of range."""
         checked = LoopHyperparameters(**{name: as_float64(v, name) for name, v in items(self).items()})
-        for name, value in items(checked).items():
-            least = {"exponent": -np.inf, "others": 1}.get(name, 0)
-            good = np.isfinite(value) & (value >= least)
-            if not good.all():
-                rule = "finite" if name == "exponent" else f"finite and at least {least}"
-                raise BadInput(f"{name} is {value[~good].flat[0]:g}; it must be {rule}")
+        of_any_sign = {"exponent": (np.isfinite, "finite")}
+        refuse_outside(
+            checked,
+            of_any_sign | dict.fromkeys(("sigma2", "sigma2_target", "eta"), at_least(0)) | {"others": at_least(1)},
+        )
         return checked
 
 

@@ -14,11 +14,8 @@ all), alone in which the loss would shrink ‖W_p‖. Derived here from his assu
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from stopgrad.linear_theory.tools.arrays import as_float64, settle
-from stopgrad.linear_theory.tools.errors import BadInput
-from stopgrad.linear_theory.tools.records import items
+from stopgrad.linear_theory.tools.records import above, at_least, items, refuse_outside
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,10 @@ class HeldNorms:
     def validate(self) -> "HeldNorms":
         """Return self as float64 arrays. Raises ValueError with one sentence naming a field out of range."""
         checked = HeldNorms(**{name: as_float64(v, name) for name, v in items(self).items()})
-        for name, value in items(checked).items():
-            positive = name in ("n_phi", "n_psi")
-            good = np.isfinite(value) & ((value > 0) if positive else (value >= 0))
-            if not good.all():
-                rule = "above 0" if positive else "at least 0"
-                raise BadInput(f"{name} is {value[~good].flat[0]:g}; it must be finite and {rule}")
+        refuse_outside(
+            checked,
+            dict.fromkeys(("sigma2", "eta", "agreement"), at_least(0)) | dict.fromkeys(("n_phi", "n_psi"), above(0)),
+        )
         return checked
 
 

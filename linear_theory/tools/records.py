@@ -1,9 +1,16 @@
 """Records of numbers, field by field: named tuples and frozen dataclasses alike."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
+
+import numpy as np
+
+from stopgrad.linear_theory.tools.errors import BadInput
+
+Range = tuple[Callable, str]
+"""A test of finite numbers, and what it asks in words."""
 
 
 def is_record(value) -> bool:
@@ -25,3 +32,21 @@ def with_values(record, values: Mapping[str, Any]):
     for name, value in values.items():
         object.__setattr__(changed, name, value)
     return changed
+
+
+def at_least(least: float) -> Range:
+    """Numbers from `least` on."""
+    return lambda v: v >= least, f"finite and at least {least}"
+
+
+def above(least: float) -> Range:
+    """Numbers above `least`."""
+    return lambda v: v > least, f"finite and above {least}"
+
+
+def refuse_outside(record, ranges: Mapping[str, Range]) -> None:
+    """Raise BadInput, naming it, for the first field, an array or None, that is not finite or outside its range."""
+    for name, (test, rule) in ranges.items():
+        value = getattr(record, name)
+        if value is not None and not np.all(good := np.isfinite(value) & test(value)):
+            raise BadInput(f"{name} is {value[~good].flat[0]:g}; it must be {rule}")
