@@ -36,9 +36,10 @@ def rows(paper: str, scale: str, store: Store) -> list[Row]:
     together decide `p_adjusted` and `survives`, and nothing else. Raises ValueError for a paper without claims and for
     what the suite, the store or the record refuses.
     """
-    claims, computed = claims_of(paper), theory_rows(paper, store)
+    claims = claims_of(paper)
     runs = suite(paper, scale) if any(claim.arms for claim in claims) else None
     remembered = runs and Remembered(backed(store, runs))
+    computed = theory_rows(paper, store)  # last, as it takes seconds, and what is above refuses
     return adjusted(
         computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims
     )

@@ -2,7 +2,8 @@
 
 A folder's images are decoded once and kept as a memory-mapped array under `cache_folder()`; that folder may be deleted
 at any time. Which images `--fraction` keeps, and which digits are for testing, is decided by counting
-(`deep.data.counter`), so that every machine chooses the same.
+(`deep.data.counter`), so that every machine chooses the same. Torchvision and scikit-learn take longer to import than
+the rest of a short run and are imported by the sets that need them.
 """
 
 import os
@@ -16,14 +17,19 @@ import numpy as np
 import PIL
 import torch
 import torch.nn.functional as F
-import torchvision.datasets
-from sklearn.datasets import load_digits
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import resize
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
-from stopgrad.deep.data.image_files import ImageFiles, cached, decode, digest, header_shapes, image_paths, refuse_link
+from stopgrad.deep.data.image_files import (
+    ImageFiles,
+    cached,
+    decode,
+    digest,
+    endings,
+    header_shapes,
+    image_paths,
+    refuse_link,
+)
 from stopgrad.linear_theory.tools.arrays import as_int64
 from stopgrad.linear_theory.tools.errors import BadInput, Missing
 from stopgrad.linear_theory.tools.files import cache_folder, is_litter
@@ -142,6 +148,8 @@ def choose_fraction(labels: torch.Tensor, fraction: float, seed: int) -> torch.T
 
 def _digits(data: Data) -> Dataset:
     """scikit-learn's 1797 digits, upsampled, in three equal channels; 360 of them for testing, whatever the seed."""
+    from sklearn.datasets import load_digits
+
     size = data.image_size or 16
     bunch = load_digits()
     raw = torch.as_tensor(bunch.images)[:, None]  # float64, 0 … 16
@@ -195,7 +203,9 @@ def _torchvision(data: Data, cache: Path) -> Dataset:
 
 
 def _cifar(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet, list[str]]:
-    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[name]
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     parts = [kind(folder, train=train, download=download) for train in (True, False)]
     train, test = (_image_set(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
     return train, test, parts[0].classes
@@ -203,8 +213,9 @@ def _cifar(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet,
 
 def _stl10(name: str, folder: Path, download: bool) -> tuple[ImageSet, ImageSet, list[str]]:
     """Trained on are the 5,000 labelled and the 100,000 unlabelled images, as in Tian et al. 2021."""
-    kind = torchvision.datasets.STL10
-    parts = [kind(folder, split=split, download=download) for split in ("train+unlabeled", "test")]
+    from torchvision.datasets import STL10
+
+    parts = [STL10(folder, split=split, download=download) for split in ("train+unlabeled", "test")]
     train, test = (_image_set(part.data, part.labels) for part in parts)
     return train, test, parts[0].classes
 
@@ -216,6 +227,8 @@ def _image_set(images: np.ndarray, labels) -> ImageSet:
 def _resized(images: torch.Tensor, size: int) -> torch.Tensor:
     if images.shape[-1] == size:
         return images
+    from torchvision.transforms.v2.functional import resize
+
     return torch.cat([resize(part, [size, size], antialias=True) for part in images.split(1024)])
 
 
@@ -305,7 +318,7 @@ def _image_files(folder: Path, classes: tuple[str, ...]) -> ImageFiles:
     found = [image_paths(folder / name) for name in classes]
     for name, paths in zip(classes, found):
         if not paths:
-            raise BadInput(f"{folder / name} holds no images; they must end in {', '.join(IMG_EXTENSIONS)}")
+            raise BadInput(f"{folder / name} holds no images; they must end in {', '.join(endings())}")
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in found]))
     return ImageFiles(tuple(path for paths in found for path in paths), labels)
 

@@ -15,8 +15,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import center_crop, resize
 
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link, replace_file
@@ -36,17 +34,24 @@ class ImageFiles(NamedTuple):
 # ---------------------------------------------------------------- finding
 
 
+def endings() -> tuple[str, ...]:
+    """What names of images end in, as torchvision has it."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return IMG_EXTENSIONS
+
+
 def image_paths(folder: Path) -> list[str]:
     """Every image in `folder` and below, by its ending, in torchvision's order (of bytes, so in any locale).
 
     Litter is passed over, links are followed. Raises OSError for a folder that cannot be read, ValueError for a link
     that leads nowhere or back to a folder that holds it.
     """
-    found = {}
+    found, images = {}, endings()
     for root, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if not is_litter(name)]
         names = [name for name in names if not is_litter(name)]
-        found[root] = sorted((name for name in names if name.lower().endswith(IMG_EXTENSIONS)), key=os.fsencode)
+        found[root] = sorted((name for name in names if name.lower().endswith(images)), key=os.fsencode)
         for name in {*folders, *names}.difference(found[root]):
             refuse_link(Path(root, name))
     return [os.path.join(root, name) for root in sorted(found, key=os.fsencode) for name in found[root]]
@@ -108,6 +113,8 @@ def header_shapes(paths: Sequence[str]) -> np.ndarray:
 
 def decode(paths: Sequence[str], size: int, centre: float = 1.0, threads: int | None = None) -> np.ndarray:
     """The images as uint8 (N, 3, size, size), RGB: see `read_images`. threads: by default as many as pay."""
+    from torchvision.transforms.v2.functional import center_crop, resize
+
     pixels = np.empty((len(paths), 3, size, size), np.uint8)
 
     def put(k):

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import functional
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation, counter
@@ -153,8 +152,10 @@ class _Cuts:
         return batch, *(self._cut(images, crops) for crops in drawn)
 
     def _cut(self, images: list[torch.Tensor], crops: augmentation.Crops) -> torch.Tensor:
+        from torchvision.transforms.v2.functional import resized_crop
+
         size, boxes, flip = [self.size, self.size], torch.stack(crops[:4], dim=1).tolist(), crops.flip
-        cut = torch.stack([functional.resized_crop(x, *box, size, antialias=True) for x, box in zip(images, boxes)])
+        cut = torch.stack([resized_crop(x, *box, size, antialias=True) for x, box in zip(images, boxes)])
         return torch.where(flip[:, None, None, None], cut.flip(3), cut)
 
 
@@ -168,8 +169,10 @@ class _Centres:
         return torch.stack([self._centre(read_image(self.files.paths[k])) for k in index.tolist()])
 
     def _centre(self, image: torch.Tensor) -> torch.Tensor:
+        from torchvision.transforms.v2.functional import center_crop, resize
+
         side = min(max(min(image.shape[-2:]), self.size), round(self.size * _MARGIN))
-        return functional.center_crop(functional.resize(image, [side], antialias=True), [self.size, self.size])
+        return center_crop(resize(image, [side], antialias=True), [self.size, self.size])
 
 
 class _Spoken:

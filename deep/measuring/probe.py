@@ -9,12 +9,10 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
@@ -241,8 +239,11 @@ class _Logistic(NamedTuple):
     max_iter: int
     tolerance: float
 
-    def __call__(self, x, y, C: float) -> tuple[LogisticRegression, bool]:
+    def __call__(self, x, y, C: float) -> tuple[Any, bool]:
         """The fitted model, and whether the solver reached its tolerance."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(C=C, max_iter=self.max_iter, tol=self.tolerance)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

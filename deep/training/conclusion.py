@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets, views
@@ -12,7 +13,6 @@ from stopgrad.deep.measuring.diagnosis import Diagnosis, Sign, diagnose
 from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
 from stopgrad.deep.measuring.probe import linear_probe
 from stopgrad.deep.measuring.quantities.quantities import shown
-from stopgrad.deep.method.backbones.resnet_network import export_state_dict
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.provenance import provenance
@@ -185,3 +185,13 @@ def probe(config: Config, siamese: Siamese, parts, protocol: str) -> dict | None
     train_features, test_features = both_representations(siamese, parts)
     found = linear_probe(train_features, train_part.labels, test_features, test_part.labels, protocol, seed=config.seed)
     return {"protocol": protocol, **found._asdict()}
+
+
+def export_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's parameters and buffers, copied to the CPU; those of a residual one have torchvision's names.
+
+    At width 64 with the ImageNet stem torchvision's model of the same blocks loads it with `strict=False` and misses
+    `fc` only; at other widths or stems the names agree and shapes differ.
+    """
+    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}

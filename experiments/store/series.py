@@ -90,7 +90,12 @@ def read(path: Path, group: str | None = None) -> dict[str, Columns]:
         if group is not None and not _has(path, group):
             return {}
         whole = xr.load_dataset(path, group=group, engine=ENGINE)
-        return {str(key): _columns(whole.sel(run=key)) for key in whole.run.values}
+        values = {name: v.transpose("run", "step", ...).values for name, v in whole.items()}  # xarray's own are slow
+        steps = whole.step.values
+        return {
+            str(key): _columns(steps, {name: v[k] for name, v in values.items()})
+            for k, key in enumerate(whole.run.values)
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read as the series of runs ({error}); restore it, or remove it") from None
 
@@ -112,9 +117,14 @@ def _rounded(values: "xr.DataArray") -> "xr.DataArray":
     return values.copy(data=np.ldexp(np.round(mantissa * scale) / scale, exponent))
 
 
-def _columns(run: "xr.Dataset") -> Columns:
-    run = run.dropna("step", how="all")
-    scalars = {name: v.values.astype(float) for name, v in run.items() if v.dims == ("step",)}
-    rows = {name: v.dropna("step", how="all").dropna("mode", how="all") for name, v in run.items() if "mode" in v.dims}
-    arrays = {name: Series(v.step.values, v.values) for name, v in rows.items() if v.size}
-    return Columns(run.step.values, {name: v for name, v in scalars.items() if not np.isnan(v).all()}, arrays)
+def _columns(step: np.ndarray, values: dict[str, np.ndarray]) -> Columns:
+    """One run's: quantities over step, or over step and mode, without the steps and modes at which it has none."""
+    there = {name: ~np.isnan(v) for name, v in values.items()}
+    measured = np.any([has if has.ndim == 1 else has.any(1) for has in there.values()], axis=0)
+    scalars = {name: v[measured].astype(float) for name, v in values.items() if v.ndim == 1 and there[name].any()}
+    arrays = {
+        name: Series(step[has.any(1)], values[name][has.any(1)][:, has.any(0)])
+        for name, has in there.items()
+        if has.ndim == 2 and has.any()
+    }
+    return Columns(step[measured], scalars, arrays)

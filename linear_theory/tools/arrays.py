@@ -13,6 +13,8 @@ from dataclasses import fields
 
 import numpy as np
 
+_DOUBLE = np.dtype(float)
+
 
 def is_tensor(value) -> bool:
     """Whether `value` is a torch tensor; torch is not loaded to find out."""
@@ -30,6 +32,8 @@ def as_array(value, name: str = "the array"):
 
     Raises ValueError for anything but real numbers, and for a masked array with entries masked: fill them first.
     """
+    if type(value) is np.ndarray and value.dtype is _DOUBLE and value.flags.carray:
+        return value  # as nearly always: the flows of set predictors come here at every stage of a step
     if is_tensor(value):
         _require_real(name, value.dtype, not value.is_complex())
         return (value if value.is_floating_point() else value.double()).contiguous()

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
 
 from stopgrad.deep.config import Method
-from stopgrad.deep.method.backbones.resnet_network import PointwiseConv2d, export_state_dict
+from stopgrad.deep.method.backbones.resnet_network import PointwiseConv2d
+from stopgrad.deep.training.conclusion import export_state_dict
 
 TORCHVISION = {
     "resnet18": resnet18,

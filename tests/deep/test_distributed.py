@@ -188,7 +188,7 @@ def together(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(everything, (folder, port), nprocs=SIZE)
+    torch.multiprocessing.start_processes(everything, (folder, port), nprocs=SIZE, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(SIZE)]
 
 

@@ -104,15 +104,11 @@ def test_names_that_are_no_utf8_are_names_like_others(folder, storage):
     assert same_sets(load_folder(folder, storage=storage, image_size=12), data)
 
 
-ENVIRONMENTS = {
-    "UTF-8": {"LC_ALL": "C.UTF-8"},
-    "ASCII": {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-}
+ASCII = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
-@pytest.mark.parametrize("locale", ENVIRONMENTS)
-def test_a_run_on_odd_names_in_any_locale(folder, locale):
-    """Names under the folder, of it, of the run and of the cache; the data set is the same in every locale."""
+def test_a_run_on_odd_names_in_an_ascii_locale(folder):
+    """Names under the folder, of it, of the run and of the cache; the data set is the same as in this locale."""
     place = odd(folder).rename(folder.with_name(os.fsdecode(b"\xe9 set [$x]")))
     arguments = "--backbone linear --projector-hidden 16 --embedding-dim 8 --batch-size 8 --epochs 1 --probe none"
     code = (
@@ -127,7 +123,7 @@ def test_a_run_on_odd_names_in_any_locale(folder, locale):
     done = subprocess.run(
         [sys.executable, "-c", code, place, "train", *flags, "--device", "cpu", "--quiet", "--json"],
         capture_output=True, timeout=300, check=False, cwd=folder.parent,
-        env=os.environ | ENVIRONMENTS[locale] | surroundings,
+        env=os.environ | ASCII | surroundings,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.decode().split() == [load_folder(place).key]

@@ -15,7 +15,7 @@ from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.suites.grid import change
 from stopgrad.linear_theory.tools.door import main
 
-FEW = {name: CASES[name] for name in ("linear", "directpred", "streamed")}
+FEW = {name: CASES[name] for name in ("linear", "directpred")}
 
 
 @pytest.mark.parametrize("field", ["predictor", "target", "objective", "loss", "stop_gradient", "isoloss"])

@@ -18,8 +18,8 @@ from stopgrad.linear_theory.tools.door import main
 WINGS = {"experiments": experiments.COMMANDS, "figures": figures.COMMANDS}
 ARMS = ("baseline", "no-stop-gradient", "directpred", "cosine/baseline", "linear/baseline", "linear/no-stop-gradient")
 """Some of each family, each with the scale's three seeds."""
-DEAREST = ("talk-directpred-spectrum", "tian-fig7", "tian-fig8", "tian-fig9", "zhang-centre")
-"""Pictures whose data are computed on a coarser grid, or of a smaller network: else they take half a minute."""
+DEAREST = ("talk-directpred-spectrum", "tian-fig7", "tian-fig8", "tian-fig9")
+"""Pictures whose data are computed on a coarser grid: else they take half a minute."""
 
 
 def test_from_runs_to_the_report(tmp_path, theory, monkeypatch, capsys):
@@ -41,8 +41,9 @@ def test_from_runs_to_the_report(tmp_path, theory, monkeypatch, capsys):
         shutil.copy(known, "runs")
     ledger = ask("experiments verify", *smoke)
     every_claim_is_answered({row["id"]: row for row in ledger["claims"]})
-    made = ask("figures all", *smoke)
-    assert made.keys() == ask("figures list").keys() == FIGURES.keys()
+    of_it = ("--paper", "tian2021")  # pictures of all papers are drawn by tests of their own
+    made = ask("figures all", *smoke, *of_it)
+    assert made.keys() == ask("figures list", *of_it).keys() < FIGURES.keys() == ask("figures list").keys()
     every_picture_that_can_be_made_is_there(made, tmp_path / "out" / "figures")
     report = ask("figures report", *smoke)
     html = (tmp_path / report["report"]).read_text(encoding="utf-8")
@@ -68,7 +69,7 @@ def every_claim_is_answered(rows):
 
 def every_picture_that_can_be_made_is_there(made, folder):
     """Those of the theory, and those of runs that are there."""
-    for name, one in FIGURES.items():
+    for name, one in ((name, FIGURES[name]) for name in made):
         can_be = not isinstance(one.compute, Recorded | Released)
         if isinstance(one.compute, FromRuns):
             can_be = one.compute.suite == "tian2021" and not set(ARMS).isdisjoint(one.compute.arms)

@@ -13,7 +13,6 @@ from stopgrad.deep.measuring.collapse.files import read_tensors
 from stopgrad.deep.measuring.evaluation import evaluating
 from stopgrad.deep.measuring.layouts.layout import Layout
 from stopgrad.deep.measuring.layouts.layouts import LAYOUTS
-from stopgrad.deep.method.backbones.resnet_network import ResNetwork
 from stopgrad.deep.seats import BACKBONES
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -133,6 +132,8 @@ def _renamed(name: str, pieces: dict[str, str]) -> str:
 
 def _backbone(state: State, layout: Layout, path) -> tuple[nn.Module, str]:
     """A ResNet of any width and depth, as names and shapes tell, and what it is."""
+    from stopgrad.deep.method.backbones.resnet_network import ResNetwork  # here, as it brings torchvision
+
     width, channels, kernel = *state["conv1.weight"].shape[:2], state["conv1.weight"].shape[-1]
     if channels != 3 or kernel not in _STEMS:
         shape = tuple(state["conv1.weight"].shape)

@@ -1,4 +1,4 @@
-"""Residual networks of any width with either stem, and their export.
+"""Residual networks of any width with either stem.
 
 Built from torchvision's public blocks, because its `ResNet` fixes the width and the first layers. At width 64 with the
 ImageNet stem parameter names and outputs are those of torchvision's models without their last layer (He et al. 2016;
@@ -15,16 +15,6 @@ _CONVOLUTION = {
     "imagenet": {"kernel_size": 7, "stride": 2, "padding": 3},
 }
 _POOLING = {"cifar": nn.Identity, "imagenet": lambda: nn.MaxPool2d(kernel_size=3, stride=2, padding=1)}
-
-
-def export_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """A network's parameters and buffers, copied to the CPU; those of a residual one have torchvision's names.
-
-    At width 64 with the ImageNet stem torchvision's model of the same blocks loads it with `strict=False` and misses
-    `fc` only; at other widths or stems the names agree and shapes differ.
-    """
-    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in network.state_dict().items()}
 
 
 class ResNetwork(nn.Module):
