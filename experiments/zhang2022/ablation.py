@@ -173,12 +173,12 @@ _AFFINE = (
     *("long-undo-covariance", "long-undo-covariance-raw", "long-undo-correlation"),
 )
 ASIDE = (
-    *("moving-average-random", "mirror-linear"),
+    *("moving-average-random", "mirror-linear", "weight", "bn/symmetric"),
     *(f"bn/{name}" for name in _BN if name.startswith("undo")),
     *(f"affine/{name}" for name in _AFFINE),
 )
 """What beside the paper's rows explains them: why averages and Mirror come out otherwise, and which BatchNorm decides
-in Figure 5b."""
+in Figure 5b; and two of which nothing is claimed."""
 WORTH = (
     _TABLES,
     ("bias", "weight", "linear", "fixed", "directions", "undo-covariance", "undo-correlation"),
