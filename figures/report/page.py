@@ -200,11 +200,13 @@ def page(
     scale: str,
     runs: Mapping[str, Run],
     command: str,
+    explorer: Mapping,
     never: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The whole page. Raises ValueError where two claims share an id.
 
-    `runs`: what is known of each run id, by it; `command`: what makes this page. A figure that a claim names and no
+    `runs`: what is known of each run id, by it; `command`: what makes this page;
+    `explorer`: of `figures.report.explorer`. A figure that a claim names and no
     section has is said to be missing; or, where it is in `never`, why the suite has no runs for it, {name: words}.
     """
     entries = [entry for section in sections for entry in section.entries]
@@ -226,6 +228,7 @@ def page(
             runs=runs,
             command=command,
             never=never,
+            explorer=explorer,
             families=FAMILIES,
             verdicts=VERDICTS,
             counts={verdict: sum(entry.verdict == verdict for entry in entries) for verdict in VERDICTS},
@@ -235,7 +238,7 @@ def page(
             twin=TWIN,
             level=LEVEL,
             css=_text("report.css"),
-            script=_text("report.js"),
+            scripts=[_text(f"{name}.js") for name in ("report", "explorer", "explorer_page")],
         )
     )
 

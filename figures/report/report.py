@@ -17,6 +17,7 @@ from stopgrad.experiments.store.store import ROOT, Store
 from stopgrad.figures.machinery.places import refuse_files
 from stopgrad.figures.machinery.registry import FIGURES
 from stopgrad.figures.machinery.runs import not_planned
+from stopgrad.figures.report.explorer import explorer
 from stopgrad.figures.report.page import UNKNOWN, Embedded, Entry, Run, Section, page, picture
 from stopgrad.linear_theory.tools.door import Command, dumps
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
@@ -115,6 +116,7 @@ class Report(Command):
             scale=self.scale,
             runs={key: origin_of_run(self.runs, key, recorded) for key in keys},
             never=never,
+            explorer=explorer(self.scale, store),
             command=" ".join(
                 ["python -m figures report --scale", self.scale, *(self.paper and ("--paper", *self.paper))]
             ),

@@ -15,6 +15,7 @@ from stopgrad.linear_theory.flows.modes import Mode, balance, scaled, scales
 from stopgrad.linear_theory.tools.arrays import as_float64, in_float64
 from stopgrad.linear_theory.tools.errors import BadInput
 
+_EPS = np.finfo(float).eps
 _START = 1e-7  # where on the manifold's tangent to leave the saddle, in units of p₋: the error is its square
 
 
@@ -34,7 +35,9 @@ def border_slope(d, y, saddle: Saddle, h: Hyperparameters):
     lift = math.expm1(min(y, 700.0))  # a trial step of the integrator may overshoot
     growth = 2 * h.a * h.x * d * (saddle.gap - d)
     speed = h.predictor_decay * (saddle.p_minus * lift - d) - h.a * saddle.strength * d * (1 + lift)
-    return growth / speed
+    # On the manifold p moves to the saddle. Else the integrator's trial step went too far, and is taken back, or the
+    # manifold turns back, and there is no going on.
+    return growth / speed if d * speed < 0 else math.inf
 
 
 def saddle_slope(saddle: Saddle, h: Hyperparameters):
@@ -69,9 +72,10 @@ def critical_s0(p0, h: Hyperparameters, tolerance: float = 1e-11) -> np.ndarray:
     """The s0 above which a mode that starts at p0 survives and below which it collapses; broadcasts.
 
     At η > 0 the stable manifold of (p₋, s₋), followed outward in ln s, so that the tiny values near p₊ keep their
-    digits: one stiff integration for each distinct (η, η_p) in scaled units, however many p0 it serves. At η = η_p = 0
-    in closed form; infinite above η_c; NaN where just one of η and η_p is 0 (no saddle point then). The limit η → 0 is
-    singular: past p0 = τ/a the border falls from x(p0² − (τ/a)²)/α_p at η = 0 to x(p0² − (2τ/a)²)/α_p for any η > 0,
+    digits: one integration for each distinct (η, η_p) in scaled units, however many p0 it serves. At η = η_p = 0
+    in closed form; infinite above η_c; NaN where just one of η and η_p is 0 (no saddle point then: all collapses), and
+    where the manifold turns back (η_p far below η > 0.8 η_c: above a second s0 modes collapse again). The limit η → 0
+    is singular: past p0 = τ/a the border falls from x(p0² − (τ/a)²)/α_p at η = 0 to x(p0² − (2τ/a)²)/α_p for any η > 0,
     however small, because p then decays first and s grows again.
 
     tolerance: relative, of s0. Raises ValueError for NaN, for hyperparameters out of range, and for an EMA (beta),
@@ -113,26 +117,38 @@ def _border(p0, h: Hyperparameters, tolerance) -> np.ndarray:
     y = saddle_slope(saddle, h) * d  # the tangent: enough as near as `_START`
     for side in (-1.0, 1.0):
         away = np.flatnonzero(side * d > _START * rest.p_minus)
-        if not away.size:
+        # It can turn back only where p′ = 0, below p = τ/a, if η_p < η: so far it is followed, whoever asks.
+        beyond = [1 - rest.p_minus] if side > 0 and h.predictor_decay < h.eta else []
+        if not away.size and not beyond:
             continue
         start = side * _START * rest.p_minus
-        u, inverse = np.unique(np.log(d[away] / start), return_inverse=True)
+        u, inverse = np.unique(np.log(np.r_[d[away], beyond] / start), return_inverse=True)
 
         def slope(u, y, start=start):
             here = start * math.exp(u)
             return [here * border_slope(here, float(y[0]), saddle, h)]
 
         begin = [saddle_slope(saddle, h) * start]
-        path = solve_ivp(slope, (0.0, u[-1]), begin, "LSODA", t_eval=u, rtol=tolerance, atol=tolerance)
-        y[away] = path.y[0][inverse.ravel()] if path.success else np.nan
+        # ln s may be −10⁵, of which a relative tolerance would leave no digit of s; and the path is never stiff.
+        with np.errstate(invalid="ignore"):  # of steps that are taken back
+            path = solve_ivp(slope, (0.0, u[-1]), begin, "DOP853", t_eval=u, rtol=100 * _EPS, atol=tolerance / 20)
+        if not path.success:  # the border turns back: there is another above it, and between them alone a mode lives
+            return np.full(np.shape(p0), np.nan)
+        y[away] = path.y[0][inverse.ravel()][: away.size]
     return rest.s_minus * np.exp(y)
 
 
 def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:
     """Whether a mode is in the basin of the collapsed state (fixed τ), by its side of the separatrix; broadcasts.
 
+    Raises ValueError as `critical_s0` does, and where the separatrix turns back: follow the flow there.
+
     >>> from stopgrad.linear_theory import Hyperparameters
     >>> collapses(Mode(0.2, [0.03, 0.05]), Hyperparameters(sigma2=0.0, eta=0.16))
     array([ True, False])
     """
-    return as_float64(state.s, "s") <= critical_s0(state.p, h)
+    h = h.validate()
+    edge = np.where((h.eta > 0) == (np.asarray(h.predictor_decay) > 0), critical_s0(state.p, h), np.inf)
+    if np.isnan(edge).any():
+        raise BadInput("eta_p is so far below eta that the separatrix turns back; follow the flow (`simulate`) instead")
+    return as_float64(state.s, "s") <= edge

@@ -6,6 +6,7 @@ length, and only what has not arrived goes on.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from stopgrad.linear_theory.exact.basin import outcome_without_decay
 from stopgrad.linear_theory.exact.fixed_points import rest_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
-from stopgrad.linear_theory.flows.modes import EmaMode, Mode, balance, scaled, scales
+from stopgrad.linear_theory.flows.modes import EmaMode, Mode, balance, mode_flow, scaled, scales
 from stopgrad.linear_theory.simulation.runge_kutta import APART
 from stopgrad.linear_theory.simulation.trajectory import check_start, solve, trajectory
 from stopgrad.linear_theory.spectra.alignment import alignment_operator_mode
@@ -77,6 +78,14 @@ def simulate(
 
     size = int(np.prod(shape))
     integrate = functools.partial(solve, tolerance=tolerance, compiled=size > 1 or None)  # so many windows are worth it
+    if h.beta is None and (deep := np.broadcast_to(_dives(scaled(h)), shape)).any():
+        h = h.map(flat)
+
+        def some(which):
+            return Mode(*(flat(v)[which] for v in fields)), _rows(h, which), budget
+
+        dives = deep.ravel()
+        return _merged(deep, simulate(*some(~dives), tolerance, progress), _in_logarithms(*some(dives)))
     fields, h, parts = [flat(v) for v in fields], h.map(flat_if_varied), []
     for first in range(0, max(size, 1), _BATCH):
         part = slice(first, first + _BATCH)
@@ -112,6 +121,48 @@ def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float =
     return Fates(*(np.concatenate(field).reshape(shape) for field in zip(*parts)))
 
 
+def _dives(hat: Hyperparameters) -> np.ndarray:
+    """Where s may fall by tens of decades before it rises again, since p decays far more slowly: there only ln s can be
+    integrated. So it is where the separatrix may turn back (`basin.critical_s0`)."""
+    eta, eta_p = hat.eta, hat.predictor_decay
+    return (eta > 0.2) & (eta <= 0.25) & (eta_p < 0.35 * eta) & (eta_p > 0)
+
+
+def _in_logarithms(start: Mode, h: Hyperparameters, budget) -> Fates:
+    """Fates by integrating p and ln s of one mode after the other, to the budget or for 30/η_p if that is longer."""
+    from scipy.integrate import solve_ivp
+
+    unit, found = scales(h), []
+    for k in range(start.p.size):
+        one, p, s = h.map(lambda v, k=k: float(v[k])), float(start.p[k]), float(start.s[k])
+        end = max(budget * unit.time[k], 30 / one.predictor_decay)
+        times = np.geomspace(end / 1e5, end, 4000)
+
+        def slope(_, y, one=one):
+            move = mode_flow(Mode(y[0], math.exp(min(y[1], 700.0))), one)
+            return [move.p, 2 * (one.x * y[0] * (one.tau - one.a * y[0]) - one.eta)]  # s may be 0 to rounding
+
+        if s > 0:
+            path = solve_ivp(slope, (0, end), (p, math.log(s)), "LSODA", times, rtol=1e-9, atol=1e-9).y
+            seen = Mode(path[0], np.exp(path[1]))
+        else:
+            seen = Mode(p * np.exp(-one.predictor_decay * times), np.zeros_like(times))
+        begin, path = Mode(np.array([p]), np.array([s])), Mode(*(v[:, None] for v in seen))
+        found.append(judge(begin, path, times[: len(path.p), None], _rows(h, slice(k, k + 1)), 1e-7))
+    return Fates(*(np.concatenate([getattr(one, name) for one in found]) for name in vars(found[0])))
+
+
+def _merged(which: np.ndarray, near: Fates, far: Fates) -> Fates:
+    """Fates of `far` where `which`, of `near` elsewhere."""
+
+    def both(one, other):
+        whole = np.empty(which.shape, np.result_type(one, other))
+        whole[~which], whole[which] = one, other
+        return whole
+
+    return Fates(*map(both, vars(near).values(), vars(far).values()))
+
+
 def judge(start, path, times, h: Hyperparameters, error=0.0) -> Fates:
     """`Fates` read off a path whose fields are (times, modes), from `start`; times: (times, 1) or (times, modes)."""
     unit, hat = scales(h), scaled(h)
@@ -131,10 +182,11 @@ def judge(start, path, times, h: Hyperparameters, error=0.0) -> Fates:
 def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
     """The fate of a state in scaled units: alive or collapsed where it is certain, undecided elsewhere.
 
-    For η_p = η and fixed τ both are proofs. Alive: ½ ≤ p ≤ 1 and s at least that of the parabola at ½, which lies in
-    the invariant upper corner of the saddle. Collapsed: p and s below half of p₋ and a quarter of s₋, in its invariant
-    lower corner; or p ≤ 0 on or below the parabola, which p < 0 can never leave. At η = 0 the conserved balance tells.
-    With η_p ≠ η the same boxes serve, and with an EMA a neighbourhood of either attractor.
+    Collapsed is proved: p and s below half of p₋ and a quarter of s₋, in the invariant lower corner of the saddle; or,
+    for η_p = η, p ≤ 0 on or below the parabola, which p < 0 can never leave. So is alive for η_p = η with p ≥ ½ on or
+    above the parabola, where p cannot fall to p₋. At η = 0 the conserved balance tells. Else alive is ½ ≤ p ≤ 1 with s
+    at least that of the parabola at ½ as far as no separatrix enters there (η at most 0.8 η_c, `basin.critical_s0`),
+    and beyond a neighbourhood of the attractor; with an EMA a neighbourhood of either.
     """
     p, s = state[:2]
     eta, eta_p = hat.eta, hat.predictor_decay
@@ -145,14 +197,17 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
     ratio = np.divide(eta_p, eta, out=np.ones(np.shape(eta + eta_p)), where=eta > 0)
     c = balance(Mode(p, s), hat)
 
+    width = 0.1 * (points.p_plus - points.p_minus)
     if isinstance(state, EmaMode):
-        width = 0.1 * (points.p_plus - points.p_minus)
         near = [np.abs(v - at) <= width for v, at in ((p, points.p_plus), (s, points.s_plus), (state.tau, 1.0))]
         alive = np.all(near, axis=0)
         target = np.nan_to_num(state.tau) ** 2 * s  # w_a², which must have gone too
         collapsed = (s <= s_minus / 100) & (target <= s_minus / 100) & (np.abs(p) <= p_minus / 4)
     else:
-        alive = (p >= 0.5) & (p <= 1) & (s >= ratio / 4) & ~missing & (ratio > 0)
+        alive = (p >= 0.5) & (p <= 1) & (s >= ratio / 4) & (eta <= 0.2)
+        alive |= (p >= 0.5) & (c >= 0) & (eta_p == eta)
+        alive |= (np.abs(p - points.p_plus) <= width) & (np.abs(s - points.s_plus) <= ratio * width)
+        alive &= ~missing & (ratio > 0)
         collapsed = (p <= p_minus / 2) & (s <= s_minus / 4)
         collapsed |= (eta_p == eta) & (p <= 0) & (c <= 0)
         collapsed |= (eta > 0) & (eta_p == 0) & (s < 1e-9) & (p * (1 - p) < 0.9 * eta)

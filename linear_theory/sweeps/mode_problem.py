@@ -1,6 +1,6 @@
 """What a sweep asks of one mode: its fate by the flow, proved, or under gradient descent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,7 +86,11 @@ class Problem:
         p0, s0 = as_float64(point.get("p0", self.start.p0), "p0"), point.get("s0", self.start.s0)
         if s0 is None and h.eta_p is None:
             return limit(p0, h) > 0
-        return (h.x / h.alpha_p * np.square(p0) if s0 is None else as_float64(s0, "s0")) > critical_s0(p0, h)
+        edge = critical_s0(p0, h)
+        lives = (h.x / h.alpha_p * np.square(p0) if s0 is None else as_float64(s0, "s0")) > edge
+        if not (np.isnan(edge) & (h.eta > 0) & (np.asarray(h.predictor_decay) > 0)).any():
+            return lives
+        return np.where(np.isnan(edge), replace(self, t_end=None).follow(point, x=x).fate == ALIVE, lives)
 
     @property
     def axes(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def as_array(value, name: str = "the array"):
 
     Raises ValueError for anything but real numbers, and for a masked array with entries masked: fill them first.
     """
-    if type(value) is np.ndarray and value.dtype is _DOUBLE and value.flags.carray:
+    if type(value) is np.ndarray and value.dtype is _DOUBLE and value.flags.c_contiguous and value.flags.aligned:
         return value  # as nearly always: the flows of set predictors come here at every stage of a step
     if is_tensor(value):
         _require_real(name, value.dtype, not value.is_complex())

@@ -1,14 +1,11 @@
 """The report in a real browser: nothing is fetched, pictures show, links and filters work, it fits a phone."""
 
-import shutil
-
 import pytest
-from ledgers import ALONE, ROWS, made, row
+from ledgers import ALONE, CHROMIUM, ROWS, made, row
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the extra `browser` (pip install -e '.[browser]')"
 )
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on the PATH (Debian: apt install chromium)")
 
 

@@ -1,13 +1,18 @@
 """A made-up ledger of every verdict, and its report page."""
 
 import math
+import shutil
 
 from PIL import Image
 
 from stopgrad.experiments.claims.multiplicity import adjusted
+from stopgrad.experiments.store.store import Store
 from stopgrad.figures.report import report
+from stopgrad.figures.report.explorer import explorer
 from stopgrad.figures.report.page import Entry, Run, Section, page
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_RUNS = explorer("smoke", Store("nowhere"))
 UNITS = ("α_p = 10, η = 0.0004, ηt = 4.2, no EMA", "lr 0.025, weight decay 0.0004, 10 epochs of digits")
 ARMS = [(f"{name} (a note)", *UNITS) for name in ("ema", "plain")]
 HOSTILE = "While K > 0 & λ < 1: <script>alert('W_p')</script> \"aligns\""
@@ -87,10 +92,11 @@ def draw(folder, names=("tian-fig4", "tian-fig10")):
     return folder
 
 
-def made(folder, rows=ROWS):
-    """The page of `rows` with two pictures."""
+def made(folder, rows=ROWS, brought=NO_RUNS):
+    """The page of `rows` with two pictures, and the explorer with what is `brought` to it."""
     runs = {key: Run(key, "a processor", "c0de", "torch 2") for one in rows for key in one["run_ids"]}
     pictures = report.pictures_in(draw(folder), ["tian-fig4"])
     about = ("tian2021", "Tian & al. 2021", "On <this>", "https://arxiv.org/abs/2102.06810")
     more = {"runs": runs, "command": "python -m figures report", "never": {"tian-table7": "not in the suite"}}
+    more |= {"explorer": brought}
     return page([Section(*about, entries(rows), pictures)], scale="cpu", **more)
