@@ -163,9 +163,10 @@ def test_the_keyboard_moves_a_knob_and_all_that_is_told(page):
 
 def test_the_start_follows_the_pointer_and_tells_its_fate(page):
     page.locator("[name=eta]").fill("0.2")
-    box = page.locator(".portrait > svg").bounding_box()
+    portrait = page.locator(".portrait > svg")
+    box = portrait.bounding_box()
     for up, fate in ((0.88, "collapses"), (0.3, "lives")):
-        page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + up * box["height"])
+        portrait.click(position={"x": 0.3 * box["width"], "y": up * box["height"]})
         p, s = (float(page.locator(f"[name={name}]").input_value()) for name in ("p0", "s0"))
         border = float(critical_s0(p, Hyperparameters(sigma2=0.1, eta=0.2)))
         assert (s > border) == (fate == "lives") and reading(page, "fate").startswith(fate)
