@@ -15,4 +15,10 @@ PAPER = Paper(
     suite=ablation,
     claims=theory_claims.CLAIMS + claims.CLAIMS,
     tables=Path(__file__).with_name("tables.json"),
+    portrayed={
+        "linear/baseline": "linear network",
+        "linear/alpha-8": "linear network, α_p = 8",
+        "linear/beyond-critical-decay": "linear network beyond the critical weight decay",
+        "baseline": "ResNet, squared error",
+    },
 )

@@ -5,7 +5,7 @@ once, and the measurements that the page brings with it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.deep.storage.table import Columns
+from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.papers import suite
 from stopgrad.experiments.store.evidence import backed
 from stopgrad.experiments.store.store import Record, Store
@@ -58,35 +59,32 @@ READINGS = {
     "lifts": "DirectPred lifts vanishing modes from ε =",
 }
 """What is told in numbers, by the name under which the script fills it in."""
-LAID_OVER = {
-    "linear/baseline": "linear network",
-    "linear/alpha-8": "linear network, α_p = 8",
-    "linear/beyond-critical-decay": "linear network beyond the critical weight decay",
-    "baseline": "ResNet on digits, squared error",
-}
-"""Arms of Tian et al.'s suite whose first finished seed the page brings with it."""
 SIGMA2 = 0.1
 """What a ResNet's σ² is taken for, as in the overview: its run says it of the projector's input alone."""
 MODES, POINTS = 8, 60
 """At most of a run."""
 
 
-def explorer(scale: str, store: Store) -> dict:
-    """What the page needs: knobs, readings, and as text of JSON all that its script reads."""
-    runs = {str(k): run for k, run in enumerate(laid_over(scale, store))}
+def explorer(papers: Iterable[Paper], scale: str, store: Store) -> dict:
+    """What the page needs: knobs, readings, and as text of JSON all that its script reads.
+
+    With what can be laid over the portrait: of each arm that one of `papers` says, its first finished run.
+    """
+    runs = {str(k): run for k, run in enumerate(run for paper in papers for run in laid_over(paper, scale, store))}
     data = {"knobs": [knob._asdict() for knob in KNOBS], "runs": runs}
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     names = {key: run["name"] for key, run in runs.items()}
     return {"knobs": KNOBS, "readings": READINGS, "runs": names, "data": Markup(text)}
 
 
-def laid_over(scale: str, store: Store) -> list[dict]:
+def laid_over(paper: Paper, scale: str, store: Store) -> list[dict]:
     """Each run's name, its place among the knobs, and the path of its modes: [[[p, s], …], …]."""
-    whole = suite("tian2021", scale)
-    behind, found = backed(store, whole), []
-    for name, words in LAID_OVER.items():
-        arm = whole.arms.get(name)
-        configs = [config for each, _, config in whole.configs() if each == name] if arm else []
+    if not paper.portrayed:
+        return []
+    whole, found = suite(paper.key, scale), []
+    behind = backed(store, whole)
+    for name, words in paper.portrayed.items():
+        configs = [config for arm, _, config in whole.configs() if arm == name]
         run = next(filter(None, map(behind.find, configs)), None)
         if run is not None and (modes := paths(run.columns, _sigma2(run))):
             found.append({"name": f"{words} (seed {run.config.seed})", "values": place(run), "modes": modes})

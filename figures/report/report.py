@@ -116,7 +116,7 @@ class Report(Command):
             scale=self.scale,
             runs={key: origin_of_run(self.runs, key, recorded) for key in keys},
             never=never,
-            explorer=explorer(self.scale, store),
+            explorer=explorer(papers, self.scale, store),
             command=" ".join(
                 ["python -m figures report --scale", self.scale, *(self.paper and ("--paper", *self.paper))]
             ),

@@ -152,3 +152,26 @@ def collapses(state: Mode, h: Hyperparameters) -> np.ndarray:
     if np.isnan(edge).any():
         raise BadInput("eta_p is so far below eta that the separatrix turns back; follow the flow (`simulate`) instead")
     return as_float64(state.s, "s") <= edge
+
+
+def lives_for_certain(state: Mode, h: Hyperparameters) -> np.ndarray:
+    """Whether a Lyapunov function proves that a mode comes to (p₊, s₊), whatever η_p, at a fixed τ; broadcasts.
+
+    In units of `scaled`, with U(p) = p² + 2η ln(1 − p) and P(p) = p/(1 − p), V = s − s₊ ln s − U(p) has the rate
+    V′ = 2η_p [p(1 − p) − η] [P(p) − P(p₊)], nowhere positive for p₋ < p < 1; so what lies there with V below its value
+    at p = p₋, s = s₊ never comes out. The region does not reach the separatrix, and is none at the critical η.
+
+    >>> from stopgrad.linear_theory import Hyperparameters
+    >>> lives_for_certain(Mode(0.8, [0.001, 0.64]), Hyperparameters(sigma2=0.0, eta=0.16))
+    array([False,  True])
+    """
+    unit, hat = scales(h), scaled(h)
+    p, s = np.broadcast_arrays(as_float64(state.p, "p") / unit.p, as_float64(state.s, "s") / unit.s)
+    rest = rest_points(hat)
+
+    def height(at):
+        return at * at + 2 * hat.eta * np.log1p(-at)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above = s - rest.s_plus - rest.s_plus * np.log(s / rest.s_plus)
+        return (p > rest.p_minus) & (p < 1) & (above < height(p) - height(rest.p_minus))

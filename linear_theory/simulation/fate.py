@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stopgrad.linear_theory.exact.basin import outcome_without_decay
+from stopgrad.linear_theory.exact.basin import lives_for_certain, outcome_without_decay
 from stopgrad.linear_theory.exact.fixed_points import rest_points
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import EmaMode, Mode, balance, mode_flow, scaled, scales
@@ -24,6 +24,7 @@ FATES = ("alive", "collapsed", "undecided", "diverged")
 ALIVE, COLLAPSED, UNDECIDED, DIVERGED = range(4)
 BUDGET = 12_775.0  # nine doubling windows from 25, in units of a/(xτ²)
 NEAR = 0.01  # 'converged': within this share of τ/a of the limit, in p and in √(α_p s/x)
+_LOST = 1e-6  # of s's unit: what fell lower and came back is followed once more, in ln s
 _WINDOW, _OUTPUTS = 25.0, 8
 _CHUNK = 2**15  # modes in one call of the integrator
 _BATCH = 2**17  # modes followed together: bounds the memory
@@ -78,14 +79,6 @@ def simulate(
 
     size = int(np.prod(shape))
     integrate = functools.partial(solve, tolerance=tolerance, compiled=size > 1 or None)  # so many windows are worth it
-    if h.beta is None and (deep := np.broadcast_to(_dives(scaled(h)), shape)).any():
-        h = h.map(flat)
-
-        def some(which):
-            return Mode(*(flat(v)[which] for v in fields)), _rows(h, which), budget
-
-        dives = deep.ravel()
-        return _merged(deep, simulate(*some(~dives), tolerance, progress), _in_logarithms(*some(dives)))
     fields, h, parts = [flat(v) for v in fields], h.map(flat_if_varied), []
     for first in range(0, max(size, 1), _BATCH):
         part = slice(first, first + _BATCH)
@@ -95,7 +88,12 @@ def simulate(
                 progress(min(1.0, (first + share * _BATCH) / max(size, 1)))
 
         parts.append(_follow(type(start)(*(v[part] for v in fields)), _rows(h, part), budget, integrate, report))
-    return Fates(*(np.concatenate(field).reshape(shape) for field in zip(*parts)))
+    *found, lowest = (np.concatenate(field) for field in zip(*parts))
+    if h.beta is None and (lost := np.flatnonzero((found[0] == ALIVE) & (lowest < _LOST) & _dives(scaled(h)))).size:
+        again = _in_logarithms(Mode(*(v[lost] for v in fields)), _rows(h.map(flat), lost), budget)
+        for field, values in zip(found, vars(again).values()):
+            field[lost] = values
+    return Fates(*(field.reshape(shape) for field in found))
 
 
 def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float = 1e-7, progress=None) -> Fates:
@@ -122,8 +120,8 @@ def at_time(start: Mode | EmaMode, h: Hyperparameters, t_end, tolerance: float =
 
 
 def _dives(hat: Hyperparameters) -> np.ndarray:
-    """Where s may fall by tens of decades before it rises again, since p decays far more slowly: there only ln s can be
-    integrated. So it is where the separatrix may turn back (`basin.critical_s0`)."""
+    """Where s may fall by tens of decades and rise again, since p decays far more slowly, so that what came back may be
+    rounding: where the separatrix may turn back (`basin.critical_s0`)."""
     eta, eta_p = hat.eta, hat.predictor_decay
     return (eta > 0.2) & (eta <= 0.25) & (eta_p < 0.35 * eta) & (eta_p > 0)
 
@@ -152,17 +150,6 @@ def _in_logarithms(start: Mode, h: Hyperparameters, budget) -> Fates:
     return Fates(*(np.concatenate([getattr(one, name) for one in found]) for name in vars(found[0])))
 
 
-def _merged(which: np.ndarray, near: Fates, far: Fates) -> Fates:
-    """Fates of `far` where `which`, of `near` elsewhere."""
-
-    def both(one, other):
-        whole = np.empty(which.shape, np.result_type(one, other))
-        whole[~which], whole[which] = one, other
-        return whole
-
-    return Fates(*map(both, vars(near).values(), vars(far).values()))
-
-
 def judge(start, path, times, h: Hyperparameters, error=0.0) -> Fates:
     """`Fates` read off a path whose fields are (times, modes), from `start`; times: (times, 1) or (times, modes)."""
     unit, hat = scales(h), scaled(h)
@@ -184,9 +171,9 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
 
     Collapsed is proved: p and s below half of p₋ and a quarter of s₋, in the invariant lower corner of the saddle; or,
     for η_p = η, p ≤ 0 on or below the parabola, which p < 0 can never leave. So is alive for η_p = η with p ≥ ½ on or
-    above the parabola, where p cannot fall to p₋. At η = 0 the conserved balance tells. Else alive is ½ ≤ p ≤ 1 with s
-    at least that of the parabola at ½ as far as no separatrix enters there (η at most 0.8 η_c, `basin.critical_s0`),
-    and beyond a neighbourhood of the attractor; with an EMA a neighbourhood of either.
+    above the parabola, where p cannot fall to p₋, and for any η_p what `basin.lives_for_certain` has. At η = 0 the
+    conserved balance tells. Alive is ½ ≤ p ≤ 1 with s at least that of the parabola at ½ too, where no separatrix
+    enters there (η at most 0.8 η_c, `basin.critical_s0`); with an EMA a neighbourhood of either attractor.
     """
     p, s = state[:2]
     eta, eta_p = hat.eta, hat.predictor_decay
@@ -197,8 +184,8 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
     ratio = np.divide(eta_p, eta, out=np.ones(np.shape(eta + eta_p)), where=eta > 0)
     c = balance(Mode(p, s), hat)
 
-    width = 0.1 * (points.p_plus - points.p_minus)
     if isinstance(state, EmaMode):
+        width = 0.1 * (points.p_plus - points.p_minus)
         near = [np.abs(v - at) <= width for v, at in ((p, points.p_plus), (s, points.s_plus), (state.tau, 1.0))]
         alive = np.all(near, axis=0)
         target = np.nan_to_num(state.tau) ** 2 * s  # w_a², which must have gone too
@@ -206,7 +193,7 @@ def decide(state: Mode | EmaMode, hat: Hyperparameters) -> np.ndarray:
     else:
         alive = (p >= 0.5) & (p <= 1) & (s >= ratio / 4) & (eta <= 0.2)
         alive |= (p >= 0.5) & (c >= 0) & (eta_p == eta)
-        alive |= (np.abs(p - points.p_plus) <= width) & (np.abs(s - points.s_plus) <= ratio * width)
+        alive |= lives_for_certain(state, hat)
         alive &= ~missing & (ratio > 0)
         collapsed = (p <= p_minus / 2) & (s <= s_minus / 4)
         collapsed |= (eta_p == eta) & (p <= 0) & (c <= 0)
@@ -234,14 +221,15 @@ def _limits(start, hat: Hyperparameters):
 
 
 def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.ndarray]:
-    """The fields of `Fates` for flat arrays: windows of doubling length until all arrived or the budget is spent."""
+    """The fields of `Fates` for flat arrays, and the lowest s in its unit: windows of doubling length until all arrived
+    or the budget is spent."""
     kind, unit, hat = type(start), scales(h), scaled(h)
     state = kind(start.p / unit.p, start.s / unit.s, *start[2:])
     limits = _limits(state, hat)
     fate, lowest_K, error = decide(state, hat), _operator(state, h, unit), np.zeros(state.p.size)
     distance = np.stack([_distance(state, limit) for limit in limits])
     crossed = np.zeros_like(distance)  # when the mode last came near each limit
-    last = np.stack(state)
+    last, lowest_s = np.stack(state), state.s.copy()
     now, window = 0.0, _WINDOW
     todo = np.flatnonzero(~_finished(fate, distance))
     while len(todo) and now < budget * (1 - 1e-9):
@@ -254,6 +242,7 @@ def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.n
             last[:, part] = end = [v[-1] for v in path]
             error[part] += found.error
             fate[part] = np.where(fate[part] == UNDECIDED, decide(kind(*end), here), fate[part])
+            lowest_s[part] = np.fmin(lowest_s[part], path[1].min(axis=0))
             lowest_K[part] = np.fmin(lowest_K[part], _operator(path, theory, scales(theory)).min(axis=0))
             for k, limit in enumerate(limits):
                 track = np.vstack([distance[k, part], _distance(path, Mode(limit.p[part], limit.s[part]))])
@@ -276,6 +265,7 @@ def _follow(start, h: Hyperparameters, budget, integrate, progress) -> list[np.n
         np.where(_arrived(fate, distance), time, np.nan) * unit.time,
         lowest_K,
         error,
+        lowest_s,
     ]
 
 

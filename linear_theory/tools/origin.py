@@ -38,9 +38,8 @@ def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: 
     digests, todo, skipped = {}, [name], (*silent, *PLUMBING)
     while todo:
         module = todo.pop()
-        known = module in digests or any(fnmatchcase(module, pattern) for pattern in skipped)
         foreign = not module.startswith(f"{PROJECT}.")
-        if known or (foreign and module != name):
+        if module in digests or (foreign and module != name) or _matches(module, skipped):
             continue
         file = getattr(sys.modules.get(module), "__file__", None) if foreign else None
         found = _parsed(module, Path(root), pictures, file)
@@ -52,6 +51,11 @@ def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: 
         if "." in module and not foreign:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))
+
+
+@functools.cache
+def _matches(module: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(module, pattern) for pattern in patterns)
 
 
 def code(

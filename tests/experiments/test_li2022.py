@@ -190,13 +190,6 @@ def test_a_forecast_can_hold_and_can_fail(claim):
         assert claim.value(made) < claim.rule.above
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_arms_are_there_where_a_claim_can_be_measured(claim):
-    for scale in set(claim.scales) - {"quick"}:
-        assert set(claim.arms) <= set(suite("li2022", scale).arms), scale
-    assert claim.theory().endswith(".") and claim.rule.why
-
-
 def test_there_are_claims_enough_and_they_rest_on_what_they_say():
     assert len(PAPER.claims) >= 16 and sum("cpu" in claim.scales for claim in CLAIMS) >= 16
     assert all(set(claim.scales) <= set(LARGE) for claim in CLAIMS if "accuracy" in claim.id)

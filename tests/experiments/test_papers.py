@@ -10,7 +10,7 @@ from stopgrad.experiments import papers
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.papers import PAPERS, chosen, suite
-from stopgrad.experiments.suites.grid import Suite
+from stopgrad.experiments.suites.grid import SCALES, Suite
 
 ROOT = Path(__file__).parents[2]
 MACHINERY = ("experiments/suites", "experiments/claims", "experiments/store", "experiments/launch",
@@ -70,6 +70,20 @@ def test_a_suite_is_called_as_its_paper(monkeypatch):
     assert suite("p", "smoke").scale == "smoke"
     with pytest.raises(ValueError, match="no scale 'huge'"):
         suite("p", "huge")
+
+
+@pytest.mark.parametrize("key", [one.key for one in chosen(having="suite")])
+def test_every_claim_has_its_arms_where_it_can_be_measured_and_says_what_it_must(key):
+    arms = {scale: suite(key, scale).arms.keys() for scale in SCALES}
+    for one in PAPERS[key].claims:
+        assert one.theory().strip().endswith((".", ")")), one.id
+        for scale in set(one.scales) - {"quick"} if one.arms else ():  # quick has the arms of some claims alone
+            assert arms[scale] >= set(one.arms), (one.id, scale)
+
+
+@pytest.mark.parametrize("key", [one.key for one in chosen(having="suite")])
+def test_what_a_paper_has_portrayed_is_in_its_suite(key):
+    assert set(PAPERS[key].portrayed) <= suite(key, "cpu").arms.keys()
 
 
 def test_machinery_knows_no_paper_by_name():

@@ -130,13 +130,6 @@ def _short(claim):
     return claim.id.removeprefix("simsiam2021-")
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
-def test_arms_are_there_where_a_claim_can_be_measured(claim):
-    for scale in set(claim.scales) - {"quick"}:  # which has the arms of some claims alone
-        assert set(claim.arms) <= set(suite("simsiam2021", scale).arms), scale
-    assert claim.theory().endswith(".") and claim.rule.why
-
-
 def test_at_least_eight_are_measured_at_cpu_and_no_accuracy_is_asked_of_small_runs():
     assert sum("cpu" in claim.scales for claim in CLAIMS) >= 8
     assert all(set(claim.scales) <= set(LARGE) for claim in CLAIMS if "accuracy" in claim.id)

@@ -9,7 +9,7 @@ from ledgers import CHROMIUM, made
 from scipy.integrate import solve_ivp
 
 from stopgrad.experiments.launch.launcher import InProcess, launch
-from stopgrad.experiments.papers import suite
+from stopgrad.experiments.papers import PAPERS, suite
 from stopgrad.experiments.store.store import Store
 from stopgrad.figures.report.explorer import KNOBS, explorer, laid_over, paths
 from stopgrad.linear_theory.exact.basin import critical_s0
@@ -39,7 +39,7 @@ def test_knobs_begin_within_their_ends():
 
 
 def test_a_run_is_laid_over_where_it_was_made(store):
-    [run] = laid_over("smoke", store)
+    [run] = laid_over(PAPERS["tian2021"], "smoke", store)
     assert run["name"] == "linear network (seed 0)"
     assert run["values"] == pytest.approx({"eta": 0.08, "sigma2": 0.1, "tau": 1.0, "alpha_p": 1.0})
     columns = next(store.records()).columns
@@ -47,7 +47,7 @@ def test_a_run_is_laid_over_where_it_was_made(store):
     p = columns.arrays["predictor_spectrum"].values
     for j, mode in enumerate(run["modes"]):
         assert len(mode) == len(step) and mode[-1] == pytest.approx([p[-1, j], q[-1, j] / 1.1], rel=1e-3)
-    assert json.loads(explorer("smoke", store)["data"])["runs"] == {"0": run}
+    assert json.loads(explorer(PAPERS.values(), "smoke", store)["data"])["runs"] == {"0": run}
 
 
 def test_a_run_of_which_the_end_alone_is_kept_is_not_laid_over(store):
@@ -55,7 +55,7 @@ def test_a_run_of_which_the_end_alone_is_kept_is_not_laid_over(store):
     assert paths(columns._replace(arrays={name: columns.arrays[name] for name in ("eigenvalues",)}), 0.1) == []
     ends = {name: type(one)(one.step[-1:], one.values[-1:]) for name, one in columns.arrays.items()}
     assert paths(columns._replace(arrays=ends), 0.1) == []
-    assert laid_over("smoke", Store(store.root / "nowhere")) == []
+    assert laid_over(PAPERS["tian2021"], "smoke", Store(store.root / "nowhere")) == []
 
 
 # ---------------------------------------------------------------- in the browser
@@ -75,7 +75,9 @@ def page(tmp_path_factory, store):
     if CHROMIUM is None:
         pytest.skip("needs Chromium on the PATH (Debian: apt install chromium)")
     folder = tmp_path_factory.mktemp("explorer")
-    (folder / "report.html").write_text(made(folder / "figures", brought=explorer("smoke", store)), encoding="utf-8")
+    (folder / "report.html").write_text(
+        made(folder / "figures", brought=explorer(PAPERS.values(), "smoke", store)), encoding="utf-8"
+    )
     with sync.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         one = browser.new_page(viewport={"width": 1366, "height": 768})

@@ -12,7 +12,7 @@ from stopgrad.figures.report.explorer import explorer
 from stopgrad.figures.report.page import Entry, Run, Section, page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NO_RUNS = explorer("smoke", Store("nowhere"))
+NO_RUNS = explorer([], "smoke", Store("nowhere"))
 UNITS = ("α_p = 10, η = 0.0004, ηt = 4.2, no EMA", "lr 0.025, weight decay 0.0004, 10 epochs of digits")
 ARMS = [(f"{name} (a note)", *UNITS) for name in ("ema", "plain")]
 HOSTILE = "While K > 0 & λ < 1: <script>alert('W_p')</script> \"aligns\""

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from stopgrad.linear_theory.exact.basin import (
     border_slope,
     collapses,
     critical_s0,
+    lives_for_certain,
     outcome_without_decay,
     saddle_slope,
 )
@@ -373,14 +375,39 @@ def test_where_the_border_turns_back_no_single_s0_is_told_and_fates_are_simulate
     assert np.isnan(critical_s0([-1.0, 0.5, 3.0], h)).all()
     with pytest.raises(ValueError, match="turns back"):
         collapses(Mode(0.5, 0.1), h)
-    p0, s0 = np.array([[0.5], [0.7], [1.5]]), 10.0 ** np.arange(-6, 2.1, 0.5)
+    p0, s0 = np.array([[0.5], [0.7], [1.5]]), 10.0 ** np.array([-6.0, -3.0, -2.5, -2.0, -1.5, 2.0])
     lives = Problem(h).survives({"p0": p0, "s0": s0})
     settled = np.log(fixed_points(h).s_plus)
     for k, j in np.ndindex(lives.shape):
         start = p0[k, 0], np.log(s0[j])
         _, end = solve_ivp(lambda _, y: log_flow(*y, h), (0, 2e5), start, "LSODA", rtol=1e-10, atol=1e-10).y[:, -1]
         assert lives[k, j] == (abs(end - settled) < 0.01) != (end < -50), (k, j)
-    assert lives[0].tolist() == [True] * 9 + [False] * 8 and lives[1].sum() == 8 and not lives[2].any()
+    assert lives.tolist() == [[True] * 4 + [False] * 2, [True] * 3 + [False] * 3, [False] * 6]
+
+
+def test_the_lyapunov_function_falls_as_it_is_said_to():
+    p, s, eta, eta_p, top = sp.symbols("p s eta eta_p p_+", positive=True)
+    level = eta_p * top / (1 - top)
+    flow = mode_flow(Mode(p, s), Hyperparameters(sigma2=0, eta=eta, eta_p=eta_p))
+    V = s - level * sp.log(s) - p**2 - 2 * eta * sp.log(1 - p)
+    said = 2 * eta_p * (p * (1 - p) - eta) * (p / (1 - p) - top / (1 - top))
+    assert sp.simplify(sp.diff(V, p) * flow.p + sp.diff(V, s) * flow.s - said) == 0
+
+
+@pytest.mark.parametrize("ratio", [0.005, 0.2, 1.0, 5.0])
+@pytest.mark.parametrize("eta", [0.05, 0.2, 0.24])
+def test_what_lives_for_certain_lives(eta, ratio):
+    """In units of its own, off which the function must read the same."""
+    h = Hyperparameters(0.3, eta * 0.25 / 1.3, 0.5, 2.0, eta_p=ratio * eta * 0.25 / 1.3)
+    rest, rng = fixed_points(h), np.random.default_rng(0)
+    p = rest.p_plus + (rest.p_plus - rest.p_minus) * rng.uniform(-1.2, 0.8, 300)
+    s = rest.s_plus * np.exp(rng.uniform(-1, 1, 300) / np.sqrt(max(ratio, 0.2)))
+    found = lives_for_certain(Mode(p, s), h)
+    assert 0.02 < found.mean() < 0.98 and not found[p < rest.p_minus].any()
+    for k in np.flatnonzero(found)[::8]:
+        start = p[k], np.log(s[k])
+        _, end = solve_ivp(lambda _, y: log_flow(*y, h), (0, 2e5), start, "LSODA", rtol=1e-9, atol=1e-9).y[:, -1]
+        assert end == pytest.approx(np.log(rest.s_plus), abs=0.02)
 
 
 @pytest.mark.parametrize("eta_p", [None, 0.08, 0.5])
