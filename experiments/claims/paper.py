@@ -36,6 +36,8 @@ class Paper:
     """What it says: claims with arms are about networks, those without are decided by theory alone."""
     tables: Path | None = None
     """Its tables in JSON, each cell with the arm that stands for it, as `read_tables` gives them."""
+    scales_differ: str = ""
+    """In words, why one scale may come to other results than another, or than the paper."""
     portrayed: Mapping[str, str] = field(default_factory=dict)
     """Arms whose modes can be laid over the portrait in the report's explorer, with what they are called there."""
     figures: Mapping[str, Any] = field(default_factory=dict)

@@ -103,6 +103,7 @@ def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
         "## Claims at each scale",
         _claims(paper, rows),
         *_differing(paper, rows),
+        *_undecided(paper, rows),
         "## The paper's tables",
         _filled(
             "Accuracy of a linear probe and effective number of modes of F at the end, mean ± half of the 95 % "
@@ -216,7 +217,20 @@ def _differing(paper: Paper, rows: Mapping[str, list[Row]]) -> list[str]:
             reasons = {scale: by_id[scale][claim.id]["reason"] for scale, v in verdicts.items() if v in DECIDED}
             seen = " ".join(f"At {scale} it {verdicts[scale]}. {reason}" for scale, reason in reasons.items())
             told.append(_filled(f"- **{claim.place}: {claim.statement}** {seen} Theory: {claim.theory()}", "  "))
-    return ["## Where what was measured differs from the paper, or one scale from another", *told] if told else []
+    head = "## Where what was measured differs from the paper, or one scale from another"
+    return [head, *filter(None, [_filled(paper.scales_differ)]), *told] if told or paper.scales_differ else []
+
+
+def _undecided(paper: Paper, rows: Mapping[str, list[Row]]) -> list[str]:
+    """Of the claims that the largest scale leaves undecided: what was seen, and what would have decided."""
+    scale, found = list(rows.items())[-1]
+    by_id = {row["id"]: row for row in found}
+    told = [
+        _filled(f"- **{claim.place}: {claim.statement}** {by_id[claim.id]['reason']}", "  ")
+        for claim in paper.claims
+        if claim.arms and by_id[claim.id]["verdict"] == "inconclusive"
+    ]
+    return [f"## What scale {scale} leaves undecided", *told] if told else []
 
 
 # ---------------------------------------------------------------- tables
