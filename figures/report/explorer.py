@@ -5,7 +5,7 @@ once, and the measurements that the page brings with it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -102,12 +102,16 @@ def place(run: Record) -> dict[str, float]:
 def paths(columns: Columns, sigma2: float) -> list[list[list[float]]]:
     """(p_j, s_j) of the leading modes over the run, s_j = q_j/(1 + σ²) of the views' correlation, whose eigenvalue is
     q_j; empty where the run has no more than its end."""
-    series: Mapping = columns.arrays
-    if not {"predictor_spectrum", "eigenvalues"} <= series.keys() or len(series["eigenvalues"].step) < 3:
+    names = ("predictor_spectrum", "eigenvalues")
+    if not set(names) <= columns.arrays.keys():
         return []
-    (step, p), (_, q) = series["predictor_spectrum"], series["eigenvalues"]
+    (p_step, p), (q_step, q) = (columns.arrays[name] for name in names)
+    step, of_p, of_q = np.intersect1d(p_step, q_step, return_indices=True)
+    if len(step) < 3:
+        return []
     kept = np.unique(np.linspace(0, len(step) - 1, POINTS).round().astype(int))
-    both = np.stack([p[kept, :MODES], q[kept, :MODES] / (1 + sigma2)], axis=-1)
+    modes = min(MODES, p.shape[1], q.shape[1])
+    both = np.stack([p[of_p[kept], :modes], q[of_q[kept], :modes] / (1 + sigma2)], axis=-1)
     whole = both[np.isfinite(both).all((1, 2))].swapaxes(0, 1)
     return [[[float(f"{v:.4g}") for v in point] for point in mode] for mode in whole]
 

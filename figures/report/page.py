@@ -205,9 +205,9 @@ def page(
 ) -> str:
     """The whole page. Raises ValueError where two claims share an id.
 
-    `runs`: what is known of each run id, by it; `command`: what makes this page;
-    `explorer`: of `figures.report.explorer`. A figure that a claim names and no
-    section has is said to be missing; or, where it is in `never`, why the suite has no runs for it, {name: words}.
+    `runs`: what is known of each run id, by it; `command`: what makes this page; `explorer`: of that module. A figure
+    that a claim names and no section has is said to be missing; or, where it is in `never`, why the suite has no runs
+    for it, {name: words}.
     """
     entries = [entry for section in sections for entry in section.entries]
     twice = [name for name, count in Counter(entry.id for entry in entries).items() if count > 1]
