@@ -136,9 +136,9 @@ def test_objective_is_its_definition():
 @pytest.mark.parametrize("switches", SWITCHES, ids=label)
 def test_gap_to_the_flow_is_linear_in_the_learning_rate(switches):
     data, state = problem(1)
-    gaps, reference = [], flow(state, data, H, switches, np.arange(5.0))
-    for lr in (0.04, 0.02, 0.01):
-        training = Training(lr=lr, steps=round(4 / lr), batch=1, record_every=round(1 / lr))
+    gaps, reference = [], flow(state, data, H, switches, np.arange(5) / 2)
+    for lr in (0.05, 0.025, 0.0125):
+        training = Training(lr=lr, steps=round(2 / lr), batch=1, record_every=round(0.5 / lr))
         gaps.append(gap(train(exact_views(data), state, H, switches, training), reference))
     assert gaps[-1] > 1e-5  # far above the error of the flow
     np.testing.assert_allclose([gaps[0] / gaps[1], gaps[1] / gaps[2]], 2, atol=0.12)
