@@ -25,7 +25,7 @@ __all__, __getattr__, __dir__ = exports(
         "exact.cosine_recipe": "predict",
         "exact.fixed_points": "critical_eta fixed_points rest_points",
         "exact.branches": "branches stability",
-        "exact.basin": "critical_s0 collapses outcome_without_decay",
+        "exact.basin": "critical_s0 collapses lives_for_certain outcome_without_decay",
         "exact.time_course": "time_between position limit",
         "exact.closed_loop": "Amplitudes SetPredictor closed_loop_flow directpred_limit directpred_threshold "
         "directset_limit directset_threshold",

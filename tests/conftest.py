@@ -22,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# No test cuts the power: what a run has written may stay with the system, and no worker waits for a disk.
+os.fsync = lambda _: None
+
 # One server forks the processes of all tests: whoever starts it, it has loaded what any of them would have to load.
 PRELOADED = (
     "pytest",

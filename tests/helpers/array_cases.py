@@ -87,6 +87,7 @@ CASES = {
     "exact.basin.outcome_without_decay": (lambda f, p, s: f(Mode(p, s), h(eta=0)), (P, S)),
     "exact.basin.critical_s0": (lambda f, p, eta: f(p, h(eta=eta)), (P, ETA)),
     "exact.basin.collapses": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
+    "exact.basin.lives_for_certain": (lambda f, p, s: f(Mode(p, s), h()), (P, S)),
     "sweeps.basin_fraction.wilson_interval": (lambda f, count, n: f(count, n), (P, T + 4)),
     "sweeps.basin_fraction.basin_fraction": (
         lambda f, eta: f(lambda s, h: (s.p > h.eta).astype(int), lambda r, n: Mode(r.random(n), 1.0), 9, h(eta=eta)),
