@@ -161,10 +161,15 @@ def lives_for_certain(state: Mode, h: Hyperparameters) -> np.ndarray:
     V′ = 2η_p [p(1 − p) − η] [P(p) − P(p₊)], nowhere positive for p₋ < p < 1; so what lies there with V below its value
     at p = p₋, s = s₊ never comes out. The region does not reach the separatrix, and is none at the critical η.
 
+    Raises ValueError for hyperparameters out of range, and for an EMA (beta), whose τ moves.
+
     >>> from stopgrad.linear_theory import Hyperparameters
     >>> lives_for_certain(Mode(0.8, [0.001, 0.64]), Hyperparameters(sigma2=0.0, eta=0.16))
     array([False,  True])
     """
+    if h.beta is not None:
+        raise BadInput("beta is given; the proof is for a fixed tau, so leave beta out")
+    h = h.validate()
     unit, hat = scales(h), scaled(h)
     p, s = np.broadcast_arrays(as_float64(state.p, "p") / unit.p, as_float64(state.s, "s") / unit.s)
     rest = rest_points(hat)

@@ -127,7 +127,7 @@ def _dives(hat: Hyperparameters) -> np.ndarray:
 
 
 def _in_logarithms(start: Mode, h: Hyperparameters, budget) -> Fates:
-    """Fates by integrating p and ln s of one mode after the other, to the budget or for 30/η_p if that is longer."""
+    """Fates by integrating p and ln s of one mode (s > 0) after the other, to the budget or for 30/η_p if longer."""
     from scipy.integrate import solve_ivp
 
     unit, found = scales(h), []
@@ -140,12 +140,8 @@ def _in_logarithms(start: Mode, h: Hyperparameters, budget) -> Fates:
             move = mode_flow(Mode(y[0], math.exp(min(y[1], 700.0))), one)
             return [move.p, 2 * (one.x * y[0] * (one.tau - one.a * y[0]) - one.eta)]  # s may be 0 to rounding
 
-        if s > 0:
-            path = solve_ivp(slope, (0, end), (p, math.log(s)), "LSODA", times, rtol=1e-9, atol=1e-9).y
-            seen = Mode(path[0], np.exp(path[1]))
-        else:
-            seen = Mode(p * np.exp(-one.predictor_decay * times), np.zeros_like(times))
-        begin, path = Mode(np.array([p]), np.array([s])), Mode(*(v[:, None] for v in seen))
+        found_p, logarithms = solve_ivp(slope, (0, end), (p, math.log(s)), "LSODA", times, rtol=1e-9, atol=1e-9).y
+        begin, path = Mode(np.array([p]), np.array([s])), Mode(found_p[:, None], np.exp(logarithms)[:, None])
         found.append(judge(begin, path, times[: len(path.p), None], _rows(h, slice(k, k + 1)), 1e-7))
     return Fates(*(np.concatenate([getattr(one, name) for one in found]) for name in vars(found[0])))
 
