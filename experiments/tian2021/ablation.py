@@ -200,7 +200,8 @@ FIVE = _cosine(
     *("baseline", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-alpha-8"),
     *("symmetric-predictor-decay", "mlp", "directpred", "directpred-freq-5", "directcopy"),
 )
-"""Arms that have five seeds at scale cifar, since three left a claim of theirs undecided: no interval allows for that."""
+"""Arms that have five seeds at scale cifar, since three left a claim of theirs undecided; intervals do not allow for
+that."""
 
 # ---------------------------------------------------------------- scales
 
