@@ -1,6 +1,7 @@
 """Settings for every test: property tests draw the same few examples each time, on machines of any speed."""
 
 import fcntl
+import gc
 import os
 import signal
 from multiprocessing import forkserver
@@ -8,8 +9,13 @@ from multiprocessing import forkserver
 import pytest
 from hypothesis import settings
 
+from stopgrad.linear_theory.tools.garbage import seldom_collect
+from stopgrad.linear_theory.tools.processes import SERVER
+
 settings.register_profile("stopgrad", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("stopgrad")
+
+seldom_collect()  # collecting the tests is a third faster
 
 # A backend of somebody's notebook need not be installed, and then the tests themselves could not import matplotlib.
 os.environ.pop("MPLBACKEND", None)
@@ -27,6 +33,7 @@ os.fsync = lambda _: None
 
 # One server forks the processes of all tests: whoever starts it, it has loaded what any of them would have to load.
 PRELOADED = (
+    SERVER,
     "pytest",
     "stopgrad.experiments.preloaded",
     "stopgrad.deep.words.picture",
@@ -42,6 +49,7 @@ LONGEST = ("test_product", "test_launcher", "test_linear_digits", "test_slurm", 
 def pytest_collection_modifyitems(items):
     """The longest first: begun last, they would leave the other workers nothing to do meanwhile."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+    gc.freeze()  # nothing that is here now is ever garbage
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from stopgrad.deep.processes.stopping import REQUEST, Stop
 from stopgrad.experiments.launch.one_run import Outcome, Task, carry_out, failed, stopped
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
-from stopgrad.linear_theory.tools.processes import one_thread
+from stopgrad.linear_theory.tools.processes import SERVER, one_thread
 
 ATTEMPTS = 2
 GRACE = 30.0
@@ -76,7 +76,7 @@ class _Worker:
 
     def __init__(self, device: str):
         context = multiprocessing.get_context(START)
-        context.set_forkserver_preload(["stopgrad.experiments.preloaded"])
+        context.set_forkserver_preload([SERVER, "stopgrad.experiments.preloaded"])
         self.connection, theirs = context.Pipe()
         with contextlib.closing(theirs):
             self.process = _started(context, (theirs, device))

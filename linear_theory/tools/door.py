@@ -22,6 +22,7 @@ import tyro
 from tyro import _errors as refused
 
 from stopgrad.linear_theory.tools.errors import BadInput, sentence_of
+from stopgrad.linear_theory.tools.garbage import seldom_collect
 
 # How long a thread of a fused kernel spins at a barrier before it sleeps. The default is so long that on a busy machine
 # threads that wait keep off those that are waited for; sleeping at once costs more than a small kernel takes.
@@ -72,6 +73,7 @@ def main(
     class, a Group more commands under one name. The name of a lone command may be left out.
     """
     os.environ.setdefault(*_SPINNING)  # read by the OpenMP runtime when torch is first imported, which is later
+    seldom_collect()
     status = 0
     _write_what_can_be_written()
     try:

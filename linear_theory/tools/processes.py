@@ -20,6 +20,7 @@ from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import room_for_sockets
 
 Result = TypeVar("Result")
+SERVER = "stopgrad.linear_theory.tools.server"  # what a server of processes loads first
 
 
 def cores() -> int:
@@ -47,7 +48,7 @@ def parallel(
         yield from ((k, function(*item)) for k, item in enumerate(items))
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", *preload])  # heeded by the first call in a process
+    context.set_forkserver_preload([SERVER, "torch", *preload])  # heeded by the first call in a process
     room_for_sockets()
     before = {*multiprocessing.active_children()}
     try:
