@@ -217,6 +217,9 @@ class Monitor(Record):
     """Linear probe at the end: regularised logistic regression, or the papers' SGD protocol."""
     references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
     """Evaluate, for comparison, raw pixels, a network as initialised, or one trained with the labels as long."""
+    laws_every: Annotated[int | None, COUNT] = None
+    """Epochs between measurements of what the projector's last layer reads, X and X′, and of its weights, which at the
+    end are held against the linear theory's laws; None: never."""
     generalisation: bool = False
     """At the end take new views of images of the last epoch, and of images not trained on: the loss of both, and X and
     X′ at the projector's input."""
@@ -225,6 +228,14 @@ class Monitor(Record):
         """Comparisons of accuracies where there are none."""
         if self.references and config.data.dataset == "gaussian":
             yield "--references are compared by how well they tell classes apart, and --dataset gaussian has none"
+        method = config.method
+        if self.laws_every is not None and (
+            method.predictor.is_set or method.objective.theory is None or method.objective.isoloss
+        ):
+            yield (
+                "--laws-every is for squared error or cosine with a predictor that learns, or none, as Lemma 1 has it; "
+                f"here it is --objective {method.objective} and --predictor {method.predictor}"
+            )
 
 
 @dataclass(frozen=True)

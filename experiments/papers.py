@@ -15,6 +15,7 @@ MODULES = (
     "stopgrad.experiments.simsiam2021.paper",
     "stopgrad.experiments.li2022.paper",
     "stopgrad.experiments.linear_digits.paper",
+    "stopgrad.experiments.ladder.paper",
 )
 """Each has a `PAPER`: a new one is one line here. In a checkout any module that Python finds from there will do."""
 

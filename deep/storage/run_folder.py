@@ -21,6 +21,8 @@ from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import is_litter, refuse_broken_link
 
 CONFIG, SUMMARY = "config.json", "summary.json"
+LAWS = "laws"
+"""Folder of the table that `--laws-every` asks for."""
 ERROR = "error.txt"
 """The traceback of a run that failed in a suite, until it is begun again."""
 
@@ -36,8 +38,9 @@ def default_folder(config: Config) -> Path:
 
 
 def tables(folder: Path) -> list[str]:
-    """Fingerprints of the run's two tables, by which it can be told that they still are as it left them."""
-    return [table.fingerprint(folder), table.fingerprint(folder / "evaluations")]
+    """Fingerprints of the run's tables, by which it can be told that they still are as it left them."""
+    some = [folder / LAWS] if (folder / LAWS).is_dir() else []
+    return [table.fingerprint(path) for path in (folder, folder / "evaluations", *some)]
 
 
 def whole_summary(folder: Path) -> dict | None:

@@ -18,6 +18,7 @@ from stopgrad.deep.processes.distributed import World
 from stopgrad.deep.storage.provenance import provenance
 from stopgrad.deep.storage.run_folder import SUMMARY, tables
 from stopgrad.deep.storage.table import Columns, export_npz, read
+from stopgrad.deep.training import laws
 from stopgrad.deep.training.generalisation import generalisation
 from stopgrad.deep.training.recorder import rows_of
 from stopgrad.deep.training.references import reference
@@ -155,6 +156,8 @@ def conclude(
             name: attempt(warnings, f"{name} reference", reference, name, config, dataset, world, parts)
             for name in config.monitor.references
         }
+        if config.monitor.laws_every:
+            summary["laws"] = attempt(warnings, "laws", laws.hold, config, folder)
         if config.monitor.generalisation:
             dtype = next(siamese.parameters()).dtype
             told = (config, dataset, siamese, world.device, dtype)

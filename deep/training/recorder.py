@@ -19,6 +19,7 @@ from stopgrad.deep.processes.distributed import World, agree, gathered
 from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint
 from stopgrad.deep.storage.provenance import fingerprint
+from stopgrad.deep.storage.run_folder import LAWS
 from stopgrad.deep.storage.table import Columns, Table, read
 from stopgrad.deep.training.training import Clock, Plan
 from stopgrad.deep.words.live import View
@@ -51,15 +52,18 @@ class Recorder:
         optimiser: torch.optim.Optimizer,
         plan: Plan,
         evaluate: Callable[[], dict | None],
+        look: Callable[[], dict],
         view: View,
         stop: Stop,
         origin: dict | None = None,
     ):
         self.config, self.folder, self.world, self.plan = config, folder, world, plan
         self.siamese, self.optimiser, self.evaluate, self.view, self.stop = siamese, optimiser, evaluate, view, stop
+        self.look = look
         self.origin = origin  # of the weights at the start, where these were another run's
         self.table = Table(folder) if world.writes else None
         self.evaluations = Table(folder / "evaluations") if world.writes else None
+        self.laws = Table(folder / LAWS) if world.writes and config.monitor.laws_every else None
         self.balance: BalanceResidual | None = None
         self.rows: list[dict] = []
         self.warnings: list[Sign] = []
@@ -93,6 +97,8 @@ class Recorder:
             self.table.cut(clock.step - 1)
             # the evaluation at a checkpoint's own step came before it, but for that before training, which is repeated
             self.evaluations.cut(clock.step or -1)
+            if self.laws is not None:
+                self.laws.cut(clock.step or -1)
             self.rows = rows_of(read(self.folder))
             for row in self.rows:
                 self.trend.look(row)
@@ -115,6 +121,8 @@ class Recorder:
         began = time.monotonic()
         self.table.sync()
         self.evaluations.sync()
+        if self.laws is not None:
+            self.laws.sync()
         checkpoint.save(self.folder, clock.step, payload, to_json(self.config))
         self.kept = time.monotonic()
         self.keeping = self.kept - began
@@ -164,6 +172,11 @@ class Recorder:
                 self.view.evaluation(epoch, row)
         if agree(not sound):
             return False
+        every = self.config.monitor.laws_every
+        if every and (epoch % every == 0 or epoch == self._epochs):
+            seen = self.look()  # by every process: BatchNorm may ask all
+            if self.laws is not None:
+                self.laws.append(clock.step, {"time": clock.time}, seen)
         if (due and epoch > 0) or epoch == self._epochs or self._worth_keeping(epoch):
             self.keep(clock)
         return True

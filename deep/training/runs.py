@@ -1,7 +1,6 @@
 """A run from its config to its folder: assembled, trained or resumed, evaluated, summed up."""
 
 import contextlib
-import copy
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage.run_folder import CONFIG, claim, default_folder
 from stopgrad.deep.training.build import build, fitting_threads
 from stopgrad.deep.training.conclusion import conclude, evaluate_now, evaluation_parts, probe
+from stopgrad.deep.training.laws import inputs_of_last_layer, look, new_views
 from stopgrad.deep.training.recorder import Recorder
 from stopgrad.deep.training.references import reference
 from stopgrad.deep.training.start import Start, final_weights, refuse_other_start, start_of
@@ -132,7 +132,8 @@ def _carry_out(config: Config, folder: Path, world: World, place: Place, preset_
             replace_file(folder / CONFIG, lambda draft: draft.write_text(to_json(config)))
         evaluation = functools.partial(evaluate_now, siamese, *parts)
         origin = None if start is None else start.origin
-        recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, view, stop, origin)
+        laws = functools.partial(_look, siamese, new_views(config, dataset, world.device, dtype))
+        recorder = Recorder(config, folder, world, siamese, optimiser, plan, evaluation, laws, view, stop, origin)
         run = Run(siamese, optimiser, batches, plan, together(world, recorder.resume))
         together(world, lambda: _refuse_apart(folder, world, run.clock.step))
         if start is not None and run.clock.step == 0:
@@ -163,6 +164,10 @@ def prepare(config: Config, world: World, start: Start | None = None) -> tuple[d
         config.data.order.at(Setting.of(config, dataset.labelled.labels), 0)
     plan = Plan(o, setting.steps_per_epoch, config.method.loss_scale, config.data.order.restart(o.epochs))
     return dataset, plan, build(config, dataset, world, start)
+
+
+def _look(siamese: Siamese, batches: Callable[[], Iterator[Batch]]) -> dict:
+    return look(siamese, batches())
 
 
 def _refuse_apart(folder: Path, world: World, step: int) -> None:
@@ -208,19 +213,9 @@ def introduction(config: Config, preset_name: str, siamese: Siamese, batches, pl
     ]
     first = next(batches(0), None)
     if first is not None:
-        features = (gathered(f, dim=0) for f in features_before_last(siamese, first))
+        features = (gathered(f, dim=0) for f in inputs_of_last_layer(siamese, [first]))
         said += expectation(config, measure_noise(*features), plan.steps_per_epoch)
     return said
-
-
-@torch.no_grad()
-def features_before_last(siamese: Siamese, batch: Batch) -> list[torch.Tensor]:
-    """What the projector's last layer sees of a batch's first two views: the x₁, x₂ of the linear theory."""
-    online, seen = copy.deepcopy(siamese.online).train(), []  # a copy: BatchNorm's statistics must not notice
-    online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    for x in batch.views[:2]:
-        online(x)
-    return seen
 
 
 def evaluate_again(folder: Path, protocol: str, names, device: str) -> dict:

@@ -26,7 +26,7 @@ from stopgrad.linear_theory.tools.files import prepare_file, replace_file
 RESULTS = Path(__file__).parents[1] / "results"
 KEPT = ("state", "diagnosis", "steps", "seconds", "knn", "probe", "references", "last")
 """Of a run's summary; of the probe the accuracy alone."""
-AT_END = ("representation", "generalisation")
+AT_END = ("representation", "generalisation", "laws")
 """Of the summary of a run that was evaluated so: the quantities of its last evaluation, and what new views gave."""
 SCALARS = ("first", "lowest", "mean")
 """Of the first measurement, and over all of them, what the list of quantities says; of the last, every scalar."""
@@ -187,8 +187,7 @@ def _kept(run: Record) -> dict:
     kept |= {what: {name: read[what](name) for name in recorded(what)} for what in SCALARS}
     if summary.get("representation"):
         kept["representation"] = [run.evaluated(name) for name in _evaluated()]
-    if summary.get("generalisation"):
-        kept["generalisation"] = summary["generalisation"]
+    kept |= {name: summary[name] for name in AT_END[1:] if summary.get(name)}
     arrays = run.columns.arrays
     return kept | {"arrays": {name: arrays[name].values[-1].tolist() for name in recorded("last") if name in arrays}}
 

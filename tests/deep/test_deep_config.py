@@ -150,7 +150,7 @@ GAUSSIAN = {"dataset": "gaussian", "backbone": "identity"}
         ({"dataset": "imagefolder"}, "--data-folder"),
         ({"dataset": "gaussian"}, "--backbone"),
         ({**GAUSSIAN, "storage": "stream"}, "--storage"),
-        ({"backbone": "identity"}, "--backbone"),
+        ({"laws_every": 1, "predictor": "directpred", "target": "ema"}, "--laws-every"),
         *(({"predictor": p, "isoloss": True}, "--isoloss") for p in ("mlp", "linear", "symmetric", "identity", "bias")),
         ({"predictor": "directset", "isoloss": True, "predictor_freq": 2}, "--predictor-freq"),
         ({"predictor": "directset", "isoloss": True, "stop_gradient": "none"}, "--isoloss"),

@@ -24,7 +24,7 @@ SETTINGS = {
         *TINY, *shlex.split("--width 1 --predictor directpred --predictor-freq 3 --target ema --ema-momentum .9"),
         *shlex.split("--embedding-dim 16 --epochs 3 --warmup-epochs 1"),
     ],
-    "balance residual, accumulation": [*LINEAR, "--accumulation", "2", "--loss", "squared"],
+    "balance residual, accumulation": [*LINEAR, *shlex.split("--accumulation 2 --loss squared --laws-every 1")],
     "two-layer predictor, supervised reference": [
         *LINEAR, *shlex.split("--predictor mlp --projector-output-bn affine_free --references supervised"),
     ],
@@ -149,6 +149,7 @@ def left_by(folder):
         "payload": payload,
         "table": table.fingerprint(folder),
         "evaluations": table.fingerprint(folder / "evaluations"),
+        "laws": table.fingerprint(folder / "laws"),
         "summary": summary,
         "backbone": torch.load(folder / "backbone.pt"),
         "picture": (folder / "run.png").read_bytes(),

@@ -1,6 +1,5 @@
 """Backbones on anything flattened to numbers: layers of ReLU, and the two of the theory's own setting."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -54,18 +53,13 @@ class LinearBackbone(Backbone):
 
 @dataclass(frozen=True)
 class IdentityBackbone(Backbone):
-    """None: the projector sees the points themselves."""
+    """None: the projector sees the points, or the images' numbers, themselves."""
 
     identity = True
 
     def build(self, in_features: int | None = None):
         """(B, …) to (B, in_features)."""
         return _flattened(self, in_features)
-
-    def complaints(self, config) -> Iterator[str]:
-        """It is for points."""
-        if config.data.dataset != "gaussian":
-            yield "--backbone identity has nothing to do with images; it is for --dataset gaussian"
 
 
 def _flattened(backbone: Backbone, in_features: int | None):

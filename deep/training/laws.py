@@ -1,0 +1,158 @@
+"""A run's last layer held against Lemma 1: what it reads and weighs, kept as it trains, and at the end every law.
+
+`linear_theory.simulation.last_layer` has the two readings: a forecast by X and X′ of the start, held as they are, and
+tracking, by X and X′ as they were measured all along (Tian, Chen & Ganguli 2021, Lemma 1, Theorems 1 to 3).
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stopgrad.deep.config import Config
+from stopgrad.deep.data import views
+from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.data.counter import fold
+from stopgrad.deep.data.datasets import Dataset
+from stopgrad.deep.data.orders.setting import Setting, shares
+from stopgrad.deep.measuring.units import Noise, units
+from stopgrad.deep.method.siamese import Siamese
+from stopgrad.deep.storage.run_folder import LAWS
+from stopgrad.deep.storage.table import Columns, read
+from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, symmetric_part
+from stopgrad.linear_theory.samples.views import nearest_psd
+from stopgrad.linear_theory.simulation import last_layer
+
+_VIEWS = int.from_bytes(b"laws")
+_FOLLOWED_BY = 2.0
+"""A collapse is timed over the time in which the forecast's tr F falls by e^−2."""
+
+
+# ---------------------------------------------------------------- while it trains
+
+
+def inputs_of_last_layer(siamese: Siamese, batches: Iterable[Batch]) -> list[torch.Tensor]:
+    """What the projector's last layer sees of the batches' first two views, (N, n) each: the theory's x₁ and x₂."""
+    return _around_last_layer(siamese, batches)[0]
+
+
+@torch.no_grad()
+def _around_last_layer(siamese: Siamese, batches: Iterable[Batch]) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What it sees of both views, (N, n) each, and their embeddings, (2N, d)."""
+    online, seen, z = copy.deepcopy(siamese.online).train(), [], []  # a copy: BatchNorm's statistics must not notice
+    online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    for batch in batches:
+        z += [online(x) for x in batch.views[:2]]
+    return [torch.cat(seen[view::2]) for view in (0, 1)], torch.cat(z)
+
+
+def new_views(config: Config, dataset: Dataset, device, dtype: torch.dtype) -> Callable[[], Iterator[Batch]]:
+    """Batches of images of the first epoch, `monitor.knn_images` at most, in views that the run never draws."""
+    setting = Setting.of(config, dataset.train.labels)
+    most = max(1, min(setting.steps_per_epoch, config.monitor.knn_images // config.optimisation.batch_size))
+
+    def batches() -> Iterator[Batch]:
+        asked = (batch for _, batch in zip(range(most), shares(config.data.order, setting)))
+        made = views.batches(dataset, config.data, fold(_VIEWS, config.seed), asked, device, 2)
+        return (batch.to(dtype) for batch in made)
+
+    return batches
+
+
+@torch.no_grad()
+def look(siamese: Siamese, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
+    """X and X′ of what the last layer reads, its W and the predictor's W_p, each flattened, float32.
+
+    A bias is one more column of W, and reads a one. In place of a predictor that is no matrix stands the one that comes
+    nearest to it: least squares from embeddings to predictions.
+    """
+    inputs, z = _around_last_layer(siamese, batches)
+    first, second = (v.double() for v in inputs)
+    last = siamese.online.projector.last
+    W = last.weight.detach().double()
+    if last.bias is not None:
+        first, second = (torch.cat([v, torch.ones_like(v[:, :1])], 1) for v in (first, second))
+        W = torch.cat([W, last.bias.detach().double()[:, None]], 1)
+    X = nearest_psd(symmetric_part(first.mT @ second / len(first)))  # what is negative is sampling error
+    Xp = (first - second).mT @ (first - second) / (2 * len(first))
+    Wp = _matrix(siamese, z)
+    return {name: v.flatten().float().cpu().numpy() for name, v in (("X", X), ("Xp", Xp), ("W", W), ("Wp", Wp))}
+
+
+def _matrix(siamese: Siamese, z: torch.Tensor) -> torch.Tensor:
+    """W_p, or where there is none the matrix nearest to the predictor on these embeddings, (N, d)."""
+    if (Wp := siamese.predictor.matrix()) is not None:
+        return Wp.double()
+    p = copy.deepcopy(siamese.predictor).train()(z)
+    return torch.linalg.lstsq(z.double(), p.double()).solution.mT
+
+
+# ---------------------------------------------------------------- at its end
+
+
+def switches_of(config: Config) -> Switches:
+    """What of Lemma 1 the run turns on or off; a predictor of two layers counts as a matrix that learns."""
+    method = config.method
+    target = "shared" if method.target.ema_momentum is None else "ema"
+    kind = "fixed" if method.predictor.absent else "symmetrised" if f"{method.predictor}" == "symmetric" else "learned"
+    return Switches(target, method.objective.stop_gradient, kind)
+
+
+def hold(config: Config, folder: Path) -> dict:
+    """Every law of the run in `folder`: as measured, as forecast, and as tracked. Raises ValueError without a start.
+
+    balance: the largest residual of Theorem 1; half_time: when ‖[F, W_p]‖/(‖F‖‖W_p‖) has halved; modes: how many live
+    at the end; settles: when tr F stays within a tenth of its last value; fall: −d ln tr F/dt over `followed`, the time
+    in which the forecast's falls by e²; critical: the weight decay beyond which no mode lives, in units of the flow, as
+    forecast from the start and, as tracked, at the end. Times are the theory's; None where it never comes.
+    """
+    return compare(config, read(folder / LAWS))
+
+
+def compare(config: Config, seen: Columns) -> dict:
+    """`hold`, of the table: a scalar `time` and the arrays of `look`."""
+    t, arrays = seen.scalars["time"], {name: series.values for name, series in seen.arrays.items()}
+    n, d = (math.isqrt(arrays[name].shape[1]) for name in ("X", "Wp"))
+    X, Xp = (arrays[name].reshape(-1, n, n).astype(float) for name in ("X", "Xp"))
+    W, Wp = arrays["W"].reshape(-1, d, n).astype(float), arrays["Wp"].reshape(-1, d, d).astype(float)
+    h, switches = units(config, Noise(0.0, 1.0)), switches_of(config)
+    start, at_start = Network(Wp[0], W[0], W[0]), Correlations(X[0], Xp[0])
+    along = last_layer.course(t, Network(Wp, W, W), X, h)
+    flow = last_layer.forecast(t, start, at_start, h, switches)
+    readings = {"forecast": (last_layer.course(t, flow, X[0], h), at_start)}
+    if (X[0] == X).all() and (Xp == Xp[0]).all():  # nothing before the layer learns
+        readings["tracking"] = readings["forecast"]
+    else:
+        flow = last_layer.tracking(t, start, Correlations(X, Xp), h, switches)
+        readings["tracking"] = (last_layer.course(t, flow, X, h), Correlations(X[-1], Xp[-1]))
+    followed = _followed(readings["forecast"][0])
+    free = config.method.objective.theory == "cosine"
+    told = {"eta": float(h.eta), "t_end": float(t[-1]), "followed": followed}
+    told["measured"] = _laws(along, Correlations(X[-1], Xp[-1]), h, followed, free) | {"critical": None}
+    told |= {name: _laws(found, data, h, followed, False) for name, (found, data) in readings.items()}
+    return told
+
+
+def _followed(found: last_layer.Course) -> float:
+    """The time in which tr F falls by e², or all of it."""
+    fallen = np.flatnonzero(found.size <= found.size[0] * math.exp(-_FOLLOWED_BY))
+    return float(found.t[max(int(fallen[0]), 1)] if len(fallen) else found.t[-1])
+
+
+def _laws(found: last_layer.Course, data: Correlations, h, followed: float, free_of_norm: bool) -> dict:
+    """The laws of a course. Under a loss that sees no norm a mode lives by its share of tr F, a hundredth."""
+    may = last_layer.allowed(data, h, found.s.shape[1])
+    floor = found.size[-1] / 100 if free_of_norm else may.floor
+    return {
+        "balance": float(found.balance.max()),
+        "half_time": last_layer.halves(found.t, found.misalignment),
+        "modes": int((found.s[-1] > floor).sum()),
+        "allowed": may.modes,
+        "settles": last_layer.settles(found.t, found.size),
+        "fall": last_layer.falls_at(found.t, found.size, followed),
+        "critical": may.critical,
+        "leading": float(found.s[-1, 0]),
+    }
