@@ -44,11 +44,43 @@ def text(summary: dict) -> str:
             *(line.rstrip() for line in paper.file.getvalue().rstrip().splitlines()),
             "",
             ": ".join(filter(None, (summary["diagnosis"], summary["explanation"]))),
+            *laws_text(summary.get("laws")),
             *([UNCLASSED] if _unclassed(summary.get("representation")) else []),
             *(f"warning, {sentence}" for sentence in summary["warnings"]),
             *([f"picture: {summary['run']}/run.png"] if summary.get("picture", True) else []),
         ]
     )
+
+
+# Of each law its words, and whether a time that never comes is meant by None.
+_LAWS = {
+    "balance": ("residual of the balance (Theorem 1)", ""),
+    "half_time": ("time in which the misalignment of W_p and F halves", "not yet"),
+    "modes": ("modes that live at the end", ""),
+    "settles": ("time from which tr F stays", "not yet"),
+    "fall": ("rate at which tr F falls", ""),
+    "critical": ("weight decay η beyond which no mode lives", ""),
+}
+
+
+def laws_text(laws: dict | None) -> list[str]:
+    """The last layer beside Lemma 1, law by law, in a table; none where the run was not held against it."""
+    if not laws:
+        return []
+    table = Table(box=box.SIMPLE, title_justify="left", title=_LAWS_TITLE.format(laws["eta"], laws["t_end"]))
+    for name, justify in (("", "left"), ("measured", "right"), ("forecast", "right"), ("tracked", "right")):
+        table.add_column(name, justify=justify)
+    for name, (words, never) in _LAWS.items():
+        values = [laws[reading][name] for reading in ("measured", "forecast", "tracking")]
+        cells = ["" if name == "critical" else never if v is None else _number(v) for v in values[:1]]
+        table.add_row(words, *cells, *(never if v is None else _number(v) for v in values[1:]))
+    paper = Console(file=io.StringIO(), force_terminal=False, width=110)
+    paper.print(table)
+    return ["", *(line.rstrip() for line in paper.file.getvalue().rstrip().splitlines()), _READINGS]
+
+
+_LAWS_TITLE = "Lemma 1 of the projector's last layer (η = {:.3g}, t = {:.4g})"
+_READINGS = "forecast: by X and X′ of what it reads before training; tracked: by X and X′ as measured all along"
 
 
 def evaluation_text(found: dict) -> str:

@@ -13,6 +13,7 @@ from stopgrad.deep.presets.theory import LINEAR_GAUSSIAN
 from stopgrad.deep.storage.table import read
 from stopgrad.deep.training.laws import LAWS, look, switches_of
 from stopgrad.deep.training.runs import Place, execute, joined
+from stopgrad.deep.words.report import laws_text, text
 from stopgrad.linear_theory.flows.matrices import Switches
 
 SHORT = change(
@@ -103,6 +104,17 @@ def test_a_linear_network_keeps_every_law(told):
     assert abs(math.log(measured["half_time"] / forecast["half_time"])) < 0.25
     assert abs(math.log(measured["settles"] / forecast["settles"])) < 0.1
     assert forecast["critical"] == pytest.approx(1 / (4 * 1.1), rel=0.1)  # 1024 points of a population with x₁ = 1
+
+
+def test_the_summary_says_them_in_a_table(told):
+    said = text(told["learned"][0])
+    assert "Lemma 1 of the projector's last layer (η = 0.05, t = 20)" in said
+    [line] = [line for line in said.splitlines() if "modes that live" in line]
+    assert line.split()[-3:] == [
+        f"{told['learned'][0]['laws'][r]['modes']}" for r in ("measured", "forecast", "tracking")
+    ]
+    assert "not yet" in text(told["absent"][0])
+    assert laws_text(None) == laws_text({}) == []
 
 
 @pytest.mark.parametrize("name", ["free", "absent"])
