@@ -6,8 +6,10 @@ for a config; whatever rests on it says so. A row serves the config that it was 
 that say where and how images lie.
 """
 
+import functools
 import json
 import math
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,15 +121,32 @@ def backed(store: Store, suite: Suite) -> Backed:
 
 
 def read(path: Path) -> list[RecordedRun]:
-    """The runs of a record; none where there is no file. Raises ValueError where it cannot be read."""
+    """The runs of a record; none where there is no file. Raises ValueError where it cannot be read.
+
+    Pictures and claims ask one after the other: a file is read once, and again when it is another.
+    """
+    return list(_read(path, os.path.abspath(path), *map(_which, (path, path.with_suffix(".nc")))))
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: Path, *which) -> tuple[RecordedRun, ...]:
     kept, evaluated = (series.read(path.with_suffix(".nc"), group) for group in (None, series.EVALUATIONS))
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        return [_run(row, whole, path, kept.get(row["key"]), evaluated.get(row["key"])) for row in whole["runs"]]
+        return tuple(_run(row, whole, path, kept.get(row["key"]), evaluated.get(row["key"])) for row in whole["runs"])
     except FileNotFoundError:
-        return []
+        return ()
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
+
+
+def _which(path: Path) -> tuple[int, ...] | None:
+    """What tells this file from one that stands in its place later; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def record(suite: Suite, store: Store) -> Path | None:

@@ -197,8 +197,8 @@ WORTH = (
 """Arms by what they decide: Table 3 and Theorem 2; Tables 8, 5 and Figure 6; Tables 6, 7, 1 and 2; squared error."""
 
 FIVE = _cosine(
-    *("baseline", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-alpha-8"),
-    *("symmetric-predictor-decay", "mlp", "directpred", "directpred-freq-5", "directcopy"),
+    *("baseline", "symmetric", "symmetric-ema", "symmetric-alpha-4", "symmetric-alpha-8", "no-decay"),
+    *("symmetric-no-decay", "symmetric-predictor-decay", "mlp", "directpred", "directpred-freq-5", "directcopy"),
 )
 """Arms that have five seeds at scale cifar, since three left a claim of theirs undecided; intervals do not allow for
 that."""

@@ -36,7 +36,8 @@ def value(monkeypatch):
     values = [0.1]
     about = {"id": "sum", "place": "Eq. 1", "statement": "It is more."}
     claim = Claim(**about, theory=lambda: "", rule=Rule("a sum", 0.05), value=lambda: values[-1])
-    monkeypatch.setitem(PAPERS, "tian2021", replace(PAPERS["tian2021"], claims=(claim,)))
+    for key, paper in PAPERS.items():
+        monkeypatch.setitem(PAPERS, key, replace(paper, claims=(claim,) if key == "tian2021" else ()))
     monkeypatch.setattr(fingerprints, "CASES", dict(FEW))
     return values
 

@@ -18,7 +18,7 @@ from stopgrad.linear_theory.tools.door import main
 WINGS = {"experiments": experiments.COMMANDS, "figures": figures.COMMANDS}
 ARMS = ("baseline", "no-stop-gradient", "directpred", "cosine/baseline", "linear/baseline", "linear/no-stop-gradient")
 """Some of each family, each with the scale's three seeds."""
-DEAREST = ("talk-directpred-spectrum", "tian-fig7", "tian-fig8", "tian-fig9")
+DEAREST = ("cosine-halvagal", "cosine-simsiam", "talk-directpred-spectrum", "tian-fig7", "tian-fig8", "tian-fig9")
 """Pictures whose data are computed on a coarser grid: else they take half a minute."""
 
 
