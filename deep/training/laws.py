@@ -27,6 +27,8 @@ from stopgrad.linear_theory.samples.views import nearest_psd
 from stopgrad.linear_theory.simulation import last_layer
 
 _VIEWS = int.from_bytes(b"laws")
+EARLY = 10
+"""The reading `early` knows the first of so many parts of the run."""
 _FOLLOWED_BY = 2.0
 """A collapse is timed over the time in which the forecast's tr F falls by e^−2."""
 
@@ -102,12 +104,14 @@ def switches_of(config: Config) -> Switches:
 
 
 def hold(config: Config, folder: Path) -> dict:
-    """Every law of the run in `folder`: as measured, as forecast, and as tracked. Raises ValueError without a start.
+    """Every law of the run in `folder`: as measured, forecast, and tracked, and as its first tenth lets expect (early).
 
     balance: the largest residual of Theorem 1; half_time: when ‖[F, W_p]‖/(‖F‖‖W_p‖) has halved; modes: how many live
     at the end; settles: when tr F stays within a tenth of its last value; fall: −d ln tr F/dt over `followed`, the time
     in which the forecast's falls by e²; critical: the weight decay beyond which no mode lives, in units of the flow, as
-    forecast from the start and, as tracked, at the end. Times are the theory's; None where it never comes.
+    forecast from the start and, as tracked, at the end; leading: s₁ at the end; size: by how much ln tr F has fallen in
+    all; dies: when tr F has fallen by e². Times are the theory's; None where one never comes. Raises ValueError where
+    the views have nothing in common.
     """
     return compare(config, read(folder / LAWS))
 
@@ -120,20 +124,38 @@ def compare(config: Config, seen: Columns) -> dict:
     W, Wp = arrays["W"].reshape(-1, d, n).astype(float), arrays["Wp"].reshape(-1, d, d).astype(float)
     h, switches = units(config, Noise(0.0, 1.0)), switches_of(config)
     start, at_start = Network(Wp[0], W[0], W[0]), Correlations(X[0], Xp[0])
-    along = last_layer.course(t, Network(Wp, W, W), X, h)
+    whole, data = Network(Wp, W, W), Correlations(X, Xp)
+    along = last_layer.course(t, whole, X, h)
+    held = bool((X[0] == X).all() and (Xp == Xp[0]).all())  # nothing before the layer learns
     flow = last_layer.forecast(t, start, at_start, h, switches)
     readings = {"forecast": (last_layer.course(t, flow, X[0], h), at_start)}
-    if (X[0] == X).all() and (Xp == Xp[0]).all():  # nothing before the layer learns
-        readings["tracking"] = readings["forecast"]
-    else:
-        flow = last_layer.tracking(t, start, Correlations(X, Xp), h, switches)
+    readings["tracking"] = readings["forecast"]
+    if not held:
+        flow = last_layer.tracking(t, start, data, h, switches)
         readings["tracking"] = (last_layer.course(t, flow, X, h), Correlations(X[-1], Xp[-1]))
+    if 0 < (until := len(t) // EARLY) < len(t) - 1:
+        readings["early"] = early(t, whole, data, until, h, switches, held)
     followed = _followed(readings["forecast"][0])
     free = config.method.objective.theory == "cosine"
     told = {"eta": float(h.eta), "t_end": float(t[-1]), "followed": followed}
     told["measured"] = _laws(along, Correlations(X[-1], Xp[-1]), h, followed, free) | {"critical": None}
     told |= {name: _laws(found, data, h, followed, False) for name, (found, data) in readings.items()}
     return told
+
+
+def early(t, weights: Network, data: Correlations, until: int, h, switches: Switches, held: bool = False):
+    """(course, X and X′ at its end) where all is known up to t[until] and goes on from there by Lemma 1.
+
+    `held`: X and X′ stay as they are, and are not `foreseen`.
+    """
+    on = data if held else last_layer.foreseen(t, Correlations(*(v[: until + 1] for v in data)), until, h)
+    state = Network(*(v[until] for v in weights))
+    if held:
+        flow = last_layer.forecast(t[until:] - t[until], state, Correlations(on.X[0], on.Xp[0]), h, switches)
+    else:
+        flow = last_layer.tracking(t[until:], state, Correlations(*(v[until:] for v in on)), h, switches)
+    path = Network(*(np.concatenate([known[:until], then]) for known, then in zip(weights, flow)))
+    return last_layer.course(t, path, on.X, h), Correlations(on.X[-1], on.Xp[-1])
 
 
 def _followed(found: last_layer.Course) -> float:
@@ -155,4 +177,6 @@ def _laws(found: last_layer.Course, data: Correlations, h, followed: float, free
         "fall": last_layer.falls_at(found.t, found.size, followed),
         "critical": may.critical,
         "leading": float(found.s[-1, 0]),
+        "size": last_layer.falls_at(found.t, found.size, found.t[-1]) * float(found.t[-1] - found.t[0]),
+        "dies": last_layer.falls_by(found.t, found.size, math.exp(_FOLLOWED_BY)),
     }

@@ -77,6 +77,24 @@ def tracking(t, start: Network, data: Correlations, h: Hyperparameters, switches
     return Network(*(np.stack(v) for v in zip(*states)))
 
 
+def foreseen(t, data: Correlations, until: int, h: Hyperparameters) -> Correlations:
+    """X and X′ at the times `t`, (k, n, n), known up to t[until], (until + 1, n, n), if they go on as they went.
+
+    What is known says how fast tr X falls, −d ln tr X/dt; at that rate both shrink on, which is no slower than 0 and no
+    faster than 2η, what weight decay alone does to a layer whose square they are.
+
+    >>> once = Correlations(*(np.eye(1) * np.array([1.0, np.exp(-0.1)])[:, None, None],) * 2)
+    >>> foreseen([0.0, 1.0, 3.0], once, 1, Hyperparameters(eta=0.2)).X[:, 0, 0].round(6)
+    array([1.      , 0.904837, 0.740818])
+    """
+    t, known = np.asarray(t, float), Correlations(*(np.asarray(v, float) for v in data))
+    first, last = (float(np.trace(known.X[k])) for k in (0, until))
+    span = float(t[until] - t[0])
+    rate = math.log(first / last) / span if span > 0 and first > 0 and last > 0 else 0.0
+    shrink = np.exp(-min(max(rate, 0.0), 2 * float(h.eta)) * (t[until + 1 :] - t[until]))[:, None, None]
+    return Correlations(*(np.concatenate([v[: until + 1], v[until] * shrink]) for v in known))
+
+
 # ---------------------------------------------------------------- laws
 
 
@@ -124,6 +142,20 @@ def halves(t, curve) -> float:
         return math.inf
     k = int(below[0])
     return float(t[k] - (curve[0] / 2 - curve[k]) * (t[k] - t[k - 1]) / (curve[k - 1] - curve[k]))
+
+
+def falls_by(t, curve, factor: float) -> float:
+    """The first time at which `curve`, (k,), is 1/`factor` of its start, linear in its logarithm; inf where never.
+
+    >>> round(falls_by([0.0, 1.0, 2.0], np.exp([0.0, -1.0, -2.0]), np.exp(1.5)), 9)
+    1.5
+    """
+    t, fallen = np.asarray(t, float), -_logarithm(curve)
+    below = np.flatnonzero(fallen >= math.log(factor))
+    if not len(below):
+        return math.inf
+    k = int(below[0])
+    return float(t[k] - (fallen[k] - math.log(factor)) * (t[k] - t[k - 1]) / (fallen[k] - fallen[k - 1]))
 
 
 def settles(t, curve, within: float = 0.1) -> float:

@@ -98,6 +98,8 @@ def test_a_linear_network_keeps_every_law(told):
     found = told["learned"][0]["laws"]
     assert found["eta"] == pytest.approx(0.05) and found["t_end"] == pytest.approx(25 * 16 * 0.05)
     assert found["forecast"] == {**found["tracking"]}  # nothing before the layer learns
+    assert found["early"]["size"] == pytest.approx(found["measured"]["size"], abs=0.1)
+    assert found["forecast"]["dies"] is None
     measured, forecast = found["measured"], found["forecast"]
     assert measured["balance"] < 0.02 and forecast["balance"] < 1e-6
     assert measured["modes"] == forecast["modes"]
@@ -122,6 +124,8 @@ def test_a_collapse_goes_at_the_rate_of_theorem_2(told, name):
     found = told[name][0]["laws"]
     assert found["forecast"]["fall"] > 0.2
     assert abs(math.log(found["measured"]["fall"] / found["forecast"]["fall"])) < 0.1
+    assert abs(math.log(found["measured"]["dies"] / found["early"]["dies"])) < 0.1
+    assert found["measured"]["size"] > 2
 
 
 def test_the_table_has_every_epoch_and_the_run_its_name(told):
@@ -145,7 +149,7 @@ def test_what_learns_before_the_layer_is_tracked(tmp_path):
         reading: abs(math.log(found["measured"]["leading"] / found[reading]["leading"]))
         for reading in ("forecast", "tracking")
     }
-    assert gap["tracking"] < 0.1 < gap["forecast"]
+    assert gap["tracking"] < 0.1 < gap["forecast"] and math.isfinite(found["early"]["size"])
 
 
 def test_switches_follow_the_method():

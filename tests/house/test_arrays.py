@@ -107,7 +107,8 @@ INNER = {
     "stopgrad.linear_theory.predictors.matrices": "full_precision identity_like",
     "stopgrad.linear_theory.spectra.moments": "merge singular_values float64_of rounding_of",
     "stopgrad.linear_theory.simulation.fate": "judge decide",
-    "stopgrad.linear_theory.simulation.last_layer": "course forecast tracking allowed halves settles falls_at",
+    "stopgrad.linear_theory.simulation.last_layer": "course forecast tracking foreseen allowed halves "
+    "settles falls_at falls_by",
     "stopgrad.linear_theory.simulation.outcomes": "mode_outcome",
     "stopgrad.linear_theory.simulation.trajectory": "solve",
     "stopgrad.linear_theory.simulation.stiff": "solve",

@@ -12,7 +12,17 @@ from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, network_flow
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow
 from stopgrad.linear_theory.simulation.integrate import integrate
-from stopgrad.linear_theory.simulation.last_layer import allowed, course, falls_at, forecast, halves, settles, tracking
+from stopgrad.linear_theory.simulation.last_layer import (
+    allowed,
+    course,
+    falls_at,
+    falls_by,
+    forecast,
+    foreseen,
+    halves,
+    settles,
+    tracking,
+)
 
 H = Hyperparameters(eta=0.03, alpha_p=2.0)
 T = np.linspace(0, 12, 7)
@@ -91,6 +101,16 @@ def test_without_a_predictor_each_direction_dies_at_its_own_rate():
         assert falls_at(T, found.size, until) == pytest.approx(2 * (0.3 + H.eta), rel=1e-6)
 
 
+@pytest.mark.parametrize(("rate", "goes_on"), [(0.02, 0.02), (0.5, 2 * 0.03), (-0.3, 0.0)])
+def test_what_is_foreseen_shrinks_on_no_faster_than_decay_has_it(rate, goes_on):
+    t, known = np.array([0.0, 0.5, 1.0, 4.0, 9.0]), correlations()
+    fall = np.exp(-rate * t[:3])[:, None, None]
+    found = foreseen(t, Correlations(*(v * fall for v in known)), 2, H)
+    for v, at_first in zip(found, known):
+        np.testing.assert_allclose(v[:3], at_first * fall)
+        np.testing.assert_allclose(v[3:], v[2] * np.exp(-goes_on * (t[3:] - 1))[:, None, None], rtol=1e-12)
+
+
 # ---------------------------------------------------------------- laws
 
 
@@ -115,11 +135,13 @@ def test_half_times_and_rates_of_an_exponential(rate, height):
     curve = height * np.exp(-rate * t)
     assert halves(t, curve) == pytest.approx(math.log(2) / rate, rel=1e-5)
     assert falls_at(t, curve, 2.3 / rate) == pytest.approx(rate, rel=1e-9)
+    assert falls_by(t, curve, math.e**2) == pytest.approx(2 / rate, rel=1e-9)
     assert settles(t, curve, within=0.5) == pytest.approx(t[-1] - 0.5 / rate, rel=1e-5)
 
 
 def test_what_never_comes_and_what_is_gone():
     t = np.array([0.0, 1.0, 2.0])
+    assert falls_by(t, [1.0, 0.9, 0.6], 2.0) == falls_by(t, [1.0, 2.0, 3.0], 1.5) == math.inf
     assert halves(t, [1.0, 0.9, 0.6]) == halves(t, [0.0, 0.0, 0.0]) == math.inf
     assert settles(t, [1.0, 1.01, 1.0]) == 0.0
     assert math.isnan(settles(t, [1.0, math.nan, 1.0])) and math.isnan(falls_at(t, [0.0, 1.0, 1.0], 2.0))
