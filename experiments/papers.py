@@ -16,6 +16,7 @@ MODULES = (
     "stopgrad.experiments.li2022.paper",
     "stopgrad.experiments.linear_digits.paper",
     "stopgrad.experiments.ladder.paper",
+    "stopgrad.experiments.fate.paper",
 )
 """Each has a `PAPER`: a new one is one line here. In a checkout any module that Python finds from there will do."""
 
