@@ -11,11 +11,12 @@ import functools
 import importlib
 import inspect
 import itertools
+import json
 import math
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -232,6 +233,27 @@ def spelled(name: str, names: Collection[str]) -> str | None:
     'fresh_views'
     """
     return next((n for n in (name, name.replace("-", "_")) if n in names), None)
+
+
+def written(words: Iterable[str]) -> dict[str, Any]:
+    """{flat name: value} of words OPTION=VALUE; true, false, null, numbers and lists are written as in JSON.
+
+    Raises ValueError for a word that is none.
+
+    >>> written(["lr=0.1", "stop-gradient=none", "predictor_bias=true"])
+    {'lr': 0.1, 'stop_gradient': 'none', 'predictor_bias': True}
+    """
+    values = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals:
+            raise BadInput(f"{word!r} is not OPTION=VALUE")
+        try:
+            read = json.loads(value)
+        except json.JSONDecodeError:
+            read = value
+        values[option.removeprefix("--").replace("-", "_")] = read
+    return values
 
 
 def _seated(seat: Seat, present: Part, chosen: Part | str) -> Part:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 
 from stopgrad.experiments.commands.estimate import Estimate
+from stopgrad.experiments.commands.fate_command import Fate
 from stopgrad.experiments.commands.fingerprints import Fingerprints
 from stopgrad.experiments.commands.forecast import Forecast
 from stopgrad.experiments.commands.results import Results
@@ -32,6 +33,7 @@ COMMANDS = {
     "verify": Verify,
     "results": Results,
     "forecast": Forecast,
+    "fate": Fate,
     "runs": RUNS,
     "fingerprints": Fingerprints,
 }

@@ -118,15 +118,13 @@ def hold(config: Config, folder: Path) -> dict:
 
 def compare(config: Config, seen: Columns) -> dict:
     """`hold`, of the table: a scalar `time` and the arrays of `look`."""
-    t, arrays = seen.scalars["time"], {name: series.values for name, series in seen.arrays.items()}
-    n, d = (math.isqrt(arrays[name].shape[1]) for name in ("X", "Wp"))
-    X, Xp = (arrays[name].reshape(-1, n, n).astype(float) for name in ("X", "Xp"))
-    W, Wp = arrays["W"].reshape(-1, d, n).astype(float), arrays["Wp"].reshape(-1, d, d).astype(float)
+    t = seen.scalars["time"]
+    whole, data = _matrices({name: series.values for name, series in seen.arrays.items()})
+    X, Xp = data
     h, switches = units(config, Noise(0.0, 1.0)), switches_of(config)
-    start, at_start = Network(Wp[0], W[0], W[0]), Correlations(X[0], Xp[0])
-    whole, data = Network(Wp, W, W), Correlations(X, Xp)
+    start, at_start = Network(*(v[0] for v in whole)), Correlations(X[0], Xp[0])
     along = last_layer.course(t, whole, X, h)
-    held = bool((X[0] == X).all() and (Xp == Xp[0]).all())  # nothing before the layer learns
+    held = _held(data)
     flow = last_layer.forecast(t, start, at_start, h, switches)
     readings = {"forecast": (last_layer.course(t, flow, X[0], h), at_start)}
     readings["tracking"] = readings["forecast"]
@@ -134,7 +132,7 @@ def compare(config: Config, seen: Columns) -> dict:
         flow = last_layer.tracking(t, start, data, h, switches)
         readings["tracking"] = (last_layer.course(t, flow, X, h), Correlations(X[-1], Xp[-1]))
     if 0 < (until := len(t) // EARLY) < len(t) - 1:
-        readings["early"] = early(t, whole, data, until, h, switches, held)
+        readings["early"] = _early(t, whole, data, until, h, switches)
     followed = _followed(readings["forecast"][0])
     free = config.method.objective.theory == "cosine"
     told = {"eta": float(h.eta), "t_end": float(t[-1]), "followed": followed}
@@ -143,18 +141,41 @@ def compare(config: Config, seen: Columns) -> dict:
     return told
 
 
-def early(t, weights: Network, data: Correlations, until: int, h, switches: Switches, held: bool = False):
-    """(course, X and X′ at its end) where all is known up to t[until] and goes on from there by Lemma 1.
+def of_early(config: Config, t, known: dict[str, np.ndarray]) -> dict:
+    """The laws as a run's first rows let expect them over all its times `t`; the rows are flattened as `look` has them.
 
-    `held`: X and X′ stay as they are, and are not `foreseen`.
+    Raises ValueError where the views have nothing in common.
     """
-    on = data if held else last_layer.foreseen(t, Correlations(*(v[: until + 1] for v in data)), until, h)
-    state = Network(*(v[until] for v in weights))
-    if held:
-        flow = last_layer.forecast(t[until:] - t[until], state, Correlations(on.X[0], on.Xp[0]), h, switches)
+    weights, data = _matrices(known)
+    t, h, until = np.asarray(t, float), units(config, Noise(0.0, 1.0)), len(weights.W) - 1
+    found, at_end = _early(t, weights, data, until, h, switches_of(config))
+    return _laws(found, at_end, h, _followed(found), False) | {"eta": float(h.eta), "t_end": float(t[-1])}
+
+
+def _matrices(rows: dict[str, np.ndarray]) -> tuple[Network, Correlations]:
+    """Weights and correlations, (k, …), of rows flattened by `look`."""
+    n, d = (math.isqrt(rows[name].shape[1]) for name in ("X", "Wp"))
+    shapes = {"X": (n, n), "Xp": (n, n), "W": (d, n), "Wp": (d, d)}
+    found = {name: rows[name].reshape(-1, *shape).astype(float) for name, shape in shapes.items()}
+    return Network(found["Wp"], found["W"], found["W"]), Correlations(found["X"], found["Xp"])
+
+
+def _held(data: Correlations) -> bool:
+    """Whether X and X′ stay as they are, since nothing before the layer learns."""
+    return all(bool((v == v[0]).all()) for v in data)
+
+
+def _early(t, weights: Network, data: Correlations, until: int, h, switches: Switches):
+    """(course, X and X′ at its end) where all is known up to t[until] and goes on from there by Lemma 1."""
+    known = Correlations(*(v[: until + 1] for v in data))
+    state, rest = Network(*(v[until] for v in weights)), t[until:] - t[until]
+    on = last_layer.foreseen(t, known, until, h)
+    if _held(known):
+        on = Correlations(*(np.broadcast_to(v[0], (len(t), *v.shape[1:])) for v in known))
+        flow = last_layer.forecast(rest, state, Correlations(on.X[0], on.Xp[0]), h, switches)
     else:
-        flow = last_layer.tracking(t[until:], state, Correlations(*(v[until:] for v in on)), h, switches)
-    path = Network(*(np.concatenate([known[:until], then]) for known, then in zip(weights, flow)))
+        flow = last_layer.tracking(rest, state, Correlations(*(v[until:] for v in on)), h, switches)
+    path = Network(*(np.concatenate([seen[:until], then]) for seen, then in zip(weights, flow)))
     return last_layer.course(t, path, on.X, h), Correlations(on.X[-1], on.Xp[-1])
 
 

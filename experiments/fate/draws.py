@@ -82,7 +82,7 @@ def words(number: int) -> str:
 
 
 def fate(scale: str) -> Suite:
-    """All draws at one of `experiments.suites.grid.SCALES`; the same runs at all but `smoke`, which has few and short."""
+    """All draws at one of `experiments.suites.grid.SCALES`: the same runs at all, but few and short at `smoke`."""
     if scale == "smoke":
         short = {"epochs": 4, "fraction": 0.1, "batch_size": 32, "monitor_every": 1}
         arms = [Arm(arm_name(k), change(config_of(k), **short), (0, 1, 2), words(k)) for k in (0, 1, KNOWN)]

@@ -5,14 +5,13 @@ Zhang et al. 2022 switch every 390 steps between drawing embeddings to their cen
 """
 
 import functools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stopgrad.deep.kinds import Objective
-from stopgrad.deep.parts import complaint, options, override
+from stopgrad.deep.parts import complaint, options, override, written
 from stopgrad.deep.seats import OBJECTIVE
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -53,23 +52,10 @@ def read_phase(text: str) -> Phase:
 
 @functools.cache  # asked several times a step
 def _objective(kind: type[Objective], given: tuple[str, ...]) -> Objective:
-    values = {}
-    for word in given:
-        option, equals, value = word.partition("=")
-        if not equals:
-            raise BadInput(f"{word!r} is not OPTION=VALUE")
-        values[option.removeprefix("--").replace("-", "_")] = _value(value)
-    objective = override(kind(), values)
+    objective = override(kind(), written(given))
     for said in filter(None, map(complaint, options(objective))):
         raise BadInput(said)
     return objective
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
 
 
 # ---------------------------------------------------------------- the part
