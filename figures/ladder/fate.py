@@ -28,13 +28,13 @@ COLOURS = {"theory": "blue", "share": "black", "rank": "orange", "loss": "green"
 
 
 def compute_fate(runs: Runs) -> "xr.Dataset":
-    """SCORES (model, seed); and of each new run (seed, run): `probability`, `collapsed`, `modes` that lived and `told`,
+    """SCORES (model, seed); and of each new run (seed, run) `probability`, `collapsed`, modes that `lived`, and as `told`
     by theory. NaN where runs are missing."""
     import xarray as xr
 
     fresh = [arm for arm in ARMS if arm.startswith("new/")]
     shape = (len(runs.seeds), len(fresh))
-    of_runs = {name: np.full(shape, np.nan) for name in ("probability", "collapsed", "modes", "told")}
+    of_runs = {name: np.full(shape, np.nan) for name in ("probability", "collapsed", "lived", "told")}
     scores = {name: np.full((len(MODELS), len(runs.seeds)), np.nan) for name in SCORES}
     for j, seed in enumerate(runs.seeds):
         there = {arm: run for arm in ARMS if (run := runs.of(arm).get(seed)) and collapsed(run) is not None}
@@ -51,7 +51,7 @@ def compute_fate(runs: Runs) -> "xr.Dataset":
                 asked = np.array([values(run, name) for run in new])
                 of_runs["probability"][j, at] = found.probabilities
                 of_runs["collapsed"][j, at] = [collapsed(run) for run in new]
-                of_runs["modes"][j, at] = [run.summary["laws"]["measured"]["modes"] for run in new]
+                of_runs["lived"][j, at] = [run.summary["laws"]["measured"]["modes"] for run in new]
                 of_runs["told"][j, at] = np.expm1(model.log_modes(asked))
     coords = {"model": [*MODELS], "seed": [*runs.seeds], "run": fresh}
     of_models = {name: (("model", "seed"), found) for name, found in scores.items()}
@@ -83,7 +83,7 @@ def draw_fate(data: "xr.Dataset") -> "Figure":
             axis.plot([k] * len(points), points, **{**style.SEED, "color": colour})
         axis.set_xticks(range(len(MODELS)), [*MODELS])
         axis.set(ylabel=SCORES[name])
-    x, y = (data[name].values.ravel() for name in ("told", "modes"))
+    x, y = (data[name].values.ravel() for name in ("told", "lived"))
     for of, fill in ((ended == 1, style.OKABE_ITO["vermillion"]), (ended == 0, "none")):
         scatter.plot(x[of] + 1, y[of] + 1, "o", markersize=3, color=style.OKABE_ITO["vermillion"], markerfacecolor=fill)
     scatter.plot([1, 20], [1, 20], color="0.7", linewidth=0.8)
