@@ -28,8 +28,8 @@ COLOURS = {"theory": "blue", "share": "black", "rank": "orange", "loss": "green"
 
 
 def compute_fate(runs: Runs) -> "xr.Dataset":
-    """SCORES (model, seed); of each new run (seed, run) `probability`, `collapsed`, modes that `lived`, and as `told` by
-    theory. NaN where runs are missing."""
+    """SCORES (model, seed); of each new run (seed, run) `probability`, `collapsed`, modes that `lived`, and as
+    `told` by theory. NaN where runs are missing."""
     import xarray as xr
 
     fresh = [arm for arm in ARMS if arm.startswith("new/")]
