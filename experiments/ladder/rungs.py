@@ -68,6 +68,13 @@ def at_decay(base: Config, eta: float) -> Config:
     return change(shared, **faster_predictor(shared, ALPHA_P))
 
 
+ASIDE = (
+    *(arm_name(rung, name) for rung in (3, 4, 7, 8, 9) for name in COLLAPSES),
+    *(arm_name(6, name) for name in decays(6)),
+)
+"""At scale cpu left to the record: collapses beside those of rungs 2, 5 and 6, and a ResNet's critical decay."""
+
+
 def _without(setting: str) -> dict:
     if setting == "no-stop-gradient":
         return {"stop_gradient": "none"}
@@ -91,7 +98,8 @@ def ladder(scale: str) -> Suite:
         tuple(name for name in arms if of(name.partition("/")[2]))
         for of in (lambda s: s == "baseline", lambda s: s.startswith("decay"), lambda s: s in COLLAPSES)
     )
-    return Suite("ladder", scale, arms, tuple(group for group in worth if group))
+    aside = tuple(name for name in ASIDE if name in arms) if scale == "cpu" else ()
+    return Suite("ladder", scale, arms, tuple(group for group in worth if group), aside)
 
 
 # ---------------------------------------------------------------- scales
