@@ -30,7 +30,8 @@ COLOURS = {"forecast": "orange", "tracking": "blue"}
 
 
 def compute_ladder(runs: Runs) -> "xr.Dataset":
-    """`error` (law, reading, rung, seed): ln(measured/predicted); NaN where not measured, or nothing to compare."""
+    """`error` (law, reading, rung, seed): ln(measured/predicted); NaN where not measured, or nothing to compare.
+    `reach` (law, reading): `reached`."""
     import xarray as xr
 
     found = np.full((len(LAWS), len(READINGS), len(TRAINED), len(runs.seeds)), np.nan)
@@ -41,7 +42,19 @@ def compute_ladder(runs: Runs) -> "xr.Dataset":
                     if run.summary.get("laws"):
                         found[i, j, k, runs.seeds.index(seed)] = error(run, name, reading)
     coords = {"law": [*LAWS], "reading": [*READINGS], "rung": [*TRAINED], "seed": [*runs.seeds]}
-    return xr.Dataset({"error": (tuple(coords), found)}, coords)
+    reach = [[reached(found[i, j], law.band) for j in range(len(READINGS))] for i, law in enumerate(LAWS.values())]
+    return xr.Dataset({"error": (tuple(coords), found), "reach": (("law", "reading"), reach)}, coords)
+
+
+def reached(errors: np.ndarray, band: float) -> int:
+    """The highest rung up to which a law holds on each, by the rule of its claim: (rung, seed) errors; 0 where none."""
+    highest = 0
+    for rung, of_seeds in zip(TRAINED, errors):
+        low = interval([-abs(float(v)) for v in of_seeds]).low
+        if not np.isfinite(of_seeds).all() or not low > -band:
+            break
+        highest = rung
+    return highest
 
 
 @style.styled
@@ -62,7 +75,9 @@ def draw_ladder(data: "xr.Dataset") -> "Figure":
             _points(axis, np.asarray(TRAINED) + shift, values, colour, f"{reading}: {READINGS[reading]}")
         if not np.isfinite(data["error"].sel(law=name).values).any():
             style.say(axis, "not measured")
-        axis.set_title(f"{law.words}\n{WHY[name]}", fontsize=8)
+        reach = [int(data["reach"].sel(law=name, reading=reading)) for reading in READINGS]
+        held = ", ".join(f"{to or 'none'} ({reading})" for to, reading in zip(reach, READINGS))
+        axis.set_title(f"{law.words}\nholds up to rung {held}:\n{WHY[name]}", fontsize=7.5)
         axis.set(xlim=(1.5, 9.5), ylabel="ln(measured ÷ predicted)")
         axis.set_xticks(TRAINED, [f"{rung}" for rung in TRAINED])
     for axis in axes[-1]:

@@ -7,6 +7,7 @@ import shlex
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -187,7 +188,7 @@ def stop_in(rank, folder, config):
 
 CONFIGS = (
     WIDE,
-    change(TINY, precision="float64", epochs=5, accumulation=2, projector_bias=True, predictor_bias=True),
+    change(TINY, precision="float64", epochs=5, accumulation=2, projector_bias=True, predictor_bias=True, laws_every=2),
 )
 
 
@@ -209,6 +210,7 @@ def assert_near(found, expected, where):
 
 
 def assert_equals_one_process(folder, expected_folder):
+    both = folder, expected_folder
     found, expected = checkpoint.load_latest(folder), checkpoint.load_latest(expected_folder)
     assert found.step == expected.step == 20
     assert_near(found.payload["siamese"], expected.payload["siamese"], "weights, buffers and F")
@@ -222,6 +224,10 @@ def assert_equals_one_process(folder, expected_folder):
     for name in sorted(drawn & expected.arrays.keys()):
         values = ({name: torch.as_tensor(t.arrays[name].values)} for t in (found, expected))
         assert_near(*values, "spectra")
+    laws = [{name: one.values for name, one in table.read(path / "laws").arrays.items()} for path in both]
+    assert laws[0].keys() == laws[1].keys()
+    for name, values in laws[1].items():
+        np.testing.assert_allclose(laws[0][name], values, rtol=1e-5, atol=1e-6 * np.abs(values).max())
 
 
 def test_two_processes_are_one(tmp_path, alone):

@@ -61,6 +61,16 @@ def test_errors_stand_where_they_belong(rungs):
     assert np.isnan(data.sel(rung=9)).all()
     assert data.sel(law="alignment", reading="forecast", rung=8).values == pytest.approx([-math.log(5)] * 3)
     assert (data.sel(reading="tracking", rung=[2, 5, 8]) == 0).all()
+    reach = laws.compute_ladder(rungs).reach
+    assert (reach.sel(reading="tracking") == 8).all() and reach.sel(law="modes", reading="forecast") == 4
+
+
+@pytest.mark.parametrize(
+    ("errors", "highest"),
+    [([0.0] * 8, 9), ([0.0, 0.0, 9.0, 0.0, 0, 0, 0, 0], 3), ([9.0] * 8, 0), ([0.0, math.nan, 0, 0, 0, 0, 0, 0], 2)],
+)
+def test_a_law_reaches_as_far_as_it_holds_on_every_rung(errors, highest):
+    assert laws.reached(np.array([[e, e / 2, -e] for e in errors]), 0.2) == highest
 
 
 def test_brackets_are_those_of_the_decays(rungs):
