@@ -157,11 +157,14 @@ def _of_paper(paper: Paper, scale: str, rows: list[Row]) -> str:
     rest = Counter(ledger.rests_on(claim, scale) for claim in measured)
     networks = [f"on {words} ({rest[kind]})" for kind, words in ledger.NETWORKS.items() if rest[kind]]
     wordings = sum(row["verdict"] == "fails" and row["id"].endswith(AS_STATED) for row in theory)
+    alone = (
+        f"Theory alone decides {summary(theory)}; of those that fail {wordings} as the paper words them, each beside its "
+        "corrected form. Others"
+    )
     said = (
         f"**The ledger of {paper.citation}**, `python -m experiments verify --paper {paper.key} --scale {scale}`, has "
-        f"{summary(rows)}. Theory alone decides {summary(theory)}; of those that fail {wordings} as the paper words "
-        "them, each beside its corrected form. "
-        f"Others rest {' and '.join(networks) or 'on nothing yet'}, among them these:"
+        f"{summary(rows)}. {alone if theory else 'They'} rest {' and '.join(networks) or 'on nothing yet'}, among them "
+        "these:"
     )
     lines = [_in_markdown(row, claims[row["id"]].rule) for row in rows if claims[row["id"]].headline]
     return "\n".join([textwrap.fill(said, 120, break_on_hyphens=False), "", _HEAD, *lines])

@@ -6,7 +6,7 @@ from stopgrad.experiments.fate.draws import fate
 
 PAPER = Paper(
     key="fate",
-    citation="A forecast of a run's fate",
+    citation="the forecast of runs’ fates",
     title="Collapse or not, and how many modes, from a recipe and a tenth of its run",
     since="2026-11-29",
     suite=fate,

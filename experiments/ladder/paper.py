@@ -6,7 +6,7 @@ from stopgrad.experiments.ladder.rungs import ladder
 
 PAPER = Paper(
     key="ladder",
-    citation="The ladder from theory to SimSiam",
+    citation="the ladder from theory to SimSiam",
     title="How far Lemma 1 carries, an ingredient at a time",
     since="2026-11-29",
     suite=ladder,

@@ -72,7 +72,7 @@ def draw_critical(data: "xr.Dataset") -> "Figure":
         axis.plot([], [], mark, color=style.OKABE_ITO.get(colour, colour), markersize=4, label=words)
     if np.isnan(data["predicted"].values).all():
         style.say(axis, "not measured")
-    axis.set(yscale="log", ylabel="η at which the last mode dies ÷ predicted", xlim=(-0.5, len(CRITICAL) - 0.5))
+    axis.set(yscale="log", ylabel="critical η, found ÷ predicted", xlim=(-0.5, len(CRITICAL) - 0.5))
     axis.set_xticks(range(len(CRITICAL)), [f"rung {rung}\n{INGREDIENTS[rung]}" for rung in CRITICAL])
     style.legend_below(figure)
     return figure

@@ -23,8 +23,8 @@ WHY = {
     "alignment": "held X misses how the layers before turn the input",
     "modes": "held X misses that weight decay shrinks what the layer reads",
     "settling": "held X misses that weight decay shrinks what the layer reads",
-    "no-stop-gradient": "the layers before collapse too",
-    "no-predictor": "the layers before collapse too",
+    "no-stop-gradient": "BatchNorm behind the layer does not let the norm die",
+    "no-predictor": "BatchNorm behind the layer does not let the norm die",
 }
 COLOURS = {"forecast": "orange", "tracking": "blue"}
 
@@ -65,7 +65,7 @@ def draw_ladder(data: "xr.Dataset") -> "Figure":
     theory alone. Points: seeds; bars: 95 % t-interval of the mean; grey: the band within which a law is said to hold.
     Times that do not come within the run count as its length. Of the balance ln(1 + largest residual) of Theorem 1,
     which knows no X and is the same in both readings. Modes: ln of those that live plus one."""
-    figure, axes = style.new_figure(2, 3, panel=(4.3, 2.6), sharex=True)
+    figure, axes = style.new_figure(2, 3, panel=(4.3, 3.1), sharex=True)
     for axis, (name, law) in zip(axes.flat, LAWS.items()):
         axis.axhspan(-law.band, law.band, color="0.9", zorder=0)
         axis.axhline(0, color="0.6", linewidth=0.8)
@@ -77,14 +77,10 @@ def draw_ladder(data: "xr.Dataset") -> "Figure":
             style.say(axis, "not measured")
         reach = [int(data["reach"].sel(law=name, reading=reading)) for reading in READINGS]
         held = ", ".join(f"{to or 'none'} ({reading})" for to, reading in zip(reach, READINGS))
-        axis.set_title(f"{law.words}\nholds up to rung {held}:\n{WHY[name]}", fontsize=7.5)
+        axis.set_title(f"{law.words}\nholds up to rung: {held};\n{WHY[name]}", fontsize=7.5)
         axis.set(xlim=(1.5, 9.5), ylabel="ln(measured ÷ predicted)")
-        axis.set_xticks(TRAINED, [f"{rung}" for rung in TRAINED])
-    for axis in axes[-1]:
-        axis.set_xlabel("rung")
-    said = "   ".join(f"{rung}: {INGREDIENTS[rung]}" for rung in TRAINED)
-    half = said.index("   6:")
-    figure.supxlabel(f"{said[:half]}\n{said[half:].strip()}", fontsize=7.5)
+        names = [f"{rung}: {INGREDIENTS[rung]}" for rung in TRAINED]
+        axis.set_xticks(TRAINED, names, rotation=35, ha="right", rotation_mode="anchor", fontsize=7.5)
     style.legend_below(figure)
     return figure
 
