@@ -229,12 +229,12 @@ class Monitor(Record):
         if self.references and config.data.dataset == "gaussian":
             yield "--references are compared by how well they tell classes apart, and --dataset gaussian has none"
         method = config.method
-        if self.laws_every is not None and (
-            method.predictor.is_set or method.objective.theory is None or method.objective.isoloss
-        ):
+        known = method.objective.theory is not None and not method.objective.isoloss
+        if self.laws_every is not None and not (known and method.predictor.in_theory and method.target.in_theory):
             yield (
-                "--laws-every is for squared error or cosine with a predictor that learns, or none, as Lemma 1 has it; "
-                f"here it is --objective {method.objective} and --predictor {method.predictor}"
+                "--laws-every is for squared error or cosine, a target that is shared or an EMA, and a predictor of "
+                "matrices that learn or stay, as Lemma 1 has it; here are "
+                f"--objective {method.objective}, --target {method.target} and --predictor {method.predictor}"
             )
 
 

@@ -49,6 +49,8 @@ class Predictor(Part):
     """Whether p = W_p z (+ b) learns by its own gradient alone, as Theorem 1 of Tian, Chen & Ganguli 2021 has it."""
     absent = False
     """Whether p = z."""
+    in_theory: Literal["learned", "symmetrised", "fixed"] | None = None
+    """Which predictor of Lemma 1 it is, or the matrix that comes nearest to it; None: none."""
 
     def build(self, d: int) -> "nn.Module":
         """A `deep.method.networks.PredictorNetwork` or its like, for embeddings of d dimensions."""
@@ -74,6 +76,8 @@ class Target(Part):
     """γ of a moving average of the online network; None where it is none."""
     learns = True
     """Whether gradients could pass through it to the online network."""
+    in_theory: Literal["shared", "ema"] | None = None
+    """Which target of Lemma 1 it is; None: none."""
     spared = False
     """Whether a step does without it where nothing reads what it gives: for one that has a cost and adds no terms."""
 

@@ -7,6 +7,7 @@ tracking, by X and X′ as they were measured all along (Tian, Chen & Ganguli 20
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,11 @@ from stopgrad.deep.storage.table import Columns, read
 from stopgrad.linear_theory.flows.matrices import Correlations, Network, Switches, symmetric_part
 from stopgrad.linear_theory.samples.views import nearest_psd
 from stopgrad.linear_theory.simulation import last_layer
+from stopgrad.linear_theory.tools.errors import BadInput
 
 _VIEWS = int.from_bytes(b"laws")
+LARGEST = 1024
+"""Numbers that the last layer may read: X and X′ of so many take 8 MB each time."""
 EARLY = 10
 """The reading `early` knows the first of so many parts of the run."""
 _FOLLOWED_BY = 2.0
@@ -54,6 +58,7 @@ def _around_last_layer(siamese: Siamese, batches: Iterable[Batch]) -> tuple[list
 def new_views(config: Config, dataset: Dataset, device, dtype: torch.dtype) -> Callable[[], Iterator[Batch]]:
     """Batches of images of the first epoch, `monitor.knn_images` at most, in views that the run never draws."""
     setting = Setting.of(config, dataset.train.labels)
+    setting = replace(setting, epochs=max(1, setting.epochs))  # without training, what a first epoch would see
     most = max(1, min(setting.steps_per_epoch, config.monitor.knn_images // config.optimisation.batch_size))
 
     def batches() -> Iterator[Batch]:
@@ -68,12 +73,19 @@ def new_views(config: Config, dataset: Dataset, device, dtype: torch.dtype) -> C
 def look(siamese: Siamese, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     """X and X′ of what the last layer reads, its W and the predictor's W_p, each flattened, float32.
 
+    Raises ValueError where it reads more than `LARGEST` numbers, of which the table would have to hold the squares.
+
     A bias is one more column of W, and reads a one. In place of a predictor that is no matrix stands the one that comes
     nearest to it: least squares from embeddings to predictions.
     """
     inputs, z = _around_last_layer(siamese, batches)
     first, second = (v.double() for v in inputs)
     last = siamese.online.projector.last
+    if last.in_features > LARGEST:
+        raise BadInput(
+            f"--laws-every keeps X and X′ of what the projector's last layer reads, {last.in_features} numbers; "
+            f"it is for {LARGEST} at most"
+        )
     W = last.weight.detach().double()
     if last.bias is not None:
         first, second = (torch.cat([v, torch.ones_like(v[:, :1])], 1) for v in (first, second))
@@ -89,7 +101,7 @@ def _matrix(siamese: Siamese, z: torch.Tensor) -> torch.Tensor:
     if (Wp := siamese.predictor.matrix()) is not None:
         return Wp.double()
     p = copy.deepcopy(siamese.predictor).train()(z)
-    return torch.linalg.lstsq(z.double(), p.double()).solution.mT
+    return (torch.linalg.pinv(z.double()) @ p.double()).mT
 
 
 # ---------------------------------------------------------------- at its end
@@ -98,9 +110,7 @@ def _matrix(siamese: Siamese, z: torch.Tensor) -> torch.Tensor:
 def switches_of(config: Config) -> Switches:
     """What of Lemma 1 the run turns on or off; a predictor of two layers counts as a matrix that learns."""
     method = config.method
-    target = "shared" if method.target.ema_momentum is None else "ema"
-    kind = "fixed" if method.predictor.absent else "symmetrised" if f"{method.predictor}" == "symmetric" else "learned"
-    return Switches(target, method.objective.stop_gradient, kind)
+    return Switches(method.target.in_theory, method.objective.stop_gradient, method.predictor.in_theory)
 
 
 def hold(config: Config, folder: Path) -> dict:

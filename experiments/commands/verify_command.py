@@ -158,8 +158,8 @@ def _of_paper(paper: Paper, scale: str, rows: list[Row]) -> str:
     networks = [f"on {words} ({rest[kind]})" for kind, words in ledger.NETWORKS.items() if rest[kind]]
     wordings = sum(row["verdict"] == "fails" and row["id"].endswith(AS_STATED) for row in theory)
     alone = (
-        f"Theory alone decides {summary(theory)}; of those that fail {wordings} as the paper words them, each beside its "
-        "corrected form. Others"
+        f"Theory alone decides {summary(theory)}; of those that fail {wordings} as the paper words them, each beside "
+        "its corrected form. Others"
     )
     said = (
         f"**The ledger of {paper.citation}**, `python -m experiments verify --paper {paper.key} --scale {scale}`, has "

@@ -157,12 +157,29 @@ def test_switches_follow_the_method():
     assert switches_of(change(SHORT, stop_gradient="none")) == Switches(stop_gradient="none")
     assert switches_of(change(SHORT, predictor="symmetric")) == Switches(predictor="symmetrised")
     assert switches_of(change(SHORT, target="ema")) == Switches(target="ema")
-    absent = change(SHORT, predictor="identity", predictor_lr=None, predictor_weight_decay=None)
-    assert switches_of(absent) == Switches(predictor="fixed")
+    for name in ("identity", "fixed"):
+        still = change(SHORT, predictor=name, predictor_lr=None, predictor_weight_decay=None)
+        assert switches_of(still) == Switches(predictor="fixed")
+    assert switches_of(change(SHORT, predictor="mlp")) == Switches()
+
+
+def test_what_is_read_must_not_be_too_much():
+    siamese = Siamese(Method.of(backbone="identity", projector_layers=1, embedding_dim=4), 1025)
+    with pytest.raises(ValueError, match="it is for 1024 at most"):
+        look(siamese, batches(dim=1025))
+
+
+def test_a_run_that_is_not_trained_has_laws_of_its_start(tmp_path):
+    found = carried_out(change(SHORT, epochs=0), tmp_path / "run")["laws"]
+    assert found["measured"]["modes"] == found["forecast"]["modes"] and found["t_end"] == 0
 
 
 @pytest.mark.parametrize(
-    "more", [{"predictor": "directpred", "target": "ema"}, {"objective": "infonce"}, {"loss": "cross_entropy"}]
+    "more",
+    [
+        *({"predictor": "directpred", "target": "ema"}, {"objective": "infonce"}, {"loss": "cross_entropy"}),
+        *({"predictor": "bias"}, {"target": "fresh_views"}, {"target": "inverse"}),
+    ],
 )
 def test_other_methods_are_refused_in_a_sentence(more):
     with pytest.raises(ValueError, match="--laws-every is for squared error or cosine"):

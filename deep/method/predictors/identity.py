@@ -13,6 +13,7 @@ class Identity(Predictor):
     learns = False
     linear = True
     absent = True
+    in_theory = "fixed"
 
     def build(self, d: int):
         """There is no matrix, so there is no alignment to observe."""

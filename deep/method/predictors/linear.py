@@ -18,6 +18,7 @@ class Linear(Predictor):
     """p = W_p z + b."""
     linear = True
     balanced = True
+    in_theory = "learned"
 
     def build(self, d: int):
         """One linear layer."""
@@ -39,6 +40,7 @@ class Symmetric(Predictor):
     bias: bool = False
     """p = W_p z + b."""
     linear = True
+    in_theory = "symmetrised"
 
     def build(self, d: int):
         """One linear layer."""

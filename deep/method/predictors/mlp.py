@@ -15,6 +15,7 @@ class MLP(Predictor):
     """Width of the hidden layer."""
     bias: bool = False
     """Bias of the last layer."""
+    in_theory = "learned"
 
     def build(self, d: int):
         """d → hidden with BatchNorm and ReLU → d without."""
@@ -33,6 +34,8 @@ class MLP(Predictor):
 @dataclass(frozen=True)
 class SymmetricMLP(MLP):
     """Two layers, learned, each made the other's transpose after every step."""
+
+    in_theory = "symmetrised"
 
     def build(self, d: int):
         """As `MLP`, its matrices tied (Tian, Chen & Ganguli 2021, Table 3)."""
@@ -57,6 +60,7 @@ class Fixed(Predictor):
     hidden: Annotated[int, COUNT] = 32
     """Width of the hidden layer."""
     learns = False
+    in_theory = "fixed"
 
     def build(self, d: int):
         """SimSiam's ablation: parameters are frozen; BatchNorm normalises by the batch as any other."""

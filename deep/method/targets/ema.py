@@ -14,6 +14,7 @@ class Ema(Target):
     ema_momentum: Annotated[float, PROBABILITY] = 0.996
     """γ of the target's moving average W_a ← γW_a + (1 − γ)W."""
     learns = False
+    in_theory = "ema"
     spared = True
 
     def build(self, online, predictor, method):

@@ -9,6 +9,8 @@ from stopgrad.deep.kinds import Target
 class Shared(Target):
     """The online network itself (SimSiam)."""
 
+    in_theory = "shared"
+
     def __call__(self, batch, seen, online):
         """The embeddings themselves."""
         return replace(seen, target=seen.z)
