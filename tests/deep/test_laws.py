@@ -88,8 +88,13 @@ def told(tmp_path_factory):
         name: (carried_out(change(SHORT, **more), folder / name), folder / name)
         for name, more in {
             "learned": {},
-            "free": {"stop_gradient": "none"},
-            "absent": {"predictor": "identity", "predictor_lr": None, "predictor_weight_decay": None},
+            "free": {"stop_gradient": "none", "epochs": 10},
+            "absent": {
+                "predictor": "identity",
+                "predictor_lr": None,
+                "predictor_weight_decay": None,
+                "epochs": 10,
+            },
         }.items()
     }
 

@@ -174,7 +174,7 @@ SHORT = change(
 )
 
 
-@pytest.mark.parametrize("more", [{}, {"schedule": "cosine", "momentum": 0.5}, {"predictor": "mlp"}])
+@pytest.mark.parametrize("more", [{}, {"schedule": "cosine", "momentum": 0.5, "predictor": "mlp"}])
 def test_the_first_tenth_alone_lets_expect_what_the_whole_run_says_of_it(tmp_path, more):
     config = change(SHORT, **more)
     with joined("cpu") as world:

@@ -73,7 +73,7 @@ def test_tracking_goes_by_the_mean_of_both_ends_of_each_stretch():
         np.testing.assert_allclose(found[-1], expected, rtol=1e-7, atol=1e-9)
 
 
-@given(st.integers(0, 1000))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_balance_is_kept_whatever_the_layer_is_fed(seed):
     """Theorem 1 for any X(t), X′(t): what stands before the layer does not matter to it."""
     fed = [correlations(seed=seed + k) for k in range(len(T))]
