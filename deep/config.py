@@ -232,9 +232,8 @@ class Monitor(Record):
         known = method.objective.theory is not None and not method.objective.isoloss
         if self.laws_every is not None and not (known and method.predictor.in_theory and method.target.in_theory):
             yield (
-                "--laws-every is for squared error or cosine, a target that is shared or an EMA, and a predictor of "
-                "matrices that learn or stay, as Lemma 1 has it; here are "
-                f"--objective {method.objective}, --target {method.target} and --predictor {method.predictor}"
+                "--laws-every is for squared error or cosine with a shared or EMA target and matrices that learn or "
+                f"stay, not for {method.objective}, {method.target} and {method.predictor}"
             )
 
 
