@@ -29,8 +29,8 @@ from stopgrad.linear_theory.simulation import last_layer
 from stopgrad.linear_theory.tools.errors import BadInput
 
 _VIEWS = int.from_bytes(b"laws")
-LARGEST = 1024
-"""Numbers that the last layer may read: X and X′ of so many take 8 MB each time."""
+LARGEST = 512
+"""Numbers that the last layer may read, or give: the flow of more would take hours."""
 EARLY = 10
 """The reading `early` knows the first of so many parts of the run."""
 _FOLLOWED_BY = 2.0
@@ -73,19 +73,19 @@ def new_views(config: Config, dataset: Dataset, device, dtype: torch.dtype) -> C
 def look(siamese: Siamese, batches: Iterable[Batch]) -> dict[str, np.ndarray]:
     """X and X′ of what the last layer reads, its W and the predictor's W_p, each flattened, float32.
 
-    Raises ValueError where it reads more than `LARGEST` numbers, of which the table would have to hold the squares.
+    Raises ValueError where the layer is larger than `LARGEST`.
 
     A bias is one more column of W, and reads a one. In place of a predictor that is no matrix stands the one that comes
     nearest to it: least squares from embeddings to predictions.
     """
+    last = siamese.online.projector.last
+    if max(last.in_features, last.out_features) > LARGEST:
+        raise BadInput(
+            f"--laws-every follows the projector's last layer, here from {last.in_features} to {last.out_features} "
+            f"numbers; it is for {LARGEST} at most"
+        )
     inputs, z = _around_last_layer(siamese, batches)
     first, second = (v.double() for v in inputs)
-    last = siamese.online.projector.last
-    if last.in_features > LARGEST:
-        raise BadInput(
-            f"--laws-every keeps X and X′ of what the projector's last layer reads, {last.in_features} numbers; "
-            f"it is for {LARGEST} at most"
-        )
     W = last.weight.detach().double()
     if last.bias is not None:
         first, second = (torch.cat([v, torch.ones_like(v[:, :1])], 1) for v in (first, second))

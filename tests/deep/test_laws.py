@@ -169,9 +169,9 @@ def test_switches_follow_the_method():
 
 
 def test_what_is_read_must_not_be_too_much():
-    siamese = Siamese(Method.of(backbone="identity", projector_layers=1, embedding_dim=4), 1025)
-    with pytest.raises(ValueError, match="it is for 1024 at most"):
-        look(siamese, batches(dim=1025))
+    siamese = Siamese(Method.of(backbone="identity", projector_layers=1, embedding_dim=4), 513)
+    with pytest.raises(ValueError, match="from 513 to 4 numbers; it is for 512 at most"):
+        look(siamese, batches(dim=513))
 
 
 def test_a_run_that_is_not_trained_has_laws_of_its_start(tmp_path):
