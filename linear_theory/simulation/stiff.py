@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import ode
 
 from stopgrad.linear_theory.simulation.runge_kutta import Problem, of_every_field
 from stopgrad.linear_theory.tools.threads import for_tensors_of
@@ -65,6 +64,8 @@ class _Followed(NamedTuple):
 
 def _follow(problem: Problem, given, times, tolerance, most) -> _Followed:
     """All systems of a block at once, with at most so many evaluations of the flow."""
+    from scipy.integrate import ode  # here, since most programs that integrate meet nothing stiff
+
     y, leaves, rates, (unit,) = given
     names, args, clock = problem.kind._fields, problem.arguments(leaves), unit.reshape(-1, 1)
     moving = [m for m, name in enumerate(names) if name not in problem.decaying]
