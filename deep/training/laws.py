@@ -31,6 +31,8 @@ from stopgrad.linear_theory.tools.errors import BadInput
 _VIEWS = int.from_bytes(b"laws")
 LARGEST = 512
 """Numbers that the last layer may read, or give: the flow of more would take hours."""
+NEAREST = 1e-3
+"""In directions with singular values below this part of the largest no predictor is seen to act."""
 EARLY = 10
 """The reading `early` knows the first of so many parts of the run."""
 _FOLLOWED_BY = 2.0
@@ -101,7 +103,7 @@ def _matrix(siamese: Siamese, z: torch.Tensor) -> torch.Tensor:
     if (Wp := siamese.predictor.matrix()) is not None:
         return Wp.double()
     p = copy.deepcopy(siamese.predictor).train()(z)
-    return (torch.linalg.pinv(z.double()) @ p.double()).mT
+    return (torch.linalg.pinv(z.double(), rtol=NEAREST) @ p.double()).mT
 
 
 # ---------------------------------------------------------------- at its end
@@ -202,7 +204,7 @@ def _laws(found: last_layer.Course, data: Correlations, h, followed: float, free
     return {
         "balance": float(found.balance.max()),
         "half_time": last_layer.halves(found.t, found.misalignment),
-        "modes": int((found.s[-1] > floor).sum()),
+        "modes": None if np.isnan(found.s[-1]).any() else int((found.s[-1] > floor).sum()),
         "allowed": may.modes,
         "settles": last_layer.settles(found.t, found.size),
         "fall": last_layer.falls_at(found.t, found.size, followed),

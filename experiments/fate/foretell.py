@@ -42,7 +42,8 @@ def theory(early: dict, cosine: bool) -> list[float]:
     """What the model of this name reads of `laws.of_early`: the loss, the fall of ln tr F, ln(modes + 1)."""
     size = number(early["size"])
     fall = FALL[1] if math.isnan(size) else min(max(size, FALL[0]), FALL[1])
-    return [float(cosine), fall, math.log(early["modes"] + 1)]
+    modes = early["modes"] if early["modes"] is not None else 0
+    return [float(cosine), fall, math.log(modes + 1)]
 
 
 def values(run: Record, model: str) -> list[float]:

@@ -48,7 +48,7 @@ def error(run: Record, law: str, reading: Reading) -> float:
         case "balance":
             return math.log1p(number(measured["balance"]))
         case "modes":
-            return math.log((measured["modes"] + 1) / (predicted["modes"] + 1))
+            return math.log((number(measured["modes"]) + 1) / (number(predicted["modes"]) + 1))
         case "alignment" | "settling":
             name = {"alignment": "half_time", "settling": "settles"}[law]
             if measured[name] is None and predicted[name] is None:
@@ -83,7 +83,7 @@ class Bracket(NamedTuple):
 def bracket(runs: Mapping[str, Record], rung: int, settings: Mapping[str, float], reading: str) -> Bracket:
     """Of one seed's runs by arm, at rising weight decays: between which two the last mode dies, by a reading or as
     `measured`. What lives again beyond a decay at which all died counts as alive."""
-    lived = {eta: runs[arm_name(rung, name)].summary["laws"][reading]["modes"] > 0 for name, eta in settings.items()}
+    lived = {eta: runs[arm_name(rung, name)].summary["laws"][reading]["modes"] != 0 for name, eta in settings.items()}
     alive = [eta for eta, lives in lived.items() if lives]
     low = max(alive, default=0.0)
     return Bracket(low, min((eta for eta in lived if eta > low), default=math.inf))

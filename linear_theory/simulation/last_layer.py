@@ -19,6 +19,8 @@ from stopgrad.linear_theory.tools.errors import BadInput
 
 LIVES_FROM = 0.1
 """A mode lives that is this part of the least that one at rest can be, x τ²/(4a²α_p), and a dead one falls for ever."""
+MOST_STEPS, ENOUGH = 4096, 1e-4
+"""Of an integration: networks need some hundreds; and the error with which it still counts as followed."""
 NAMED = 1e-9
 """Directions of X with less than this part of the largest eigenvalue carry nothing of the image."""
 
@@ -63,18 +65,31 @@ def course(t, weights: Network, X, h: Hyperparameters) -> Course:
 
 
 def forecast(t, start: Network, data: Correlations, h: Hyperparameters, switches: Switches = Switches()) -> Network:
-    """Lemma 1 from `start` with X and X′ held as they are: weights (k, …) at the times `t`, which begin at 0."""
-    return integrate(network_flow, start, data, h, switches, t=np.asarray(t, float), event_dims=2).state
+    """Lemma 1 from `start` with X and X′ held as they are: weights (k, …) at the times `t`, which begin at 0.
+
+    NaN throughout where it cannot be followed in `MOST_STEPS`: so stiff a flow is no network's that gradients train.
+    """
+    return _followed(start, data, h, switches, np.asarray(t, float))
 
 
 def tracking(t, start: Network, data: Correlations, h: Hyperparameters, switches: Switches = Switches()) -> Network:
-    """The same with X and X′ as they were measured at these times, (k, n, n): between two the mean of both."""
+    """The same with X and X′ as they were measured at these times, (k, n, n): between two the mean of both.
+
+    NaN from where it cannot be followed.
+    """
     t, state, states = np.asarray(t, float), start, [start]
     for k, span in enumerate(np.diff(t)):
         between = Correlations(*((v[k] + v[k + 1]) / 2 for v in data))
-        state = integrate(network_flow, state, between, h, switches, t=float(span), event_dims=2).state
+        state = _followed(state, between, h, switches, float(span))
         states.append(state)
     return Network(*(np.stack(v) for v in zip(*states)))
+
+
+def _followed(start: Network, data: Correlations, h: Hyperparameters, switches: Switches, t) -> Network:
+    if not all(np.isfinite(v).all() for v in start):
+        return Network(*(np.full((*np.shape(t), *np.shape(v)), np.nan) for v in start))
+    found = integrate(network_flow, start, data, h, switches, t=t, event_dims=2, most_steps=MOST_STEPS)
+    return Network(*(v if np.all(found.error <= ENOUGH) else np.full(np.shape(v), np.nan) for v in found.state))
 
 
 def foreseen(t, data: Correlations, until: int, h: Hyperparameters) -> Correlations:

@@ -105,6 +105,7 @@ def test_what_agrees_has_no_error(law, reading):
         ("alignment", {"half_time": None}, {"half_time": None}, math.nan),
         ("modes", {"modes": 0}, {}, -math.log(4)),
         ("modes", {"modes": 7}, {}, math.log(2)),
+        ("modes", {}, {"modes": None}, math.nan),
         ("settling", {"settles": 0.0}, {"settles": 0.01}, 0.0),
         ("settling", {"settles": 0.0}, {"settles": 0.2}, -math.log(10)),
         ("no-predictor", {"fall": 1.0}, {}, math.log(2)),

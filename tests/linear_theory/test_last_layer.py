@@ -82,6 +82,16 @@ def test_the_balance_is_kept_whatever_the_layer_is_fed(seed):
     assert found.balance.max() < 1e-7 and found.balance[0] == 0
 
 
+def test_what_is_too_stiff_to_be_followed_is_nan_and_soon():
+    start, data = network(), correlations()
+    stiff = Network(1e7 * start.Wp, start.W, start.Wa)
+    for found in (
+        forecast(T, stiff, data, H),
+        tracking(T, stiff, Correlations(*(np.stack([v] * len(T)) for v in data)), H),
+    ):
+        assert all(np.isnan(v[1:]).all() for v in found)
+
+
 def test_a_course_is_nan_from_where_weights_are_no_numbers():
     start = network()
     broken = Network(*(np.stack([v, v, v]) for v in start))
