@@ -29,7 +29,7 @@ CHOICES = {
     "target": ("shared", "ema"),
     "loss": ("squared", "cosine"),
     "crop_scale": ((0.08, 1.0), (0.2, 1.0), (0.5, 1.0), (0.8, 1.0)),
-    "network": (("mlp", 16), ("mlp", 64), ("mlp", 256), ("resnet18", 4), ("resnet18", 8)),
+    "network": (("mlp", 16), ("mlp", 32), ("mlp", 64), ("resnet18", 4), ("resnet18", 8)),
     "alpha_p": (1.0, 8.0),
 }
 DECAY = (0.02, 8.0)
