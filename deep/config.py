@@ -229,12 +229,9 @@ class Monitor(Record):
         if self.references and config.data.dataset == "gaussian":
             yield "--references are compared by how well they tell classes apart, and --dataset gaussian has none"
         method = config.method
-        known = method.objective.theory is not None and not method.objective.isoloss
-        if self.laws_every is not None and not (known and method.predictor.in_theory and method.target.in_theory):
-            yield (
-                "--laws-every is for squared error or cosine with a shared or EMA target and matrices that learn or "
-                f"stay, not for {method.objective}, {method.target} and {method.predictor}"
-            )
+        for part, name in ((method.objective, "objective"), (method.target, "target"), (method.predictor, "predictor")):
+            if self.laws_every is not None and not part.in_theory:
+                yield f"Lemma 1, which --laws-every is about, knows no {flag(name)} {part} as it is set here"
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class Objective(Part):
     """Whether the gradient at the prediction acts on the embedding itself."""
     theory: Literal["squared", "cosine"] | None = None
     """Which of the losses that the linear theory speaks of it is; None: neither."""
+    in_theory = False
+    """Whether Lemma 1 has it, and its `stop_gradient` says which gradients are stopped."""
 
     def at(self, step: int) -> "Objective":
         """The objective of a step, counted from 0: itself, unless it changes during a run."""

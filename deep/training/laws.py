@@ -146,10 +146,10 @@ def compare(config: Config, seen: Columns) -> dict:
     if 0 < (until := len(t) // EARLY) < len(t) - 1:
         readings["early"] = _early(t, whole, data, until, h, switches)
     followed = _followed(readings["forecast"][0])
-    free = config.method.objective.theory == "cosine"
+    free = _free_of_norm(config)
     told = {"eta": float(h.eta), "t_end": float(t[-1]), "followed": followed}
     told["measured"] = _laws(along, Correlations(X[-1], Xp[-1]), h, followed, free) | {"critical": None}
-    told |= {name: _laws(found, data, h, followed, False) for name, (found, data) in readings.items()}
+    told |= {name: _laws(found, data, h, followed, free) for name, (found, data) in readings.items()}
     return told
 
 
@@ -161,7 +161,8 @@ def of_early(config: Config, t, known: dict[str, np.ndarray]) -> dict:
     weights, data = _matrices(known)
     t, h, until = np.asarray(t, float), units(config, Noise(0.0, 1.0)), len(weights.W) - 1
     found, at_end = _early(t, weights, data, until, h, switches_of(config))
-    return _laws(found, at_end, h, _followed(found), False) | {"eta": float(h.eta), "t_end": float(t[-1])}
+    told = _laws(found, at_end, h, _followed(found), _free_of_norm(config))
+    return told | {"eta": float(h.eta), "t_end": float(t[-1])}
 
 
 def _matrices(rows: dict[str, np.ndarray]) -> tuple[Network, Correlations]:
@@ -191,6 +192,11 @@ def _early(t, weights: Network, data: Correlations, until: int, h, switches: Swi
     return last_layer.course(t, path, on.X, h), Correlations(on.X[-1], on.Xp[-1])
 
 
+def _free_of_norm(config: Config) -> bool:
+    """Whether the loss sees no norm, so that a mode lives by its share and not by its size."""
+    return config.method.objective.theory == "cosine"
+
+
 def _followed(found: last_layer.Course) -> float:
     """The time in which tr F falls by e², or all of it."""
     fallen = np.flatnonzero(found.size <= found.size[0] * math.exp(-_FOLLOWED_BY))
@@ -201,9 +207,12 @@ def _laws(found: last_layer.Course, data: Correlations, h, followed: float, free
     """The laws of a course. Under a loss that sees no norm a mode lives by its share of tr F, a hundredth."""
     may = last_layer.allowed(data, h, found.s.shape[1])
     floor = found.size[-1] / 100 if free_of_norm else may.floor
+    # of what has died by twenty decades, weights in float32 have no direction and no balance left
+    gone = np.flatnonzero(found.size <= 1e-20 * found.size[0])
+    there = slice(0, max(1, int(gone[0])) if len(gone) else len(found.t))
     return {
-        "balance": float(found.balance.max()),
-        "half_time": last_layer.halves(found.t, found.misalignment),
+        "balance": float(found.balance[there].max()),
+        "half_time": last_layer.halves(found.t[there], found.misalignment[there]),
         "modes": None if np.isnan(found.s[-1]).any() else int((found.s[-1] > floor).sum()),
         "allowed": may.modes,
         "settles": last_layer.settles(found.t, found.size),

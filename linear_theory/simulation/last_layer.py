@@ -19,8 +19,10 @@ from stopgrad.linear_theory.tools.errors import BadInput
 
 LIVES_FROM = 0.1
 """A mode lives that is this part of the least that one at rest can be, x τ²/(4a²α_p), and a dead one falls for ever."""
-MOST_STEPS, ENOUGH = 4096, 1e-4
-"""Of an integration: networks need some hundreds; and the error with which it still counts as followed."""
+TOLERANCE, MOST_STEPS, ENOUGH = 1e-7, 4096, 1e-4
+"""Of an integration, of which networks need some hundred steps, and the error with which it counts as followed."""
+GONE = 1e-30
+"""Part of its start to which a curve has fallen when no more is told apart."""
 NAMED = 1e-9
 """Directions of X with less than this part of the largest eigenvalue carry nothing of the image."""
 
@@ -68,16 +70,22 @@ def forecast(t, start: Network, data: Correlations, h: Hyperparameters, switches
     """Lemma 1 from `start` with X and X′ held as they are: weights (k, …) at the times `t`, which begin at 0.
 
     NaN throughout where it cannot be followed in `MOST_STEPS`: so stiff a flow is no network's that gradients train.
+    Raises ValueError for times that begin elsewhere.
     """
+    if not len(t) or t[0] != 0:
+        raise BadInput(f"t begins at {t[0] if len(t) else 'nothing'}; the start is at time 0")
     return _followed(start, data, h, switches, np.asarray(t, float))
 
 
 def tracking(t, start: Network, data: Correlations, h: Hyperparameters, switches: Switches = Switches()) -> Network:
     """The same with X and X′ as they were measured at these times, (k, n, n): between two the mean of both.
 
-    NaN from where it cannot be followed.
+    NaN from where it cannot be followed. Raises ValueError unless there are as many of them as times.
     """
-    t, state, states = np.asarray(t, float), start, [start]
+    t, data = np.asarray(t, float), Correlations(*(np.asarray(v, float) for v in data))
+    if not len(t) or any(len(v) != len(t) for v in data):
+        raise BadInput(f"there are {len(t)} times, {len(data.X)} X and {len(data.Xp)} X′; each time needs both")
+    state, states = start, [start]
     for k, span in enumerate(np.diff(t)):
         between = Correlations(*((v[k] + v[k + 1]) / 2 for v in data))
         state = _followed(state, between, h, switches, float(span))
@@ -88,7 +96,9 @@ def tracking(t, start: Network, data: Correlations, h: Hyperparameters, switches
 def _followed(start: Network, data: Correlations, h: Hyperparameters, switches: Switches, t) -> Network:
     if not all(np.isfinite(v).all() for v in start):
         return Network(*(np.full((*np.shape(t), *np.shape(v)), np.nan) for v in start))
-    found = integrate(network_flow, start, data, h, switches, t=t, event_dims=2, most_steps=MOST_STEPS)
+    found = integrate(
+        network_flow, start, data, h, switches, t=t, event_dims=2, most_steps=MOST_STEPS, tolerance=TOLERANCE
+    )
     return Network(*(v if np.all(found.error <= ENOUGH) else np.full(np.shape(v), np.nan) for v in found.state))
 
 
@@ -148,12 +158,16 @@ def allowed(data: Correlations, h: Hyperparameters, dimensions: int) -> Allowed:
 def halves(t, curve) -> float:
     """The first time at which `curve`, (k,), is half of what it was at first, linear between times; inf where never.
 
+    NaN where an entry is, or the first is not above zero.
+
     >>> halves([0.0, 1.0, 2.0], [1.0, 0.75, 0.25])
     1.5
     """
-    t, curve = np.asarray(t, float), np.asarray(curve, float)
+    t, curve = _checked(t, curve)
+    if np.isnan(curve).any() or not curve[0] > 0:
+        return math.nan
     below = np.flatnonzero(curve <= curve[0] / 2)
-    if not len(below) or not curve[0] > 0:
+    if not len(below):
         return math.inf
     k = int(below[0])
     return float(t[k] - (curve[0] / 2 - curve[k]) * (t[k] - t[k - 1]) / (curve[k - 1] - curve[k]))
@@ -162,10 +176,15 @@ def halves(t, curve) -> float:
 def falls_by(t, curve, factor: float) -> float:
     """The first time at which `curve`, (k,), is 1/`factor` of its start, linear in its logarithm; inf where never.
 
+    NaN where an entry is, or the first is not above zero. factor: above 1.
+
     >>> round(falls_by([0.0, 1.0, 2.0], np.exp([0.0, -1.0, -2.0]), np.exp(1.5)), 9)
     1.5
     """
-    t, fallen = np.asarray(t, float), -_logarithm(curve)
+    t, curve = _checked(t, curve)
+    fallen = -_logarithm(curve)
+    if np.isnan(fallen).any():
+        return math.nan
     below = np.flatnonzero(fallen >= math.log(factor))
     if not len(below):
         return math.inf
@@ -176,15 +195,18 @@ def falls_by(t, curve, factor: float) -> float:
 def settles(t, curve, within: float = 0.1) -> float:
     """The time from which `curve`, (k,), stays within e^±`within` of its last value, linear in its logarithm.
 
-    NaN where an entry is.
+    NaN where an entry is; inf where the last is as good as zero, towards which it falls for ever.
 
     >>> settles([0.0, 1.0, 2.0, 3.0], [4.0, 2.0, 1.0, 1.0], within=float(np.log(2)))
     1.0
     """
-    t, gap = np.asarray(t, float), _logarithm(curve)
-    gap = np.abs(gap - gap[-1])
+    t, curve = _checked(t, curve)
+    gap = _logarithm(curve)
     if np.isnan(gap).any():
         return math.nan
+    if gap[-1] <= math.log(GONE):
+        return math.inf
+    gap = np.abs(gap - gap[-1])
     outside = np.flatnonzero(gap > within)
     if not len(outside):
         return float(t[0])
@@ -193,18 +215,25 @@ def settles(t, curve, within: float = 0.1) -> float:
 
 
 def falls_at(t, curve, until: float) -> float:
-    """The mean rate −d ln curve/dt from the first time to `until`; NaN where an entry is.
+    """The mean rate −d ln curve/dt from the first time to `until`; NaN where an entry is, and beyond the times.
 
     >>> round(falls_at([0.0, 1.0, 2.0], np.exp([0.0, -1.0, -2.0]), 1.5), 9)
     1.0
     """
-    t, logarithm = np.asarray(t, float), _logarithm(curve)
-    if np.isnan(logarithm).any() or not until > t[0]:
+    t, curve = _checked(t, curve)
+    logarithm = _logarithm(curve)
+    if np.isnan(logarithm).any() or not t[0] < until <= t[-1]:
         return math.nan
     return float((logarithm[0] - np.interp(until, t, logarithm)) / (until - t[0]))
 
 
-def _logarithm(curve) -> np.ndarray:
-    """ln of a curve over its start; what has fallen by thirty decades, or by rounding below zero, is at −30."""
-    curve = np.asarray(curve, float)
-    return np.log(np.maximum(curve / curve[0], 1e-30)) if curve[0] > 0 else np.full(len(curve), math.nan)
+def _checked(t, curve) -> tuple[np.ndarray, np.ndarray]:
+    t, curve = np.asarray(t, float), np.asarray(curve, float)
+    if t.ndim != 1 or not len(t) or t.shape != curve.shape:
+        raise BadInput(f"times have shape {t.shape} and the curve {curve.shape}; both must be (k,), k at least 1")
+    return t, curve
+
+
+def _logarithm(curve: np.ndarray) -> np.ndarray:
+    """ln of a curve over its start; what is `GONE`, or by rounding below zero, is at that."""
+    return np.log(np.maximum(curve / curve[0], GONE)) if curve[0] > 0 else np.full(len(curve), math.nan)

@@ -226,7 +226,7 @@ def test_a_fate_is_told_in_words_and_as_json(ask):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("predictor=directpred", "target=ema"), "--laws-every is for squared error or cosine"),
+        (("predictor=directpred", "target=ema"), "knows no --predictor directpred"),
         (("weight_decay",), "'weight_decay' is not OPTION=VALUE"),
         (("colour=red",), "there is no option 'colour'"),
         (("lr=-1",), "--lr is -1"),

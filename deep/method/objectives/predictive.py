@@ -94,6 +94,11 @@ class Predictive(Objective):
         """The linear theory is of squared error and cosine."""
         return None if self.loss == "cross_entropy" else self.loss
 
+    @property
+    def in_theory(self):
+        """Lemma 1 has both losses; IsoLoss has another gradient."""
+        return self.theory is not None and not self.isoloss
+
     def __call__(self, outputs):
         """The loss of z, p and target, each (2, B, d)."""
         sides, views = predict_oneself if self.isoloss else STOP[self.stop_gradient], 2 if self.symmetric_loss else 1

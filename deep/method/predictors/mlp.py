@@ -35,7 +35,7 @@ class MLP(Predictor):
 class SymmetricMLP(MLP):
     """Two layers, learned, each made the other's transpose after every step."""
 
-    in_theory = "symmetrised"
+    in_theory = None
 
     def build(self, d: int):
         """As `MLP`, its matrices tied (Tian, Chen & Ganguli 2021, Table 3)."""
@@ -60,7 +60,6 @@ class Fixed(Predictor):
     hidden: Annotated[int, COUNT] = 32
     """Width of the hidden layer."""
     learns = False
-    in_theory = "fixed"
 
     def build(self, d: int):
         """SimSiam's ablation: parameters are frozen; BatchNorm normalises by the batch as any other."""
