@@ -218,8 +218,9 @@ class Monitor(Record):
     references: tuple[Literal["pixels", "random", "supervised"], ...] = ()
     """Evaluate, for comparison, raw pixels, a network as initialised, or one trained with the labels as long."""
     laws_every: Annotated[int | None, COUNT] = None
-    """Epochs between measurements of what the projector's last layer reads, X and X′, and of its weights, which at the
-    end are held against the linear theory's laws; None: never. It may read and give 512 numbers at most."""
+    """Epochs between measurements of what the projector's last layer reads, X and X′ (of new views of the first epoch's
+    images, as many as knn_images, a batch at least), and of its weights, which at the end are held against the linear
+    theory's laws; None: never. It may read and give 512 numbers at most."""
     generalisation: bool = False
     """At the end take new views of images of the last epoch, and of images not trained on: the loss of both, and X and
     X′ at the projector's input."""

@@ -57,7 +57,7 @@ _LAWS = {
     "balance": ("residual of the balance (Theorem 1)", ""),
     "half_time": ("time in which the misalignment of W_p and F halves", "not yet"),
     "modes": ("modes that live at the end", ""),
-    "settles": ("time from which tr F stays", "not yet"),
+    "settles": ("time from which tr F stays within a tenth of its end", "not yet"),
     "fall": ("rate at which tr F falls", ""),
     "critical": ("weight decay η beyond which no mode lives", ""),
 }
@@ -68,7 +68,7 @@ def laws_text(laws: dict | None) -> list[str]:
     if not laws:
         return []
     table = Table(box=box.SIMPLE, title_justify="left", title=_LAWS_TITLE.format(laws["eta"], laws["t_end"]))
-    for name, justify in (("", "left"), ("measured", "right"), ("forecast", "right"), ("tracked", "right")):
+    for name, justify in (("", "left"), ("measured", "right"), ("forecast", "right"), ("tracking", "right")):
         table.add_column(name, justify=justify)
     for name, (words, never) in _LAWS.items():
         values = [laws[reading][name] for reading in ("measured", "forecast", "tracking")]
@@ -80,7 +80,10 @@ def laws_text(laws: dict | None) -> list[str]:
 
 
 _LAWS_TITLE = "Lemma 1 of the projector's last layer (η = {:.3g}, t = {:.4g})"
-_READINGS = "forecast: by X and X′ of what it reads before training; tracked: by X and X′ as measured all along"
+_READINGS = (
+    "forecast: by X and X′ of what it reads before training; tracking: by X and X′ as measured all along; times are "
+    "the theory's.\nWhat stands behind the layer, as BatchNorm or a predictor's bias, is in neither."
+)
 
 
 def evaluation_text(found: dict) -> str:

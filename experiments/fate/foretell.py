@@ -91,7 +91,10 @@ class Model:
 def fitted(name: str, known: Sequence[Record]) -> Model:
     """The model of this name on runs that finished. Raises BadInput for fewer than 8."""
     if len(known) < 8:
-        raise BadInput(f"{len(known)} runs are finished to calibrate with; at least 8 are needed")
+        raise BadInput(
+            f"{len(known)} runs are finished to calibrate with and at least 8 are needed; "
+            "`python -m experiments run fate --whole` carries them out"
+        )
     return fit(name, np.array([values(run, name) for run in known]).reshape(len(known), -1), *_ends(known))
 
 

@@ -60,11 +60,12 @@ def reached(errors: np.ndarray, band: float) -> int:
 @style.styled
 def draw_ladder(data: "xr.Dataset") -> "Figure":
     """Error of Lemma 1's laws rung by rung, each rung the one before and an ingredient more: logarithm of what was
-    measured over what the matrix flow gives from the network's own start, with X and X' of what the projector's last
-    layer reads taken once, before training, and held (forecast), or as measured all along (tracking). Rungs 0 and 1 are
-    theory alone. Points: seeds; bars: 95 % t-interval of the mean; grey: the band within which a law is said to hold.
-    Times that do not come within the run count as its length. Of the balance ln(1 + largest residual) of Theorem 1,
-    which knows no X and is the same in both readings. Modes: ln of those that live plus one."""
+    measured over what the matrix flow gives from the network's own start, with X and X' of what the projector's
+    last layer reads taken once, before training, and held (forecast), or as measured all along (tracking). Rungs 0
+    and 1 are theory alone. Points: seeds; bars: 95 % t-interval of the mean; grey: the band within which a law is
+    said to hold. Times that do not come within the run count as its length, and rates below a hundredth of the
+    predicted, or of the other sign, as a hundredth: such points are bounds. Of the balance ln(1 + largest residual)
+    of Theorem 1, which knows no X and is the same in both readings. Modes: ln of those that live plus one."""
     figure, axes = style.new_figure(2, 3, panel=(4.3, 3.1), sharex=True)
     for axis, (name, law) in zip(axes.flat, LAWS.items()):
         axis.axhspan(-law.band, law.band, color="0.9", zorder=0)
@@ -78,7 +79,7 @@ def draw_ladder(data: "xr.Dataset") -> "Figure":
         reach = [int(data["reach"].sel(law=name, reading=reading)) for reading in READINGS]
         held = ", ".join(f"{to or 'none'} ({reading})" for to, reading in zip(reach, READINGS))
         axis.set_title(f"{law.words}\nholds up to rung: {held};\n{WHY[name]}", fontsize=7.5)
-        axis.set(xlim=(1.5, 9.5), ylabel="ln(measured ÷ predicted)")
+        axis.set(xlim=(1.5, 9.5), ylabel="ln(1 + residual)" if name == "balance" else "ln(measured ÷ predicted)")
         names = [f"{rung}: {INGREDIENTS[rung]}" for rung in TRAINED]
         axis.set_xticks(TRAINED, names, rotation=35, ha="right", rotation_mode="anchor", fontsize=7.5)
     style.legend_below(figure)

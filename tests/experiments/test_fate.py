@@ -138,7 +138,7 @@ def test_where_all_known_runs_end_alike_nothing_is_certain():
     for ends, expected_share in ((np.zeros(9), 1 / 11), (np.ones(9), 10 / 11)):
         model = fit("theory", np.random.default_rng(0).normal(size=(9, 3)), ends, np.full(9, 2.0))
         assert model.probability(np.zeros((2, 3))).tolist() == [pytest.approx(expected_share)] * 2
-    with pytest.raises(ValueError, match="at least 8 are needed"):
+    with pytest.raises(ValueError, match="at least 8 are needed; `python -m experiments run fate --whole`"):
         fitted("theory", [run(k) for k in range(7)])
 
 
