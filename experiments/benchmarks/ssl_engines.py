@@ -191,6 +191,7 @@ class Stopgrad:
             optimiser,
             plan,
             dict,
+            dict,
             View("", plan.steps, quiet=True),
             Stop(),
         )

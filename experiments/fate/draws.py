@@ -9,7 +9,6 @@ import math
 import numpy as np
 
 from stopgrad.deep.config import Config, change
-from stopgrad.deep.data.counter import fold
 from stopgrad.experiments.ladder.rungs import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite, in_units
 from stopgrad.experiments.tian2021.ablation import SHARED, faster_predictor
@@ -21,6 +20,7 @@ _BASE = change(
     **{"epochs": 20, "laws_every": 1, "monitor_every": 22, "projector_layers": 1, "lr": 0.03, "momentum": 0.0},
     **{"crop_scale": (0.2, 1.0), "knn_images": 1024},
 )
+DIMENSIONS = _BASE.method.embedding_dim
 LONG = 13.2
 """t of a run of 440 steps at a learning rate of 0.03."""
 CHOICES = {
@@ -42,6 +42,8 @@ def drawn(number: int) -> dict:
     >>> drawn(0) == drawn(0) != drawn(1)
     True
     """
+    from stopgrad.deep.data.counter import fold  # here, since it needs torch and a list of what there is does not
+
     rng = np.random.default_rng(fold(_DRAW, number))
     found = {name: options[int(rng.integers(len(options)))] for name, options in CHOICES.items()}
     return found | {"eta_t": float(np.exp(rng.uniform(*np.log(DECAY))))}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stopgrad.experiments.fate.draws import config_of, fate
+from stopgrad.experiments.fate.draws import DIMENSIONS, fate
 from stopgrad.experiments.store.evidence import backed
 from stopgrad.experiments.store.store import Record, Store, number
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -24,7 +24,6 @@ MODELS = {
     "rank": "effective rank after an epoch",
     "loss": "loss after an epoch",
 }
-DIMENSIONS = config_of(0).method.embedding_dim
 FALL = (-3.0, 12.0)
 """Falls of ln tr F beyond which nothing is told apart."""
 COVERED = 0.9
