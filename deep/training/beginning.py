@@ -1,6 +1,7 @@
 """The first epochs of a run, as it would take them, and what Lemma 1 lets expect of the rest."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,7 @@ def first_part(config: Config) -> int:
 class _Watch:
     """Looks at the network before training and after each of so many epochs, then ends the training."""
 
-    look: object
+    look: Callable[[], dict]
     epochs: int
     seen: list[dict] = field(default_factory=list)
     diverged: bool = False

@@ -178,12 +178,12 @@ def parted(runs: dict[str, Record]) -> tuple[list[Record], list[Record]]:
 # ---------------------------------------------------------------- a run that has only begun
 
 
-def known_runs(root: Path) -> list[Record]:
-    """The calibrating runs of scale cpu whose end is known, from the store `root` or the record."""
+def drawn_runs(root: Path) -> dict[str, Record]:
+    """{"arm, seed N": run} of scale cpu whose end is known, from the store `root` or the record."""
     whole = fate("cpu")
     kept = backed(Store(root), whole)
-    there = [kept.find(config) for arm, _, config in whole.configs() if arm.startswith("known/")]
-    return [run for run in there if run and collapsed(run) is not None]
+    there = {f"{arm}, seed {seed}": kept.find(config) for arm, seed, config in whole.configs()}
+    return {name: run for name, run in there.items() if run and collapsed(run) is not None}
 
 
 def foretold(model: Model, early: dict, cosine: bool, dimensions: int) -> dict:

@@ -85,6 +85,6 @@ FIGURES = {
         "The critical weight decay, predicted and found",
         SOURCE,
         "ladder",
-        claims=tuple(f"ladder-{claim.id.removeprefix('ladder-')}" for claim in CLAIMS if "critical" in claim.id),
+        claims=tuple(f"ladder-{claim.id}" for claim in CLAIMS if "critical" in claim.id),
     ),
 }

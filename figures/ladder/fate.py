@@ -110,6 +110,6 @@ FIGURES = {
         "Is a run's fate told by its first tenth?",
         SOURCE,
         "fate",
-        claims=tuple(f"fate-{claim.id.removeprefix('fate-')}" for claim in CLAIMS),
+        claims=tuple(f"fate-{claim.id}" for claim in CLAIMS),
     ),
 }

@@ -106,6 +106,6 @@ FIGURES = {
         "How far each law carries",
         SOURCE,
         "ladder",
-        claims=tuple(f"ladder-{claim.id.removeprefix('ladder-')}" for claim in CLAIMS if "critical" not in claim.id),
+        claims=tuple(f"ladder-{claim.id}" for claim in CLAIMS if "critical" not in claim.id),
     ),
 }

@@ -200,7 +200,7 @@ def test_what_cannot_begin_is_refused(tmp_path):
 
 @pytest.fixture
 def ask(monkeypatch, capsys):
-    monkeypatch.setattr(foretell, "known_runs", lambda root: parted(runs())[0])
+    monkeypatch.setattr(foretell, "drawn_runs", lambda root: {f"{arm}, seed 0": one for arm, one in runs().items()})
 
     def command(*argv):
         status = main("experiments", "", COMMANDS, ["fate", *argv])
@@ -237,6 +237,19 @@ def test_a_fate_is_told_in_words_and_as_json(ask):
 def test_a_recipe_that_cannot_be_told_is_refused_in_a_sentence(ask, argv, said):
     status, out, err = ask(*argv)
     assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_scores_are_told_with_every_run_they_rest_on(ask):
+    status, out, _ = ask("--scores", "--json")
+    found = json.loads(out)
+    assert status == 0 and (found["known"], found["new"], len(found["runs"])) == (KNOWN, NEW, NEW)
+    known, new = parted(runs())
+    assert found["scores"]["theory"]["brier"] == pytest.approx(scored(fitted("theory", known), new).brier)
+    for row, one in zip(found["runs"], new):
+        assert row["collapsed"] == collapsed(one) and row["drawn"] == words(KNOWN + int(row["run"][4:6]))
+    status, out, _ = ask("--scores")
+    assert status == 0 and f"scored on {NEW}" in out and out.count("new/") == NEW
+    assert ask("--scores", "lr=0.1")[0] == 2
 
 
 def test_without_known_runs_nothing_is_told(tmp_path, monkeypatch, capsys):
