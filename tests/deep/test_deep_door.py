@@ -4,7 +4,6 @@ import io
 import json
 import re
 import shlex
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -278,18 +277,6 @@ def test_nothing_trained_is_said(capsys):
     assert status == 0
     assert "Nothing was trained; the network is evaluated as initialised." in out
     assert "None" not in out
-
-
-def test_the_program_itself(tmp_path):
-    """One real process: standard output is the object, everything else is on standard error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "stopgrad.deep", *TINY, "--json", "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout).keys() >= KEYS
-    assert done.stdout.count("\n") == 1
-    assert "step 3/4" in done.stderr
 
 
 # ---------------------------------------------------------------- the live view

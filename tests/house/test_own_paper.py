@@ -13,6 +13,14 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "paper.py"
 LINE = '    "examples.paper",\n'
+BOTH = """
+import sys
+from stopgrad.experiments.__main__ import COMMANDS
+from stopgrad.figures.__main__ import COMMANDS as PICTURES
+from stopgrad.linear_theory.tools.door import main
+main("experiments", "", COMMANDS, sys.argv[1].split())
+main("figures", "", PICTURES, sys.argv[2].split())
+"""
 
 
 def python(checkout, folder, *argv):
@@ -47,8 +55,9 @@ def test_from_runs_to_its_section_and_then_with_a_line_in_the_list(tmp_path):
     text, count = re.subn(r"(MODULES = \(\n)", rf"\g<1>{LINE}", listed.read_text(encoding="utf-8"))
     assert count == 1
     listed.write_text(text, encoding="utf-8")
-    ask = ("--runs", tmp_path / "runs", "--paper", "mine2026", "--json")
-    [row] = json.loads(python(checkout, checkout, "-m", "experiments", "verify", "--scale", "smoke", *ask))["claims"]
+    asked = "verify --scale smoke --paper mine2026 --json --runs", "list --json"
+    said = python(checkout, checkout, "-c", BOTH, f"{asked[0]} {tmp_path / 'runs'}", asked[1])
+    ledger, everything = map(json.loads, said.splitlines())
+    [row] = ledger["claims"]
     assert (row["id"], row["verdict"], row["n_seeds"], row["since"]) == ("mine2026-modes", "holds", 3, "2026-11-28")
-    everything = json.loads(python(checkout, checkout, "-m", "figures", "list", "--json"))
     assert {"my-modes", "tian-fig3", "linear-digits-modes"} <= everything.keys()

@@ -118,7 +118,9 @@ def test_an_objective_is_one_file_and_a_line(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["config"]["method"]["sharpness"] == 3
+    answer = json.loads(done.stdout)
+    assert answer["config"]["method"]["sharpness"] == 3 and done.stdout.count("\n") == 1
+    assert "step 1/2" in done.stderr  # what is no answer
 
 
 @pytest.mark.parametrize("missing", [(), ("ema",)])
