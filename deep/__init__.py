@@ -12,7 +12,7 @@ __all__, __getattr__, __dir__ = exports(
         "presets": "PRESETS preset",
         "training.build": "build",
         "training.from_python": "train",
-        "training.watch": "Watch",
+        "training.watch": "CollapseWarning Watch",
         "measuring.monitor": "measure",
         "measuring.evaluation": "knn_accuracy",
         "measuring.probe": "linear_probe",

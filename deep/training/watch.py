@@ -33,7 +33,12 @@ Views = torch.Tensor | Sequence[torch.Tensor]
 
 
 class CollapseWarning(UserWarning):
-    """A sign that the embeddings or predictions that are watched begin to collapse."""
+    """A sign that the embeddings or predictions that are watched begin to collapse.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", CollapseWarning)  # a sign ends the loop
+    """
 
 
 class Watch:

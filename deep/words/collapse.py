@@ -69,8 +69,9 @@ def compared(rows: Sequence[dict]) -> str:
         if any(row[name] is not None for row in rows):
             most = most_collapsed(name, rows)
             table.add_row(told.words, *(_number(row[name]) for row in rows), "" if most is None else names[most])
-    shares = (f"{row['rankme'] / row['rankme_white_noise']:.0%}" for row in rows)
-    table.add_row("RankMe over white noise's", *shares, "")
+    shares = [row["rankme"] / row["rankme_white_noise"] for row in rows]
+    least = min(range(len(rows)), key=lambda k: shares[k])
+    table.add_row("RankMe over white noise's", *map("{:.0%}".format, shares), names[least] if len(rows) > 1 else "")
     common = [note for note in rows[0]["notes"] if all(note in row["notes"] for row in rows)]
     said = []
     for name, row in zip(names, rows):
@@ -78,6 +79,8 @@ def compared(rows: Sequence[dict]) -> str:
         said.append(f"{name}: {' '.join([row['verdict'] + '.', *own])}")
     if len({row["dim"] for row in rows}) > 1:
         common.append("Dimensions differ, and the AUC counts the nominal d: compare ranks instead.")
+    if not all(comparable(name, rows) for name in METRICS):
+        common.append("Sizes differ so far that white noise does too: only what is beside white noise's compares.")
     return "\n".join([setting(rows[0], sizes=False), *_printed(table), "", *said, *common, MEANING])
 
 
@@ -96,10 +99,20 @@ _RISING = {"collapse_auc", "alpha_req", "uniformity"}
 """Metrics that are the larger, the more collapsed; alignment tells of no collapse by itself."""
 
 
+_ALIKE = 0.05
+"""What white noise of one size may differ by from that of another, relative, for values of a metric to compare."""
+
+
+def comparable(name: str, rows: Sequence[dict]) -> bool:
+    """Whether the rows' sizes are so near each other that white noise, where it has the metric, has it alike."""
+    noise = [row[f"{name}_white_noise"] for row in rows if row[f"{name}_white_noise"] is not None]
+    return not noise or max(noise) - min(noise) <= max(_ALIKE * max(map(abs, noise)), 0.01)
+
+
 def most_collapsed(name: str, rows: Sequence[dict]) -> int | None:
-    """Which row is most collapsed by this metric; None where it does not tell."""
+    """Which row is most collapsed by this metric; None where it does not tell, or does not compare."""
     known = [k for k, row in enumerate(rows) if row[name] is not None]
-    if name == "alignment" or len(known) < 2:
+    if name == "alignment" or len(known) < 2 or not comparable(name, rows):
         return None
     return (max if name in _RISING else min)(known, key=lambda k: rows[k][name])
 
@@ -108,18 +121,18 @@ def setting(row: dict, sizes: bool = True) -> str:
     """What the numbers are of: space, centring, normalisation, preset, and N and d."""
     count = "N not known" if row["samples"] is None else f"N {row['samples']:,}"
     views = f", {row['views']} views" if (row["views"] or 1) > 1 else ""
-    how = [
-        row["space"],
+    of_features = [
         "centred" if row["centred"] else "not centred",
         "rows normalised" if row["normalised"] else "rows not normalised",
-        f"preset {row['convention']}",
     ]
+    given = ["singular values as given"]
+    how = [row["space"], *(given if row["channel_std"] is None else of_features), f"preset {row['convention']}"]
     own = [row["features"], f"{count}, d {row['dim']:,}{views}"]
     return "; ".join([*(own if sizes else []), *how])
 
 
 def _number(value) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value + 0:.4g}"  # + 0: no minus before a zero
 
 
 def _whole(value) -> str:

@@ -201,10 +201,14 @@ def test_files_that_cannot_be_read(capsys):
 
 def test_flags_that_make_no_sense(capsys):
     np.save("constant.npy", np.ones((30, 4)))
+    np.save("one.npy", np.ones((1, 4)))
+    torch.save({"one": torch.eye(3), "two": torch.eye(3)}, "several.pt")
     np.save("hole.npy", np.where(np.arange(120)[:, None] == 50, np.nan, Z[0]))
     np.save("wide.npy", np.ones((120, 7)))
     for argv, says in [
         ((), "no features: name a file"),
+        (("one.npy",), "one.npy: there is but one sample, and a spectrum is of two or more"),
+        (("several.pt",), "two; of a checkpoint `python -m deep diagnose` tells the spectra"),
         (("constant.npy",), "constant.npy: the features do not vary, which is complete collapse"),
         (("hole.npy",), "hole.npy: sample 50 holds NaN or infinity"),
         (("z.npy", "--views", "wide.npy"), "wide.npy has 120 samples of 7 dimensions and z.npy 120 of 6"),
@@ -260,6 +264,11 @@ def test_comparison_is_a_table_that_names_the_most_collapsed(capsys):
     both = answer(capsys, "flat.npy", "--compare", "steep.npy")["compared"]
     assert [row["features"] for row in both] == ["flat.npy", "steep.npy"]
     assert both[1] == answer(capsys, "steep.npy")
+    np.save("few.npy", np.random.default_rng(1).normal(size=(8, 6)))
+    beside = call(capsys, "--compare", "few.npy", "steep.npy")
+    assert "only what is beside white noise's compares" in beside and "Sizes differ" not in out
+    last = {line.split("  ")[1]: line.split()[-1] for line in beside.splitlines() if line.startswith("  ")}
+    assert last["RankMe over white noise's"] == "steep.npy" and last["RankMe (Garrido et al. 2023)"] != "steep.npy"
     np.save("wide.npy", np.hstack([Z[0], Z[1]]))
     assert "Dimensions differ" in call(capsys, "--compare", "flat.npy", "wide.npy")
 
@@ -268,6 +277,8 @@ def test_spectrum_of_a_file(capsys):
     torch.save({"stds": torch.tensor([4.0, 2.0, 1.0, 1.0])}, "train_reprs_e0_svd.pt")
     found = answer(capsys, "train_reprs_e0_svd.pt", "--spectrum", "--samples", "1000")
     assert found["collapse_auc"] == 0.78125 and found["rankme"] == pytest.approx(2**1.75) and found["samples"] == 1000
+    told = call(capsys, "train_reprs_e0_svd.pt", "--spectrum")
+    assert "singular values as given; preset" in told and "centred;" not in told and "does not tell" in told
     padded = answer(capsys, "train_reprs_e0_svd.pt", "--spectrum", "--dim", "8")
     assert padded["collapse_auc"] == pytest.approx(1 - (1 - 0.78125) / 2) and padded["rms"] is padded["samples"] is None
 

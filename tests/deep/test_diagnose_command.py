@@ -317,11 +317,17 @@ def test_what_cannot_be_read(capsys, tmp_path):
     torch.save(resnet.wide_resnet50_2().state_dict(), "wide.pt")
     torch.save({f"encoder.{k}": v for k, v in names.items()} | {"head.weight": torch.zeros(2, 2)}, "odd.pt")
     torch.save({"epoch": 3}, "empty.pt")
+    np.save("z.npy", np.eye(3))
+    (tmp_path / "folder").mkdir()
+    for name in "ab":
+        torch.save({}, f"folder/{name}.pt")
     (tmp_path / "trap.pt").write_bytes(pickle.dumps(Trap()))
     (tmp_path / "cut.pt").write_bytes((tmp_path / "tv.pt").read_bytes()[:1000])
     for argv, says in [
         ((), "no checkpoint: name a file"),
         (("nothing.pt",), "there is no file nothing.pt"),
+        (("folder",), "folder is a folder; name a file in it, as folder/b.pt"),
+        (("z.npy",), "z.npy is no checkpoint; `python -m deep collapse` reads features"),
         (
             ("solo.ckpt",),
             "solo.ckpt is not laid out as torchvision, which has layer1.0.conv1.weight; it looks",

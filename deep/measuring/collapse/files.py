@@ -43,7 +43,11 @@ def open_array(named: str) -> Load:
     if not arrays:
         raise BadInput(f"{path} holds no array")
     if name is None and len(arrays) > 1:
-        raise BadInput(f"{path} holds several arrays; name one, as {path}:{next(iter(arrays))}: {_listed(arrays)}")
+        weights = (
+            "; of a checkpoint `python -m deep diagnose` tells the spectra" if READERS[path.suffix] is _torch else ""
+        )
+        one = f"name one, as {path}:{next(iter(arrays))}: {_listed(arrays)}"
+        raise BadInput(f"{path} holds several arrays; {one}{weights}")
     if name is not None and name not in arrays:
         raise BadInput(f"{path} has no array {name}; it has {_listed(arrays)}")
     load = arrays[next(iter(arrays)) if name is None else name]
@@ -142,8 +146,13 @@ def read_tensors(path: Path | str) -> dict[str, Any]:
     Raises BadInput for a file that is not there, damaged, or holding more than tensors and plain numbers.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(one.name for one in path.glob("*.pt"))
+        raise BadInput(f"{path} is a folder; name a file in it{', as ' + str(path / inside[-1]) if inside else ''}")
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
+    if path.suffix in (".npy", ".npz"):
+        raise BadInput(f"{path} is no checkpoint; `python -m deep collapse` reads features")
     if path.suffix == ".safetensors":
         return {name: load() for name, load in _safetensors(path).items()}
     return _tensors(path)()

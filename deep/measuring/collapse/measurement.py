@@ -100,7 +100,9 @@ def measure_collapse(
     total = reduce(_join, parts)
     sigma = as_float64(singular_values(total.moments, convention.centred))
     if not sigma.any():
-        raise BadInput(f"{features.name}: the features do not vary, which is complete collapse; there is no spectrum")
+        told = "the features do not vary, which is complete collapse; there is no spectrum"
+        few = "there is but one sample, and a spectrum is of two or more"
+        raise BadInput(f"{features.name}: {few if features.samples == 1 else told}")
     floor = _floor(total.moments, sigma)
     return Collapse(
         features=features.name,

@@ -97,6 +97,8 @@ def _notes(found: Collapse):
             f"Too few samples: {of.samples} of {of.dim} dimensions span {min(of.samples - of.centred, of.dim)} at most;"
             " no value means anything but beside white noise's."
         )
+    if found.channel_std is None:
+        yield "A spectrum does not tell whether all features point one way, nor how it was centred and normalised."
     if found.constant_channels:
         yield f"{found.constant_channels} of {of.dim} dimensions are constant."
     live = of.dim - (found.constant_channels or 0)
