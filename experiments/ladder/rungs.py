@@ -4,7 +4,8 @@ Rung 0 is the theory's closed forms and rung 1 its matrix flow: both are compute
 without an EMA target and with a predictor that learns eight times as fast, so that few starts lie in the basin of
 collapse. An arm is rung-K/SETTING: `baseline`; `no-stop-gradient` and `no-predictor`, which collapse; and
 `decay-F`, F times a weight decay that stands for the critical one, for the rungs of CRITICAL: among these lies the
-decay beyond which nothing lives.
+decay beyond which nothing lives. Beside the ladder stand `set-predictor` and `isoloss` on the rungs of ISOLOSS: what
+Halvagal et al. 2023 derive of eigenvalues under squared error and cosine loss, on ResNets.
 
 Images have eigenvalues of X up to 40 and representations of a tenth of that, so learning rate and weight decay are each
 rung's own: lr · 4η_c, the first mode's step, is between 0.02 and 0.5, and ηt between 1.6 and 5. Tried on seed 1000,
@@ -39,6 +40,9 @@ _NEAR, _BELOW = (0.707, 0.841, 1.0, 1.189, 1.414), (0.0221, 0.0313, 0.0442, 0.06
 CRITICAL = {2: _NEAR, 3: _NEAR, 5: _BELOW, 6: _BELOW}
 """Rungs on which the critical weight decay is looked for, by which factors of what stands for it: about it, and where
 networks whose representations shrink under decay were seen to die on seed 1000."""
+ISOLOSS = (7, 8)
+"""Rungs, under squared error and under the cosine loss, on which W_P = √λ_j in the eigenbasis of F is set, without and
+with IsoLoss."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,24 @@ def at_decay(base: Config, eta: float) -> Config:
     return change(shared, **faster_predictor(shared, ALPHA_P))
 
 
+_OWN = {"predictor_lr": None, "predictor_weight_decay": None}
+_DIRECTSET = {"predictor": "directset", "predictor_eps": 0.0, "predictor_rho": 0.0, "predictor_normalisation": "none"}
+_SET = {"set-predictor": False, "isoloss": True}
+"""Whether the error reaches z past the predictor that is set."""
+
+
 ASIDE = (
     *(arm_name(rung, name) for rung in (3, 4, 7, 8, 9) for name in COLLAPSES),
     *(arm_name(6, name) for name in decays(6)),
+    *(arm_name(rung, name) for rung in ISOLOSS for name in _SET),
 )
-"""At scale cpu left to the record: collapses beside those of rungs 2, 5 and 6, and a ResNet's critical decay."""
+"""At scale cpu left to the record: collapses beside those of rungs 2, 5 and 6, a ResNet's critical decay, IsoLoss."""
 
 
 def _without(setting: str) -> dict:
     if setting == "no-stop-gradient":
         return {"stop_gradient": "none"}
-    return {"predictor": "identity", "predictor_lr": None, "predictor_weight_decay": None}
+    return {"predictor": "identity"} | _OWN
 
 
 def ladder(scale: str) -> Suite:
@@ -90,13 +101,16 @@ def ladder(scale: str) -> Suite:
         if k in at.collapses:
             for name in COLLAPSES:
                 settings[name] = (change(settings["baseline"][0], **_without(name)), "Theorem 2")
+        for name, isoloss in (_SET if k in at.isoloss else {}).items():
+            config = change(settings["baseline"][0], **_DIRECTSET | _OWN, isoloss=isoloss, laws_every=None)
+            settings[name] = (config, "Halvagal et al. 2023")
         for name, factor in (decays(k) if k in at.critical else {}).items():
             settings[name] = (at_decay(rung.base, factor * rung.critical), "critical weight decay")
         for name, (config, note) in settings.items():
             arms[arm_name(k, name)] = Arm(arm_name(k, name), config, at.seeds, note)
     worth = tuple(
         tuple(name for name in arms if of(name.partition("/")[2]))
-        for of in (lambda s: s == "baseline", lambda s: s.startswith("decay"), lambda s: s in COLLAPSES)
+        for of in (lambda s: s == "baseline", lambda s: s.startswith("decay"), lambda s: s in (*COLLAPSES, *_SET))
     )
     aside = tuple(name for name in ASIDE if name in arms) if scale == "cpu" else ()
     return Suite("ladder", scale, arms, tuple(group for group in worth if group), aside)
@@ -107,11 +121,13 @@ def ladder(scale: str) -> Suite:
 
 @dataclass(frozen=True)
 class Scale:
-    """Rungs by number, on which of them what collapses is trained too, and the critical decay looked for; seeds."""
+    """Rungs by number; on which of them what collapses is trained too, the critical decay looked for, a predictor set;
+    seeds."""
 
     rungs: dict[int, Rung]
     collapses: tuple[int, ...] = TRAINED
     critical: tuple[int, ...] = tuple(CRITICAL)
+    isoloss: tuple[int, ...] = ISOLOSS
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
@@ -191,10 +207,12 @@ _RATES = {
 }
 _NETWORK = {"width": 8, "epochs": 20, "laws_every": 1, "monitor_every": 44}
 DIGITS = rungs(_GAUSSIAN, _DIGITS, 32, 64, _NETWORK, _RATES)
-# 10,000 images of CIFAR-10, 156 steps an epoch: as many steps as on the digits, at 8 pixels below the ResNets, whose
-# own are 16.
+# 10,000 images of CIFAR-10, 156 steps an epoch: about as many steps as on the digits, at 8 pixels below the ResNets,
+# whose own are 16. Pixels' leading eigenvalue is smaller than the digits', so less decay is critical on rung 3.
 _IMAGES = change(_DIGITS, dataset="cifar10", fraction=0.2, epochs=9, laws_every=1, monitor_every=156, knn_images=2048)
-CIFAR = rungs(_GAUSSIAN, _IMAGES, 32, 64, {"image_size": 16, "width": 16, "epochs": 9}, _RATES)
+_RATES_CIFAR = _RATES | {3: (0.004, 0.5, 6.1), 5: (0.03, 0.02, 2.4), 6: (0.075, 0.02, 1.6)}
+_RESNET = {"image_size": 16, "width": 16, "epochs": 3, "monitor_every": 52}
+CIFAR = rungs(_GAUSSIAN, _IMAGES, 32, 64, _RESNET, _RATES_CIFAR)
 # All of it, at the paper's width.
 _WHOLE = change(_IMAGES, fraction=1.0, batch_size=256, epochs=10)
 GPU = rungs(_GAUSSIAN, _WHOLE, 64, 256, {"image_size": 32, "width": 64, "epochs": 20}, _RATES)
@@ -207,9 +225,9 @@ def _short(rung: Rung) -> Rung:
 
 
 SCALE = {
-    "smoke": Scale({k: _short(DIGITS[k]) for k in (2, 5, 9)}, collapses=(2,), critical=()),
+    "smoke": Scale({k: _short(DIGITS[k]) for k in (2, 5, 9)}, collapses=(2,), critical=(), isoloss=()),
     # Of `cpu` the arms that its main claims rest on: the same runs, which `cpu` then finds.
-    "quick": Scale({k: DIGITS[k] for k in (2, 5)}, collapses=(), critical=()),
+    "quick": Scale({k: DIGITS[k] for k in (2, 5)}, collapses=(), critical=(), isoloss=()),
     "cpu": Scale(DIGITS),
     "cifar": Scale(CIFAR),
     "gpu": Scale(GPU),

@@ -37,3 +37,12 @@ def _scalars(run, names: tuple[str, ...], of: Callable) -> "xr.Dataset":
     found = of(run).scalars if run else {}
     values = {name: ("step", np.asarray(found.get(name, np.full(len(step), np.nan)), dtype=float)) for name in names}
     return xr.Dataset(values, {"step": step}).drop_duplicates("step")
+
+
+def draw_seeds(axis, values: "xr.DataArray", label: str, colour: str) -> None:
+    """A scalar (seed, step) over steps: thin lines are seeds, the strong one their mean; nothing if none is there."""
+    values = values.dropna("seed", how="all").dropna("step", how="all")
+    if not values.sizes["seed"]:
+        return
+    axis.plot(values.step, values.transpose("step", "seed"), color=colour, linewidth=0.6, alpha=0.4)
+    axis.plot(values.step, values.mean("seed"), color=colour, label=label)

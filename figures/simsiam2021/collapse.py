@@ -6,7 +6,7 @@ from stopgrad.deep.measuring.quantities.quantities import QUANTITIES
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
 from stopgrad.figures.machinery.picture import FromRuns, Picture
-from stopgrad.figures.shared.trajectories import trajectories
+from stopgrad.figures.shared.trajectories import draw_seeds, trajectories
 from stopgrad.figures.simsiam2021.tables import HEADS, MEASURED
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def draw_fig2(data: "xr.Dataset") -> "Figure":
         line[0].set_title(heads[0].upper() + heads[1:])
         for axis, name in zip(line, SHOWN):
             for arm, (label, colour) in ARMS.items():
-                _draw(axis, data[name].sel(arm=prefix + arm), label, style.OKABE_ITO[colour])
+                draw_seeds(axis, data[name].sel(arm=prefix + arm), label, style.OKABE_ITO[colour])
             if not axis.lines:
                 style.say(axis, "not measured")
             axis.set_ylabel(LABELS[name])
@@ -55,14 +55,6 @@ def draw_fig2(data: "xr.Dataset") -> "Figure":
         axis.set_xlabel("step")
     style.legend_below(figure)
     return figure
-
-
-def _draw(axis, values: "xr.DataArray", label: str, colour: str) -> None:
-    values = values.dropna("seed", how="all").dropna("step", how="all")
-    if not values.sizes["seed"]:
-        return
-    axis.plot(values.step, values.transpose("step", "seed"), color=colour, linewidth=0.6, alpha=0.4)
-    axis.plot(values.step, values.mean("seed"), color=colour, label=label)
 
 
 FIGURES = {

@@ -12,13 +12,14 @@ from stopgrad.deep.config import flat_config
 from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.deep.presets import changes
 from stopgrad.experiments.ladder.errors import LAWS, READINGS, Bracket, bracket, error
-from stopgrad.experiments.ladder.rungs import ALPHA_P, COLLAPSES, CRITICAL, SCALE, TRAINED, arm_name, decays
+from stopgrad.experiments.ladder.rungs import ALPHA_P, COLLAPSES, CRITICAL, ISOLOSS, SCALE, TRAINED, arm_name, decays
 from stopgrad.experiments.papers import PAPERS
 from stopgrad.experiments.papers import suite as built
 from stopgrad.experiments.suites.grid import SCALES
 
 suite = functools.cache(built)
 PAPER = PAPERS["ladder"]
+SET = ("set-predictor", "isoloss")
 WHOLE = ("cpu", "cifar", "gpu", "paper")
 RATES = {"lr", "weight_decay", "predictor_lr", "predictor_weight_decay"}
 STEPS = {"epochs", "monitor_every", "laws_every", "image_size", "knn_images"}
@@ -54,16 +55,15 @@ def test_every_arm_is_of_its_rung_in_units_of_the_flow(scale):
         h, own = units(arm.config, Noise(0.1, 1.0)), at.rungs[int(rung)]
         eta = own.critical * decays(int(rung))[setting] if setting.startswith("decay") else own.eta
         assert float(h.eta) == pytest.approx(eta) and h.eta_p is None and h.beta is None, name
-        assert setting == "no-predictor" or float(h.alpha_p) == pytest.approx(ALPHA_P)
-        assert arm.config.monitor.laws_every and arm.seeds[:3] == (0, 1, 2)
+        assert setting in ("no-predictor", *SET) or float(h.alpha_p) == pytest.approx(ALPHA_P)
+        assert (setting in SET) != bool(arm.config.monitor.laws_every) and arm.seeds[:3] == (0, 1, 2)
 
 
 @pytest.mark.parametrize("scale", WHOLE)
 def test_what_is_looked_for_is_there_and_the_baselines_come_first(scale):
     found = suite("ladder", scale)
-    assert {arm_name(k, "baseline") for k in TRAINED} | {arm_name(k, c) for k in TRAINED for c in COLLAPSES} | {
-        arm_name(k, name) for k in CRITICAL for name in decays(k)
-    } == set(found.arms)
+    settings = {k: {"baseline", *COLLAPSES, *decays(k), *(SET if k in ISOLOSS else ())} for k in TRAINED}
+    assert {arm_name(k, name) for k, names in settings.items() for name in names} == set(found.arms)
     assert found.worth[0] == tuple(arm_name(k, "baseline") for k in TRAINED)
     assert sorted(name for group in found.worth for name in group) == sorted(found.arms)
 
@@ -138,8 +138,8 @@ def test_the_middle_of_a_bracket_is_its_end_where_it_has_but_one():
 # ---------------------------------------------------------------- claims
 
 
-def test_every_claim_but_those_of_the_critical_decay_can_hold_and_fail():
-    claims = [claim for claim in PAPER.claims if "critical" not in claim.id]
+def test_every_claim_of_a_law_can_hold_and_fail():
+    claims = [claim for claim in PAPER.claims if "critical" not in claim.id and "isoloss" not in claim.id]
     assert len(claims) == len(LAWS) * len(TRAINED) + 2 * len(TRAINED)
     far = {"balance": 9.0, "half_time": 0.1, "modes": 40, "settles": 0.1, "fall": 40.0}
     for claim in claims:
@@ -167,3 +167,18 @@ def test_the_critical_decay_is_compared_with_the_closed_form_and_with_the_tracke
     assert closed.value(runs(middle, 1e9)) == pytest.approx(0) and closed.value(runs(3 * middle, dies)) < -1
     assert tracked.value(runs(1e9, dies)) == pytest.approx(0)
     assert tracked.value(runs(1e9, 0.0)) < 0
+
+
+@pytest.mark.parametrize("rung", ISOLOSS)
+def test_isoloss_is_held_against_the_same_predictor_without_it(rung):
+    arms, [claim] = suite("ladder", "cpu").arms, [c for c in PAPER.claims if c.id == f"ladder-isoloss-{rung}"]
+    iso, plain = (arms[arm].config for arm in claim.arms)
+    assert changes(iso, plain) == {"isoloss": True} and not plain.method.predictor.learns
+
+    def value(of_iso: float, of_plain: float) -> float:
+        ranks = dict(zip(claim.arms, (of_iso, of_plain)))
+        return claim.value({arm: SimpleNamespace(last=lambda name, r=rank: r) for arm, rank in ranks.items()})
+
+    assert value(12.0, 6.0) == pytest.approx(math.log(2)) and math.log(2) > claim.rule.above > value(6.0, 6.0)
+    starved, kept = (float(word.rstrip(",")) for word in claim.theory().split(": ")[1].split() if word[0] in "+-")
+    assert starved < 0 < kept

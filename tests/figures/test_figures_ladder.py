@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stopgrad.deep.storage.table import Columns
+from stopgrad.deep.storage.table import Columns, Series
 from stopgrad.experiments.fate.claims import ARMS as DRAWS
 from stopgrad.experiments.fate.draws import KNOWN, NEW
 from stopgrad.experiments.fate.foretell import COLLAPSES, MODELS
@@ -14,7 +14,7 @@ from stopgrad.experiments.ladder.errors import LAWS
 from stopgrad.experiments.ladder.rungs import COLLAPSES as SETTINGS
 from stopgrad.experiments.ladder.rungs import CRITICAL, TRAINED, arm_name, decays
 from stopgrad.experiments.papers import suite
-from stopgrad.figures.ladder import critical, fate, laws
+from stopgrad.figures.ladder import critical, fate, isoloss, laws
 from stopgrad.figures.machinery.measures import Runs
 
 SEEDS = (0, 1, 2)
@@ -128,3 +128,21 @@ def test_scores_are_those_of_each_seed_s_own_runs():
     assert ((data.probability > 0.5) == (data.collapsed == 1)).sel(seed=[0, 1]).mean() > 0.95
     for found in (data, fate.compute_fate(of("fate", {}))):
         assert len(fate.draw_fate(found).axes) == 4
+
+
+@pytest.mark.parametrize("there", [isoloss.ARMS, isoloss.ARMS[1:2], ()])
+def test_eigenvalues_are_those_of_the_first_seed_and_ranks_of_all(there):
+    def drawn(seed):
+        values = np.exp(-np.arange(4.0)) * np.array([[1.0], [2.0], [3.0]]) * (1 + seed)
+        arrays = {"eigenvalues": Series(np.array([0, 11, 22]), values)}
+        columns = Columns(np.array([0, 11, 22]), {"rank_z": np.array([4.0, 3.0, 2.0 + seed])}, arrays)
+        return SimpleNamespace(key=f"{seed}", summary={}, columns=columns)
+
+    data = isoloss.compute_isoloss(of("ladder", {arm: {seed: drawn(seed) for seed in (1, 2)} for arm in there}))
+    figure = isoloss.draw_isoloss(data)
+    said = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert said.count("not measured") == {4: 0, 1: 4, 0: 6}[len(there)]
+    for arm in there:
+        of_arm = data.sel(arm=arm)
+        np.testing.assert_allclose(of_arm.eigenvalues.sel(step=11), 4 * np.exp(-np.arange(4.0)))
+        np.testing.assert_allclose(of_arm.rank_z.sel(step=22), [np.nan, 3.0, 4.0])
