@@ -206,9 +206,13 @@ def override(record, values: dict[str, Any], others: bool = False):
 
 def known(kind: type) -> set[str]:
     """Flat names of every option that a record of this class may have, whatever is chosen."""
-    seats = seats_of(kind)
-    parts = (name for seat in seats for choice in seat.choices for name in seat.options_of(seat.kind(choice)))
-    return {f.name for f in dataclasses.fields(kind)} | set(parts)
+    parts = ((seat.prefix, _loaded(choice)) for seat in seats_of(kind) for choice in seat.choices.values())
+    return {f.name for f in dataclasses.fields(kind)}.union(*itertools.starmap(_names, parts))
+
+
+@functools.cache
+def _names(prefix: str, kind: type[Part]) -> frozenset[str]:
+    return frozenset(prefix + f.name for f in dataclasses.fields(kind))
 
 
 def seats_of(kind) -> list[Seat]:

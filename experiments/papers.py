@@ -1,6 +1,7 @@
 """The one list of papers, and of studies that are none: what is run, verified, drawn and reported."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Literal
 
@@ -42,7 +43,16 @@ def suite(name: str, scale: str) -> Suite:
     [paper] = chosen([name], having="suite")
     if scale not in SCALES:
         raise BadInput(f"there is no scale {scale!r}; there are {', '.join(SCALES)}")
-    found = paper.suite(scale)
+    return _checked(paper.suite, scale)
+
+
+_built = functools.cache(lambda of, scale: of(scale))
+
+
+@functools.cache
+def _checked(of: Callable[[str], Suite], scale: str) -> Suite:
+    """A suite is asked for again and again, and is a function of its scale."""
+    found = _built(of, scale)
     for arm in found.arms.values():
         check(arm.config)
     return found
@@ -54,5 +64,5 @@ def planned_elsewhere(name: str, scale: str) -> dict[str, str]:
     [paper] = chosen([name], having="suite")
     here, place, found = suite(name, scale).arms, SCALES.index(scale), {}
     for other in (*SCALES[place + 1 :], *reversed(SCALES[:place])):
-        found = dict.fromkeys(paper.suite(other).arms, other) | found
+        found = dict.fromkeys(_built(paper.suite, other).arms, other) | found
     return {arm: other for arm, other in found.items() if arm not in here}

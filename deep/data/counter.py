@@ -9,14 +9,6 @@ import torch
 _GOLDEN, _FIRST, _SECOND = (v - 2**64 for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def fold(*key: int) -> int:
-    """One non-negative 63-bit integer out of several integers; the order matters."""
-    state = torch.zeros((), dtype=torch.int64)
-    for part in key:
-        state = _mix(state + _GOLDEN + torch.tensor(part, dtype=torch.int64))
-    return int(state) & (2**63 - 1)
-
-
 def uniform(key: int | torch.Tensor, index: torch.Tensor, draws: int) -> torch.Tensor:
     """Float64 numbers in [0, 1), (n, draws): row i depends on (key, index[i]) only, or on (key[i], index[i]).
 

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import counter
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.data.image_files import (
     ImageFiles,
     cached,
@@ -140,7 +141,7 @@ def choose_fraction(labels: torch.Tensor, fraction: float, seed: int) -> torch.T
         raise BadInput(
             f"--fraction {fraction:g} leaves {count} of the {len(labels)} training images; at least 2 are needed"
         )
-    return stratified_order(labels, counter.fold(_SUBSET, seed))[:count].sort().values
+    return stratified_order(labels, fold(_SUBSET, seed))[:count].sort().values
 
 
 # ---------------------------------------------------------------- sets that come as arrays
@@ -157,7 +158,7 @@ def _digits(data: Data) -> Dataset:
     whole = ImageSet(
         images.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), torch.as_tensor(bunch.target).long()
     )
-    order = stratified_order(whole.labels, counter.fold(_DIGITS))
+    order = stratified_order(whole.labels, fold(_DIGITS))
     test, train = (take(whole, part.sort().values) for part in (order[:360], order[360:]))
     pixels = train.images.double() / 255
     mean, std = ((round(float(v), 4),) * 3 for v in (pixels.mean(), pixels.std(correction=0)))
@@ -175,7 +176,7 @@ def _gaussian(data: Data, seed: int) -> Dataset:
     spread[data.gaussian_rank or dim :] = 0
     centre = torch.zeros(dim, dtype=torch.float64)
     centre[-1] = data.gaussian_mean
-    points = (counter.normal(counter.fold(_POINTS, seed), torch.arange(count), dim) * spread + centre).float()
+    points = (counter.normal(fold(_POINTS, seed), torch.arange(count), dim) * spread + centre).float()
     train, test = (ImageSet(part, torch.zeros(len(part), dtype=torch.int64)) for part in (points[:n], points[n:]))
     return _dataset("gaussian", (), train, test, dim, (0.0,), (1.0,))
 

@@ -18,6 +18,7 @@ from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation, counter
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.data.image_files import ImageFiles, read_image
 from stopgrad.deep.processes.stopping import HINTS
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -49,7 +50,7 @@ def view_keys(seed: int, views: int, visit: torch.Tensor) -> list[torch.Tensor]:
 
 @functools.lru_cache(maxsize=4096)
 def _key(seed: int, visit: int, view: int) -> int:
-    return counter.fold(_VIEWS, seed, visit, view)
+    return fold(_VIEWS, seed, visit, view)
 
 
 def plain(

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from stopgrad.deep.data import counter
+from stopgrad.deep.data.fold import fold
 from stopgrad.linear_theory.predictors.matrices import full_precision
 from stopgrad.linear_theory.tools.arrays import as_int64, as_tensor
 from stopgrad.linear_theory.tools.errors import BadInput
@@ -127,13 +128,13 @@ def paper_probe(
     train, labels = train.detach().float(), train_labels.to(train.device)
     n, d, classes = *train.shape, int(labels.max()) + 1
     batch_size = min(batch_size, n)
-    classifier = _linear_classifier(d, classes, counter.fold(seed, _FIT), train.device)
+    classifier = _linear_classifier(d, classes, fold(seed, _FIT), train.device)
     optimiser = torch.optim.SGD(classifier.parameters(), lr * batch_size / 256, momentum)
     base, finite = optimiser.param_groups[0]["lr"], True
     with torch.enable_grad():
         for epoch in range(epochs):
             optimiser.param_groups[0]["lr"] = base * _cosine(epoch / epochs)
-            order = counter.permutation(counter.fold(seed, _FIT, epoch), n).to(train.device)
+            order = counter.permutation(fold(seed, _FIT, epoch), n).to(train.device)
             for rows in order.split(batch_size):
                 optimiser.zero_grad()
                 loss = functional.cross_entropy(classifier(train[rows]), labels[rows])
@@ -165,7 +166,7 @@ def supervised_reference(
     out or the loss is no longer finite at the end.
     """
     device, dtype = _place(backbone)
-    classifier = _linear_classifier(feature_dim, classes, counter.fold(seed, _SUPERVISED), device).to(dtype)
+    classifier = _linear_classifier(feature_dim, classes, fold(seed, _SUPERVISED), device).to(dtype)
     parameters = [p for p in (*backbone.parameters(), *classifier.parameters()) if p.requires_grad]
     optimiser = torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
     backbone.train()
@@ -253,7 +254,7 @@ class _Logistic(NamedTuple):
 
 def _chosen_strength(fit: _Logistic, x, y, seed: int, held_out: float, strengths: Sequence[float] = STRENGTHS) -> float:
     """The C with the best accuracy on the held-out share of (x, y); the smallest of equals."""
-    order = counter.permutation(counter.fold(seed, _HELD_OUT), len(y)).numpy()
+    order = counter.permutation(fold(seed, _HELD_OUT), len(y)).numpy()
     aside = round(held_out * len(y))
     kept, apart = order[aside:], order[:aside]
     if not aside or len(np.unique(y[kept])) < 2:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 
 from stopgrad.deep.config import Config
-from stopgrad.deep.data.counter import fold
 from stopgrad.deep.data.datasets import Dataset
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.processes.distributed import World, synchronise
 from stopgrad.deep.storage.provenance import cpu_has_bfloat16

@@ -8,7 +8,7 @@ from torch import nn
 
 from stopgrad.deep.config import Config, to_json
 from stopgrad.deep.data import datasets, views
-from stopgrad.deep.data.counter import fold
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.measuring.diagnosis import Diagnosis, Sign, diagnose
 from stopgrad.deep.measuring.evaluation import Part, evaluate_features, pixel_knn, representations
 from stopgrad.deep.measuring.probe import linear_probe

@@ -16,8 +16,8 @@ import torch
 from stopgrad.deep.config import Config
 from stopgrad.deep.data import views
 from stopgrad.deep.data.batch import Batch
-from stopgrad.deep.data.counter import fold
 from stopgrad.deep.data.datasets import Dataset
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.data.orders.setting import Setting, shares
 from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.deep.method.siamese import Siamese

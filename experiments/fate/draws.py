@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from stopgrad.deep.config import Config, change
+from stopgrad.deep.data.fold import fold
 from stopgrad.experiments.ladder.rungs import DIGITS
 from stopgrad.experiments.suites.grid import Arm, Suite, in_units
 from stopgrad.experiments.tian2021.ablation import SHARED, faster_predictor
@@ -42,8 +43,6 @@ def drawn(number: int) -> dict:
     >>> drawn(0) == drawn(0) != drawn(1)
     True
     """
-    from stopgrad.deep.data.counter import fold  # here, since it needs torch and a list of what there is does not
-
     rng = np.random.default_rng(fold(_DRAW, number))
     found = {name: options[int(rng.integers(len(options)))] for name, options in CHOICES.items()}
     return found | {"eta_t": float(np.exp(rng.uniform(*np.log(DECAY))))}

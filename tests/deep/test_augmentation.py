@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 from stopgrad.deep.config import Data
 from stopgrad.deep.data import augmentation as aug
 from stopgrad.deep.data import counter
+from stopgrad.deep.data.fold import fold
 
 SIMSIAM = Data(dataset="imagefolder", blur=0.5)
 OFF = Data(flip=0, jitter_probability=0, grayscale=0, blur=0, crop_scale=(1, 1))
@@ -264,7 +265,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
     transform, image = v2.RandomResizedCrop(32, scale=(0.2, 1)), torch.empty(3, height, width)
     theirs = [transform.make_params([image]) for _ in range(4000)]
     theirs = {name: np.array([p[name] for p in theirs]) for name in theirs[0]}
-    crops = aug.draw_crops(SIMSIAM, counter.fold(1), torch.arange(20_000), height, width)
+    crops = aug.draw_crops(SIMSIAM, fold(1), torch.arange(20_000), height, width)
     ours = {name: getattr(crops, name).numpy() for name in theirs}
     assert min(ours["top"].min(), ours["left"].min()) >= 0
     assert (ours["top"] + ours["height"]).max() == height and (ours["left"] + ours["width"]).max() == width
@@ -282,7 +283,7 @@ def test_crops_are_distributed_as_torchvisions(height, width):
 
 @pytest.fixture(scope="module")
 def many():
-    return aug.draw(replace(SIMSIAM, jitter_probability=1), counter.fold(2), torch.arange(24_000), 64, 64)
+    return aug.draw(replace(SIMSIAM, jitter_probability=1), fold(2), torch.arange(24_000), 64, 64)
 
 
 def test_factors_are_uniform_and_orders_alike(many):
@@ -304,7 +305,7 @@ def test_strengths_above_one_stop_at_zero():
 
 def test_steps_happen_as_often_as_configured():
     n = 40_000
-    crops, colours = aug.draw(SIMSIAM, counter.fold(3), torch.arange(n), 32, 32)
+    crops, colours = aug.draw(SIMSIAM, fold(3), torch.arange(n), 32, 32)
     jittered = (colours.factors != torch.tensor([1.0, 1, 1, 0])).any(dim=1)
     shares = (crops.flip, 0.5), (jittered, 0.8), (colours.grayscale, 0.2)
     for happened, p in (*((v.sum(), p) for v, p in shares), (len(colours.blurred), 0.5)):
@@ -323,7 +324,7 @@ def test_parameters_are_uncorrelated_within_a_view_and_between_two(many):
         columns = [h * w, torch.log(w / h), *places, flip, *factors.unbind(1), *first, gray, blur]
         return torch.stack([c.double() for c in columns])
 
-    other = aug.draw(replace(SIMSIAM, jitter_probability=1), counter.fold(4), torch.arange(n), 64, 64)
+    other = aug.draw(replace(SIMSIAM, jitter_probability=1), fold(4), torch.arange(n), 64, 64)
     correlation = torch.corrcoef(torch.cat([table(many), table(other)])).numpy()
     related = np.kron(np.eye(2), np.eye(14))
     for block in (0, 14):  # an order has one first step

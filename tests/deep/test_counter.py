@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stopgrad.deep.data import counter
+from stopgrad.deep.data.fold import fold
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -30,7 +31,7 @@ def splitmix64(seed, draws):
 
 @pytest.fixture(scope="module")
 def rows():
-    return counter.uniform(counter.fold(0, 1, 2), torch.arange(N), 6)
+    return counter.uniform(fold(0, 1, 2), torch.arange(N), 6)
 
 
 def test_the_reference_is_splitmix64():
@@ -51,12 +52,12 @@ def test_fold_chains_splitmix64(key):
     state = 0
     for part in key:
         state = mix((state + GOLDEN + part) & MASK)
-    assert counter.fold(*key) == state & (2**63 - 1)
+    assert fold(*key) == state & (2**63 - 1)
 
 
 def test_fold_tells_keys_apart():
     keys = [key for n in (1, 2, 3) for key in itertools.product(range(-3, 12), repeat=n)]
-    folded = {counter.fold(*key) for key in keys}
+    folded = {fold(*key) for key in keys}
     assert len(folded) == len(keys)
     assert all(0 <= v < 2**63 for v in folded)
 
@@ -83,7 +84,7 @@ def test_uniform_numbers_fill_the_interval(rows):
 
 
 def test_neighbouring_draws_indices_and_keys_are_uncorrelated(rows):
-    other = counter.uniform(counter.fold(0, 1, 3), torch.arange(N), 6)
+    other = counter.uniform(fold(0, 1, 3), torch.arange(N), 6)
     neighbours = torch.cat([rows[:-1], rows[1:], other[:-1]], dim=1)
     correlation = np.corrcoef(neighbours.numpy(), rowvar=False)
     assert np.abs(correlation - np.eye(18)).max() < 5 / N**0.5
@@ -108,6 +109,6 @@ def test_permutations_are_permutations_and_uniform():
     assert torch.equal(counter.permutation(3, 1000).sort().values, torch.arange(1000))
     assert torch.equal(counter.permutation(3, 1000), counter.permutation(3, 1000))
     assert not torch.equal(counter.permutation(3, 1000), counter.permutation(4, 1000))
-    seen = [tuple(counter.permutation(counter.fold(9, k), 3).tolist()) for k in range(3000)]
+    seen = [tuple(counter.permutation(fold(9, k), 3).tolist()) for k in range(3000)]
     counts = [seen.count(order) for order in itertools.permutations(range(3))]
     assert stats.chisquare(counts).pvalue > 1e-3

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from stopgrad.deep.data import counter
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.measuring.probe import (
     STRENGTHS,
     classifier_accuracy,
@@ -114,7 +115,7 @@ def test_paper_probe_takes_the_papers_steps():
     x, y, test, truth = blobs(n=5, d=3, distance=1.0)
     x, test = x / 30, test / 30
     probe = paper_probe(x, y, test, truth, epochs=7, batch_size=5, seed=3)
-    W = 0.01 * counter.normal(counter.fold(3, 0x9B2), torch.arange(3), 3).numpy()
+    W = 0.01 * counter.normal(fold(3, 0x9B2), torch.arange(3), 3).numpy()
     b, V, v, X, onehot = np.zeros(3), 0, 0, x.double().numpy(), np.eye(3)[y]
     for epoch in range(7):  # one batch holds all, so that the order does not matter
         lr = 30 * 5 / 256 * (1 + np.cos(np.pi * epoch / 7)) / 2
@@ -130,7 +131,7 @@ def test_paper_probe_starts_from_the_seeds_weights():
     """With hardly a step it predicts by them."""
     x, y, *_ = blobs(n=200)
     probe = paper_probe(x, y, x, y, epochs=1, lr=1e-9, seed=3)
-    W = 0.01 * counter.normal(counter.fold(3, 0x9B2), torch.arange(3), 8)
+    W = 0.01 * counter.normal(fold(3, 0x9B2), torch.arange(3), 8)
     assert probe.accuracy == pytest.approx(float(((x @ W.T.float()).argmax(1) == y).double().mean()), abs=1e-12)
 
 
@@ -207,7 +208,7 @@ def test_supervised_reference_takes_sgds_steps_on_all_weights():
     backbone, twin = network(), network().train()
     settings = {"steps": 3, "feature_dim": 6, "classes": 3, "lr": 0.3, "weight_decay": 0.01, "seed": 5}
     head = supervised_reference(backbone, [(x, y)] * 3, **settings)
-    W = (0.01 * counter.normal(counter.fold(5, 0x9B3), torch.arange(3), 6)).float().requires_grad_()
+    W = (0.01 * counter.normal(fold(5, 0x9B3), torch.arange(3), 6)).float().requires_grad_()
     b = torch.zeros(3, requires_grad=True)
     weights = [*twin.parameters(), W, b]
     velocity = [torch.zeros_like(w) for w in weights]

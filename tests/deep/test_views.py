@@ -11,9 +11,10 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as tv
 
 from stopgrad.deep.config import Data
-from stopgrad.deep.data import augmentation, counter, views
+from stopgrad.deep.data import augmentation, views
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset, ImageSet
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.data.image_files import ImageFiles
 from stopgrad.deep.processes.stopping import HINTS, ORDERS
 
@@ -115,7 +116,7 @@ def test_the_keys_of_the_usual_order_are_as_ever():
     """Visit k is drawn under what was the key of epoch k: fold('views', seed, k, view)."""
     word = int.from_bytes(b"views")
     keys = views.view_keys(7, 2, torch.tensor([0, 5, 0]))
-    assert [key.tolist() for key in keys] == [[counter.fold(word, 7, k, v) for k in (0, 5, 0)] for v in (0, 1)]
+    assert [key.tolist() for key in keys] == [[fold(word, 7, k, v) for k in (0, 5, 0)] for v in (0, 1)]
 
 
 def test_views_visits_and_seeds_differ(source):

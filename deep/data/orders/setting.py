@@ -14,6 +14,7 @@ import torch
 
 from stopgrad.deep.data import counter
 from stopgrad.deep.data.batch import Batch
+from stopgrad.deep.data.fold import fold
 from stopgrad.deep.kinds import Order
 from stopgrad.linear_theory.tools.errors import BadInput
 
@@ -104,4 +105,4 @@ def shares(
 
 @functools.lru_cache(maxsize=8)  # an epoch's, and what repetition takes; each has 8 bytes an image
 def _permutation(n: int, *key: int) -> torch.Tensor:
-    return counter.permutation(counter.fold(_ORDER, *key), n)
+    return counter.permutation(fold(_ORDER, *key), n)

@@ -4,6 +4,8 @@ Z = z/‖z‖ of the B images of a batch, through one view, is their centre o = 
 (Zhang et al. 2022). Everything here is of one view at a time: leading dimensions broadcast.
 """
 
+from stopgrad.deep.data.fold import fold
+
 _DIRECTION, _NEGATIVE = -1, -2
 """Keys of the random numbers here, apart from those of every seed."""
 
@@ -30,7 +32,7 @@ def random_directions(step: int, index, d: int):
     >>> random_directions(7, torch.arange(3), 4).norm(dim=1)
     tensor([1.0000, 1.0000, 1.0000], dtype=torch.float64)
     """
-    from stopgrad.deep.data.counter import fold, normal
+    from stopgrad.deep.data.counter import normal
     from stopgrad.linear_theory.tools.lengths import directions
 
     return directions(normal(fold(_DIRECTION, step), index, d))
@@ -44,7 +46,7 @@ def other_images(step: int, n: int):
     """
     import torch
 
-    from stopgrad.deep.data.counter import fold, uniform
+    from stopgrad.deep.data.counter import uniform
 
     place = torch.arange(n)
     other = (uniform(fold(_NEGATIVE, step), place, 1)[:, 0] * (n - 1)).long()
