@@ -97,7 +97,8 @@ def bring(name: str, one: Picture, places: Places, pdf: bool, say: Callable[[str
     prepare_file(target, ".png")  # before anything is computed that could then not be written
     dataset = found.dataset
     if found.why:
-        say(f"{name}: computed, because {found.why}")
+        done = "collected from runs" if isinstance(one.compute, FromRuns) else "computed"
+        say(f"{name}: {done}, because {found.why}")
         dataset = found.renew()
     text = caption(name, one, dataset, places)
     record = record_of(one, found.path, places)

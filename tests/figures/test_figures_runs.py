@@ -257,7 +257,7 @@ def test_runs_that_come_or_go_are_noticed(store, tmp_path):
 
     store["missing"] = ("symmetric-alpha-8",)
     path, said = bring(places)
-    assert path.is_file() and said == ["tian-fig6: computed, because there are no data yet"]
+    assert path.is_file() and said == ["tian-fig6: collected from runs, because there are no data yet"]
     text = path.with_suffix(".txt").read_text()
     assert "scale = cpu" in text and "symmetric-alpha-8 (0 of 3)" in text and "--scale cpu" in text
     assert all(key in text for key in made_up_runs(arms, missing=("symmetric-alpha-8",)).ids().values())
@@ -265,7 +265,7 @@ def test_runs_that_come_or_go_are_noticed(store, tmp_path):
 
     store["missing"] = ()
     assert made.examine(name, FIG6, places).why == "3 runs new"
-    assert bring(places)[1] == ["tian-fig6: computed, because 3 runs new"]
+    assert bring(places)[1] == ["tian-fig6: collected from runs, because 3 runs new"]
     store["missing"] = ("symmetric",)
     found = made.examine(name, FIG6, places)
     assert found == ("stale", "3 runs gone")
@@ -279,4 +279,4 @@ def test_a_picture_is_checked_at_the_scale_it_was_made_at(store, tmp_path):
     path, _ = bring(places)
     assert json.loads(path.with_suffix(".json").read_text())["scale"] == "gpu"
     assert made.examine("tian-fig6", FIG6, Places(out=tmp_path)).state == "current"
-    assert bring(Places(out=tmp_path))[1] == ["tian-fig6: computed, because scale changed"]
+    assert bring(Places(out=tmp_path))[1] == ["tian-fig6: collected from runs, because scale changed"]
