@@ -18,15 +18,12 @@ SMALL = (
     *("half-width/baseline", "half-width/fraction-10", "bottleneck-same-output/baseline"),
     *("byol/baseline", "directcopy/baseline"),
 )
-LARGE = tuple(
-    family + setting
-    for family in ("", "half-width/", "quarter-width/")
-    for setting in (
-        *("baseline", "fraction-5", "fraction-10", "fraction-20", "fraction-50"),
-        *("single-pass", "cumulative", "hybrid-40"),
-    )
-)
-"""Arms over which a forecast is made: those that a scale's first groups have."""
+_SHARES = ("baseline", "fraction-5", "fraction-10", "fraction-20", "fraction-50")
+_ORDERS = ("single-pass", "cumulative", "hybrid-40")
+# Sixty-three networks of three seeds; orders at the middle width would add nine that lie between the others.
+_WIDTHS = {"": (*_SHARES, *_ORDERS), "half-width/": _SHARES, "quarter-width/": (*_SHARES, *_ORDERS)}
+LARGE = tuple(family + setting for family, settings in _WIDTHS.items() for setting in settings)
+"""Arms over which a forecast is made, at scale cpu and from cifar on."""
 PAPERS = ("collapse_auc", "loss")
 """What the paper forecasts from."""
 

@@ -113,9 +113,9 @@ def test_groups_are_in_order_of_worth_and_large_enough():
     first, orders = cifar.worth[0], cifar.worth[1]
     fractions = [name for name in first if not name.startswith("linear/")]
     assert len(fractions) == 15 and len(orders) == 9
-    assert 3 * (len(fractions) + len(orders)) >= 60
     assert {name.rpartition("/")[2] for name in orders} == {"single-pass", "cumulative", "hybrid-40"}
-    assert set(forecasts.LARGE) == {*fractions, *orders}
+    assert set(forecasts.LARGE) == {*fractions, *(name for name in orders if not name.startswith("half-width/"))}
+    assert 3 * len(forecasts.LARGE) >= 60
     widths = {arm.config.method.backbone.width for name, arm in cifar.arms.items() if name in fractions}
     assert widths == {4, 8, 16}
 
