@@ -7,8 +7,9 @@ with A = Wᵀ W_p W. Where N_Φ² = E‖f‖² and N_Ψ² = E‖g‖² are taken
 
 The squared loss has p′ = p²(1 − a p) − ρp, third order, whatever the norms (Tian, Chen & Ganguli 2021, Eq. 16). The
 reduction is not exact: norms do move, and 2p⁶ is one of several terms of the order 1/width (`flows.cosine_modes` has
-all), alone in which the loss would shrink ‖W_p‖. Derived here from his assumptions; weights here are his W = W_p and
-Φ = W.
+all), alone in which the loss would shrink ‖W_p‖. At a linear network's own norms the tests find it off by 3 times the
+network's p′ at width 8 and by a sixth of it at 64, and without 2p⁶ by a quarter and a fiftieth. Derived here from his
+assumptions; weights here are his W = W_p and Φ = W.
 """
 
 from dataclasses import dataclass
