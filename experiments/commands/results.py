@@ -91,11 +91,19 @@ def headlines(paper: Paper, scales: Iterable[str], store: Store) -> str:
     return _grid(sorted(cells.values(), key=lambda row: row[0]), runs)
 
 
+_OF_TABLES = (
+    "Accuracy of a linear probe and effective number of modes of F at the end, mean ± half of the 95 % interval over "
+    "so many seeds, beside the paper's own accuracy (mean ± standard deviation). Their order may be held against the "
+    "paper's, their size may not: other data, a smaller network, a far shorter run."
+)
+
+
 def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
     """The page. `rows` by scale."""
     suites = {scale: suite(paper.key, scale) for scale in rows}
     runs = _finished(suites, store)
-    command = f"python -m experiments results --paper {paper.key} --scales {' '.join(rows)} --out docs/results.md"
+    name = "results" if paper is chosen(having="suite")[0] else f"results-{paper.key}"  # the page that README names
+    command = f"python -m experiments results --paper {paper.key} --scales {' '.join(rows)} --out docs/{name}.md"
     parts = [
         f"# What holds at which scale: {paper.citation}",
         _filled(f"Printed by `{command}` from the runs of the store and the records in `experiments/results/`."),
@@ -104,14 +112,10 @@ def page(paper: Paper, rows: Mapping[str, list[Row]], store: Store) -> str:
         _claims(paper, rows),
         *_differing(paper, rows),
         *_undecided(paper, rows),
-        "## The paper's tables",
-        _filled(
-            "Accuracy of a linear probe and effective number of modes of F at the end, mean ± half of the 95 % "
-            "interval over so many seeds, beside the paper's own accuracy (mean ± standard deviation). Their order may "
-            "be held against the paper's, their size may not: other data, a smaller network, a far shorter run."
-        ),
-        *(_table(name, table, runs) for name, table in paper.read_tables().items()),
     ]
+    if tables := paper.read_tables():
+        parts += ["## The paper's tables", _filled(_OF_TABLES)]
+        parts += [_table(name, table, runs) for name, table in tables.items()]
     return "\n\n".join(parts) + "\n"
 
 
