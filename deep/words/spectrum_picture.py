@@ -58,7 +58,8 @@ def _cumulative(axis, found: Sequence[Collapse], noise: np.ndarray) -> None:
         if one is found[0]:
             axis.fill_between(x, 0, cev, color=look["color"], alpha=0.15, linewidth=0)
     flat = found[0].spectrum
-    axis.plot(*_shares(noise, flat.dim), color=GREY, label=f"white noise: AUC {flat.white_noise.collapse_auc:.4g}")
+    words = f"{_whose(found)}: AUC {flat.white_noise.collapse_auc:.4g}"
+    axis.plot(*_shares(noise, flat.dim), color=GREY, label=words)
     axis.legend(loc="lower right")
 
 
@@ -72,10 +73,15 @@ def _falling(axis, found: Sequence[Collapse], noise: np.ndarray) -> None:
         axis.axhline(one.noise_floor, color=look["color"], linewidth=0.9, linestyle=(0, (1, 2)))
     axis.plot([], [], color="black", linewidth=0.9, linestyle=(0, (1, 2)), label="rounding: values below say nothing")
     positive = noise[noise > 0]
-    axis.plot(np.arange(1, len(positive) + 1), positive, color=GREY, label=r"white noise of the same $\sum\sigma^2$")
+    axis.plot(np.arange(1, len(positive) + 1), positive, color=GREY, label=rf"{_whose(found)}, same $\sum\sigma^2$")
     every = np.concatenate(drawn)
     axis.set_ylim(every.min() / 1.8, every.max() * 1.8)
     axis.legend(loc="best")
+
+
+def _whose(found: Sequence[Collapse]) -> str:
+    """White noise is drawn for the first alone."""
+    return f"white noise like {short([one.features for one in found])[0]}" if len(found) > 1 else "white noise"
 
 
 def _looks(found: Sequence[Collapse]):
