@@ -16,6 +16,7 @@ from stopgrad.deep.words.picture import GREY, STYLE, save
 from stopgrad.linear_theory.spectra.spectrum import cumulative_spectrum
 from stopgrad.linear_theory.spectra.white_noise import white_noise_spectrum
 from stopgrad.linear_theory.tools.files import prepare_file
+from stopgrad.linear_theory.tools.names import plain
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", (0, (4, 2)), (0, (1, 1.5)))
@@ -46,13 +47,13 @@ def spectra_figure(found: Sequence[Collapse]) -> Figure:
 def _title(found: Sequence[Collapse]) -> str:
     of = found[0].spectrum
     how = f"{of.space}, {'centred' if of.centred else 'not centred'}{', rows normalised' * of.normalised}"
-    return f"{short([found[0].features])[0]} ({how}): {verdict(found[0]).word}" if len(found) == 1 else how
+    return f"{_names(found)[0]} ({how}): {verdict(found[0]).word}" if len(found) == 1 else how
 
 
 def _cumulative(axis, found: Sequence[Collapse], noise: np.ndarray) -> None:
     axis.set_title(r"a  Cumulative spectrum $\sum_{i \leq j} \sigma_i / \sum_i \sigma_i$")
     axis.set(xlabel=r"$j/d$", ylim=(0, 1.02))
-    for one, name, look in zip(found, short([one.features for one in found]), _looks(found)):
+    for one, name, look in zip(found, _names(found), _looks(found)):
         x, cev = _shares(one.sigma, one.spectrum.dim)
         axis.plot(x, cev, label=f"{name}: AUC {one.spectrum.metrics.collapse_auc:.4g}", **look)
         if one is found[0]:
@@ -66,22 +67,26 @@ def _cumulative(axis, found: Sequence[Collapse], noise: np.ndarray) -> None:
 def _falling(axis, found: Sequence[Collapse], noise: np.ndarray) -> None:
     axis.set(title=r"b  Singular values $\sigma_j$", xlabel=r"$j$", yscale="log")
     drawn = []
-    for one, name, look in zip(found, short([one.features for one in found]), _looks(found)):
+    for one, name, look in zip(found, _names(found), _looks(found)):
         positive = one.sigma[one.sigma > 0]
         drawn += [positive, [one.noise_floor]]
         axis.plot(np.arange(1, len(positive) + 1), positive, label=name, **look)
         axis.axhline(one.noise_floor, color=look["color"], linewidth=0.9, linestyle=(0, (1, 2)))
     axis.plot([], [], color="black", linewidth=0.9, linestyle=(0, (1, 2)), label="rounding: values below say nothing")
     positive = noise[noise > 0]
-    axis.plot(np.arange(1, len(positive) + 1), positive, color=GREY, label=rf"{_whose(found)}, same $\sum\sigma^2$")
+    axis.plot(np.arange(1, len(positive) + 1), positive, color=GREY, label=r"white noise of the same $\sum\sigma^2$")
     every = np.concatenate(drawn)
     axis.set_ylim(every.min() / 1.8, every.max() * 1.8)
     axis.legend(loc="best")
 
 
+def _names(found: Sequence[Collapse]) -> list[str]:
+    return [plain(name) for name in short([one.features for one in found])]
+
+
 def _whose(found: Sequence[Collapse]) -> str:
     """White noise is drawn for the first alone."""
-    return f"white noise like {short([one.features for one in found])[0]}" if len(found) > 1 else "white noise"
+    return f"white noise like {_names(found)[0]}" if len(found) > 1 else "white noise"
 
 
 def _looks(found: Sequence[Collapse]):

@@ -15,6 +15,7 @@ import numpy as np
 
 from stopgrad.linear_theory.tools.errors import BadInput
 from stopgrad.linear_theory.tools.files import replace_file
+from stopgrad.linear_theory.tools.names import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +117,7 @@ def styled(draw: Callable) -> Callable:
 
 def label(name: str, *, short: bool = False) -> str:
     """The axis label of a quantity, or with `short` its symbol alone; a name not in the table stands for itself."""
-    return (SYMBOLS if short else LABELS).get(name, name.replace("_", " "))
+    return (SYMBOLS if short else LABELS).get(name, plain(name.replace("_", " ")))
 
 
 def setting(name: str, value: float) -> str:

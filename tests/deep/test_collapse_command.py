@@ -298,6 +298,15 @@ def test_a_run_is_measured_in_each_space(capsys):
     assert "a run has no logits" in refused(capsys, "r", "--space", "logits")
 
 
+@pytest.mark.parametrize("name", ["cost$\\x$.npy", os.fsdecode(b"caf\xe9.npy")])
+def test_any_name_of_a_file_can_be_drawn(capsys, name):
+    """A pair of dollars is no formula, and a name need not be UTF-8."""
+    np.save(name, Z[0])
+    assert call(capsys, name, "--compare", "z.npy", "--picture", "named.png").splitlines()[-1] == "picture: named.png"
+    first, *_ = spectra_figure([measure_collapse(open_features(name))]).axes[1].get_legend().texts
+    assert first.get_text() in (r"cost\$\x\$.npy", "caf?.npy")
+
+
 def test_picture_has_the_area_and_the_floor(capsys):
     out = call(capsys, "z.npy", "--compare", "pairs.npy", "--picture", "out/z.png")
     assert out.splitlines()[-1] == "picture: out/z.png" and Path("out/z.png").stat().st_size > 10_000
