@@ -134,7 +134,7 @@ NO_ARRAYS = {
 }
 MACHINERY = (
     "allocator arrays one_mode phase rules derivation derivations door exports files hyperparameters kernel records "
-    "garbage kernel_source matrix_derivations "
+    "garbage kernel_source matrix_derivations names "
     "mean_derivations mode_derivations cosine_derivations translate "
     "other_flows origin errors kept recording runge_kutta threads processes __main__"
 )
