@@ -6,7 +6,9 @@ So neither the rank, nor a worker, nor a resumption changes what an image's view
 
 import torch
 
-_GOLDEN, _FIRST, _SECOND = (v - 2**64 for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+from stopgrad.deep.data.fold import FIRST, GOLDEN, SECOND
+
+_GOLDEN, _FIRST, _SECOND = (v - 2**64 for v in (GOLDEN, FIRST, SECOND))  # as int64 has them
 
 
 def uniform(key: int | torch.Tensor, index: torch.Tensor, draws: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """One integer out of several: the keys of all random numbers that are counted (`counter`), without torch."""
 
 _WORD = 2**64 - 1
-_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def fold(*key: int) -> int:
@@ -12,8 +12,8 @@ def fold(*key: int) -> int:
     """
     state = 0
     for part in key:
-        state = (state + _GOLDEN + int(part)) & _WORD
-        state = (state ^ (state >> 30)) * _FIRST & _WORD
-        state = (state ^ (state >> 27)) * _SECOND & _WORD
+        state = (state + GOLDEN + int(part)) & _WORD
+        state = (state ^ (state >> 30)) * FIRST & _WORD
+        state = (state ^ (state >> 27)) * SECOND & _WORD
         state ^= state >> 31
     return state & (2**63 - 1)

@@ -83,7 +83,7 @@ def _rates(loss: str) -> str:
 def _isoloss(rung: int) -> Claim:
     """That modes which the predictor's factor starves live under IsoLoss, on a ResNet."""
     arms = arm_name(rung, "isoloss"), arm_name(rung, "set-predictor")
-    loss = {7: "squared", 8: "cosine"}[rung]
+    loss = ISOLOSS[rung]
     return kinds.claim(
         f"isoloss-{rung}",
         f"rung {rung}",

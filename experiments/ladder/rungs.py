@@ -40,8 +40,8 @@ _NEAR, _BELOW = (0.707, 0.841, 1.0, 1.189, 1.414), (0.0221, 0.0313, 0.0442, 0.06
 CRITICAL = {2: _NEAR, 3: _NEAR, 5: _BELOW, 6: _BELOW}
 """Rungs on which the critical weight decay is looked for, by which factors of what stands for it: about it, and where
 networks whose representations shrink under decay were seen to die on seed 1000."""
-ISOLOSS = (7, 8)
-"""Rungs, under squared error and under the cosine loss, on which W_P = √λ_j in the eigenbasis of F is set, without and
+ISOLOSS = {7: "squared", 8: "cosine"}
+"""Rungs, with their losses, on which W_P = √λ_j in the eigenbasis of F is set, without and
 with IsoLoss."""
 
 
@@ -127,7 +127,7 @@ class Scale:
     rungs: dict[int, Rung]
     collapses: tuple[int, ...] = TRAINED
     critical: tuple[int, ...] = tuple(CRITICAL)
-    isoloss: tuple[int, ...] = ISOLOSS
+    isoloss: tuple[int, ...] = tuple(ISOLOSS)
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

@@ -20,7 +20,7 @@ SMALL = (
 )
 _SHARES = ("baseline", "fraction-5", "fraction-10", "fraction-20", "fraction-50")
 _ORDERS = ("single-pass", "cumulative", "hybrid-40")
-# Sixty-three networks of three seeds; orders at the middle width would add nine that lie between the others.
+# Orders are compared at the largest width and at the smallest.
 _WIDTHS = {"": (*_SHARES, *_ORDERS), "half-width/": _SHARES, "quarter-width/": (*_SHARES, *_ORDERS)}
 LARGE = tuple(family + setting for family, settings in _WIDTHS.items() for setting in settings)
 """Arms over which a forecast is made, at scale cpu and from cifar on."""

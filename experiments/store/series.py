@@ -82,7 +82,7 @@ def read(path: Path, group: str | None = None) -> dict[str, Columns]:
 
     Raises ValueError where it cannot be read.
     """
-    import h5py  # xarray takes ten times as long to open what is here
+    import h5py  # xarray takes several times as long to read what is here
 
     if not path.is_file():
         return {}

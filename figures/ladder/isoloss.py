@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SOURCE = "trained here; beside Halvagal, Laborieux & Zenke 2023 (arXiv 2212.04858)"
-SETTINGS = ("set-predictor", "isoloss")
-ARMS = tuple(arm_name(rung, setting) for rung in ISOLOSS for setting in SETTINGS)
-LOSSES = {7: "squared error", 8: "cosine loss"}
+WORDS = {"set-predictor": ("set predictor", "vermillion"), "isoloss": ("set predictor, IsoLoss", "blue")}
+ARMS = tuple(arm_name(rung, setting) for rung in ISOLOSS for setting in WORDS)
 LEAST = 1e-3
 """Eigenvalues below this are not drawn."""
-WORDS = {"set-predictor": ("set predictor", "vermillion"), "isoloss": ("set predictor, IsoLoss", "blue")}
 
 
 def compute_isoloss(runs: Runs) -> "xr.Dataset":
@@ -48,11 +46,11 @@ def draw_isoloss(data: "xr.Dataset") -> "Figure":
     of its error, middle IsoLoss, which passes it by. Small modes starve under the first and grow under the second,
     under either loss, as Halvagal et al. derive for a linear layer."""
     figure, axes = style.new_figure(2, 3, panel=(3.6, 2.7), sharex=True)
-    for line, (rung, loss) in zip(axes, LOSSES.items()):
+    for line, (rung, loss) in zip(axes, ISOLOSS.items()):
         for axis, (setting, (words, colour)) in zip(line, WORDS.items()):
             arm = arm_name(rung, setting)
             values = data["eigenvalues"].sel(arm=arm).dropna("step", how="all")
-            axis.set(ylabel=r"eigenvalues of $F$", title=f"{words}, {loss}")
+            axis.set(ylabel=r"eigenvalues of $F$", title=f"{words}, {loss} loss")
             if values.size:
                 axis.plot(values.step, values.transpose("step", "mode"), color=style.OKABE_ITO[colour], linewidth=0.7)
                 axis.set(yscale="log", ylim=(LEAST, None))
@@ -61,7 +59,7 @@ def draw_isoloss(data: "xr.Dataset") -> "Figure":
             draw_seeds(line[2], data["rank_z"].sel(arm=arm), words, style.OKABE_ITO[colour])
         if not line[2].lines:
             style.say(line[2], "not measured")
-        line[2].set(ylabel=QUANTITIES["rank_z"].label, title=f"effective rank, {loss}")
+        line[2].set(ylabel=QUANTITIES["rank_z"].label, title=f"effective rank, {loss} loss")
     for axis in axes[-1]:
         axis.set_xlabel("step")
     style.legend_below(figure)
