@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet34, resnet50
 
 from stopgrad.deep.config import Method
-from stopgrad.deep.method.backbones.resnet_network import PointwiseConv2d
+from stopgrad.deep.method.backbones.resnet_network import PointwiseConv2d, SmallConv2d
 from stopgrad.deep.training.conclusion import export_state_dict
 
 TORCHVISION = {
@@ -184,6 +184,56 @@ def test_shortcuts_agree_with_a_strided_convolution_in_float64(width):
         exact = gradients(partial(conv2d, stride=2), x.double(), shortcut.weight.double(), seen)
         for found, wanted in zip(ours, exact, strict=True):
             assert torch.linalg.norm(found - wanted) <= 1e-5 * torch.linalg.norm(wanted)
+
+
+def through_the_matrix(convolution, x, weight):
+    """The convolution as one matrix, whatever the image's size, by its docstring's order of rows and columns."""
+    height, width = x.shape[2:]
+    matrix = functional_call(MatrixOf(convolution), {"convolution.weight": weight}, (height, width))
+    out = x.permute(0, 2, 3, 1).flatten(1) @ matrix
+    return out.view(len(x), -(-height // convolution.stride[0]), -1, convolution.out_channels).permute(0, 3, 1, 2)
+
+
+class MatrixOf(torch.nn.Module):
+    def __init__(self, convolution):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, height, width):
+        return self.convolution.matrix(height, width)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("inputs", [1, 3, 16, 64, 65])
+def test_small_convolutions_agree_with_torchs_in_float64(inputs, stride):
+    """On both sides of the sizes up to which a matrix serves, and the matrix itself beyond them."""
+    sides = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (4, 1), (3, 3), (2, 5), (5, 4))
+    for layout, batch, (height, width) in itertools.product(
+        (torch.contiguous_format, torch.channels_last), (1, 7), sides
+    ):
+        convolution = SmallConv2d(inputs, 5, stride).to(memory_format=layout)
+        x = torch.randn(batch, inputs, height, width).to(memory_format=layout)
+        convolve = partial(conv2d, stride=stride, padding=1)
+        seen = torch.randn_like(convolve(x, convolution.weight).double())
+        exact = gradients(convolve, x.double(), convolution.weight.double(), seen)
+        for one in (with_weight, through_the_matrix):
+            for found, wanted in zip(gradients(partial(one, convolution), x, convolution.weight, seen), exact):
+                assert found.shape == wanted.shape and found.dtype == x.dtype
+                assert torch.linalg.norm(found - wanted) <= 1e-5 * torch.linalg.norm(wanted)
+
+
+def test_small_convolutions_run_in_the_precision_of_the_others():
+    convolution, x = SmallConv2d(4, 4, 1), torch.randn(2, 4, 2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolution(x).dtype == torch.nn.Conv2d.forward(convolution, x).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_every_3x3_convolution_behind_the_first_is_small(name):
+    with torch.device("meta"):
+        modules = list(backbone(Method.of(backbone=name, width=8)).modules())
+    convolutions = [m for m in modules if isinstance(m, torch.nn.Conv2d)][1:]
+    assert all(isinstance(m, SmallConv2d) == (m.kernel_size == (3, 3)) for m in convolutions)
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])

@@ -5,6 +5,8 @@ ImageNet stem parameter names and outputs are those of torchvision's models with
 stride on the 3×3 convolution of a bottleneck). Li, Efros & Pathak 2022 change blocks and depths only.
 """
 
+import functools
+
 import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -15,6 +17,8 @@ _CONVOLUTION = {
     "imagenet": {"kernel_size": 7, "stride": 2, "padding": 3},
 }
 _POOLING = {"cifar": nn.Identity, "imagenet": lambda: nn.MaxPool2d(kernel_size=3, stride=2, padding=1)}
+_PIXELS, _NUMBERS = 4, 256
+"""Of an image, up to which one matrix is quicker than a 3×3 convolution's kernels (measured); of one pixel, any."""
 
 
 class ResNetwork(nn.Module):
@@ -63,13 +67,72 @@ class PointwiseConv2d(nn.Conv2d):
         return super().forward(x[:, :, :: self.every, :: self.every])
 
 
+class SmallConv2d(nn.Conv2d):
+    """A 3×3 convolution with padding 1 and without bias: `nn.Conv2d`, name by name, quick on images of few pixels.
+
+    On a CPU a convolution of 2×2 pixels is nearly all border: oneDNN copies it apart for its weights' gradient, which
+    takes five times as long as the products. Where an image is one pixel, or has few numbers, it goes through the
+    matrix that the convolution is, one block for each pixel read and each written; bits may differ from `nn.Conv2d`'s.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) to (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        pixels, numbers = x.shape[2:].numel(), x.shape[1:].numel()
+        if x.device.type != "cpu" or (pixels > 1 and (pixels > _PIXELS or numbers > _NUMBERS)):
+            return super().forward(x)
+        rows = x.permute(0, 2, 3, 1).flatten(1) @ self.matrix(*x.shape[2:])
+        height, width = (-(-side // self.stride[0]) for side in x.shape[2:])
+        return rows.unflatten(1, (height, width, self.out_channels)).permute(0, 3, 1, 2)
+
+    def matrix(self, height: int, width: int) -> torch.Tensor:
+        """What it does to an image whose numbers stand in a row, pixel by pixel and of each pixel all channels.
+
+        (height · width · inputs, ⌈height/stride⌉ · ⌈width/stride⌉ · outputs).
+        """
+        if height == width == 1:
+            return self.weight[:, :, 1, 1].T  # the others read the border
+        taps = self.weight.permute(2, 3, 1, 0).flatten(0, 1)
+        if max(height, width) > 2:  # then there are pixels out of each other's reach
+            taps = torch.cat([taps, torch.zeros_like(taps[:1])])
+        read, written = (which := _taps(height, width, self.stride[0])).shape
+        blocks = taps.index_select(0, which.to(taps.device).flatten()).unflatten(0, (read, written))
+        return blocks.transpose(1, 2).reshape(read * self.in_channels, written * self.out_channels)
+
+
+@functools.cache
+def _taps(height: int, width: int, stride: int) -> torch.Tensor:
+    """Which of a 3×3 convolution's nine taps leads from a pixel read (row) to one written (column); 9: none."""
+
+    def along(side: int) -> torch.Tensor:
+        return torch.arange(side)[:, None] - torch.arange(0, side, stride) + 1
+
+    down, right = along(height)[:, None, :, None], along(width)[None, :, None, :]
+    taps = torch.where((down % 3 == down) & (right % 3 == right), 3 * down + right, 9)
+    return taps.flatten(2).flatten(0, 1)
+
+
 def _stage(block, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
     """`depth` blocks, the first of which changes resolution and channels, and then its shortcut is a convolution."""
     outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
         shortcut = nn.Sequential(PointwiseConv2d(inputs, outputs, stride), nn.BatchNorm2d(outputs))
-    return nn.Sequential(block(inputs, planes, stride, shortcut), *(block(outputs, planes) for _ in range(depth - 1)))
+    blocks = [block(inputs, planes, stride, shortcut), *(block(outputs, planes) for _ in range(depth - 1))]
+    return nn.Sequential(*map(_with_small_convolutions, blocks))
+
+
+def _with_small_convolutions(block: nn.Module) -> nn.Module:
+    """torchvision's block, its 3×3 convolutions ours: the same weights, for which no random numbers are drawn anew."""
+    for name, old in block.named_children():
+        if isinstance(old, nn.Conv2d) and old.kernel_size == (3, 3):
+            with torch.device("meta"):
+                new = SmallConv2d(old.in_channels, old.out_channels, old.stride[0])
+            new.weight = old.weight
+            setattr(block, name, new)
+    return block
 
 
 def _initialise(network: nn.Module, zero_init_residual: bool) -> None:
