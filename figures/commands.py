@@ -87,10 +87,13 @@ class All(Command):
         from stopgrad.figures.machinery import made
 
         self.places.check()
-        figures, done, errors = of_papers(self.paper), {}, []
-        for name, (path, said, error), say in _each(
-            partial(made.brought, places=self.places, pdf=self.pdf), figures, self.workers
-        ):
+        figures, errors = of_papers(self.paper), []
+        bring = {"places": self.places, "pdf": self.pdf}
+        # What is settled is told here: a worker would first have to load all that draws.
+        settled = {name: found for name, one in figures.items() if (found := made.settled(name, one, **bring))}
+        done = {name: found.path and str(found.path) for name, found in settled.items()}
+        left = {name: one for name, one in figures.items() if name not in done}
+        for name, (path, said, error), say in _each(partial(made.brought, **bring), left, self.workers):
             for message in said:
                 say(message)
             done[name] = path if path is None else str(path)

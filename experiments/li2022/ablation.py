@@ -108,6 +108,8 @@ class Scale:
     seeds: tuple[int, ...] = (0, 1, 2)
     linear: dict = field(default_factory=dict)
     """What the linear arms change besides."""
+    linear_arms: tuple[str, ...] | None = None
+    """Which of them there are; None: all."""
 
 
 def ablation(scale: str) -> Suite:
@@ -123,7 +125,7 @@ def ablation(scale: str) -> Suite:
             name = family + setting
             arms[name] = Arm(name, change(at.base, **own | ordered), at.seeds, f"{network}, {order}")
         worth.append(tuple(family + setting for family, setting in named))
-    linear = linear_arms(at.linear)
+    linear = {name: arm for name, arm in linear_arms(at.linear).items() if name in (at.linear_arms or (name,))}
     arms |= {name: Arm(name, config, at.seeds, note) for name, (config, note) in linear.items()}
     worth[0] += tuple(linear)  # they take seconds
     return Suite("li2022", scale, arms, tuple(worth) if len(worth) > 1 else ())
@@ -211,8 +213,8 @@ SCALE = {
         groups=({"": ("baseline", "fraction-20", *_ORDERS), "half-width/": ("baseline",), "byol/": ("baseline",)},),
         linear={"gaussian_samples": 512, "epochs": 2, "monitor_every": 1},
     ),
-    # Of `cpu` the arms that its main claims rest on: the same runs, which `cpu` then finds.
-    "quick": Scale(DIGITS, groups=({"": ("baseline", "fraction-10")},)),
+    # Of `cpu` the arms that its main claims rest on, linear all of them: the same runs, which `cpu` then finds.
+    "quick": Scale(DIGITS, groups=({},), linear_arms=("linear/few", "linear/beyond", "linear/beyond-few")),
     "cpu": Scale(
         DIGITS,
         ema_momentum=0.97,

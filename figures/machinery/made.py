@@ -213,6 +213,21 @@ def examine(name: str, one: Picture, places: Places) -> Verdict:
     return Verdict("stale" if why else "current", why or None)
 
 
+def settled(name: str, one: Picture, places: Places, pdf: bool = False) -> Brought | None:
+    """What `brought` would return at once, the picture being current or its data not to be had; None where it may not.
+
+    Quick: runs are looked for only where they have made a picture before.
+    """
+    if runs.not_planned(one.compute, places.scale):
+        return Brought(None, [])
+    if isinstance(one.compute, Recorded | Released) and (found := find_data(name, one, places)).why and not found.renew:
+        return Brought(None, [])
+    target = places.out / f"{name}.png"
+    record = _record(target)
+    there = record and record["scale"] in (None, places.scale) and (not pdf or target.with_suffix(".pdf").is_file())
+    return Brought(target, []) if there and examine(name, one, places).state == "current" else None
+
+
 def _changes(record: dict | None, now: dict, picture: Path, text: str) -> list[str]:
     """What is no longer as it was when the picture was made, its caption included, which would be `text` now."""
     if not record:

@@ -135,7 +135,7 @@ def draw_ema_decay(data: "xr.Dataset") -> "Figure":
 
 
 def compute_directpred_spectrum(
-    h=DEFAULTS, x=(0.02, 1.0, 200), epsilon=(0.02, 50.0, 200), leading_r0=0.1, r0=1e-5, t=4000.0
+    h=DEFAULTS, x=(0.02, 1.0, 120), epsilon=(0.02, 50.0, 120), leading_r0=0.1, r0=1e-5, t=4000.0
 ) -> "xr.Dataset":
     """Fates of vanishing modes of input variance x beside a leading mode of variance 1, W_p set by Eq. 18.
 

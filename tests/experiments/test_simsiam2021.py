@@ -89,10 +89,10 @@ def _arms(table):
     return [cell["arm"] for cell in TABLES[table]["cells"]]
 
 
-def test_the_cpu_grid_is_small_and_quick_is_a_part_of_it():
+def test_the_cpu_grid_is_small_and_quick_leaves_it_to_others():
     cpu, quick = (suite("simsiam2021", scale) for scale in ("cpu", "quick"))
-    assert len(cpu.configs()) <= 42 and len(quick.configs()) <= 6
-    assert all(cpu.arms[name] == arm for name, arm in quick.arms.items())
+    assert len(cpu.configs()) <= 42 and not quick.arms  # its stop-gradient is Theorem 2's, which is measured there
+    assert {"baseline", "no-stop-gradient"} <= set(suite("tian2021", "quick").arms)
     assert {arm.config.data.dataset for arm in cpu.arms.values()} == {"gaussian", "digits"}
 
 
@@ -133,8 +133,6 @@ def _short(claim):
 def test_at_least_eight_are_measured_at_cpu_and_no_accuracy_is_asked_of_small_runs():
     assert sum("cpu" in claim.scales for claim in CLAIMS) >= 8
     assert all(set(claim.scales) <= set(LARGE) for claim in CLAIMS if "accuracy" in claim.id)
-    headlines = [claim for claim in CLAIMS if claim.headline and "quick" in claim.scales]
-    assert {arm for claim in headlines for arm in claim.arms} == set(suite("simsiam2021", "quick").arms)
 
 
 def test_what_a_claim_rests_on():

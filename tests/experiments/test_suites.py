@@ -46,13 +46,15 @@ def test_quick_is_a_part_of_cpu_whose_runs_both_scales_share():
     quick = suite("tian2021", "quick")
     everywhere = {(name, seed): config for name, seed, config in CPU.configs()}
     assert all(everywhere[name, seed] == config for name, seed, config in quick.configs())
-    assert len(quick.configs()) < len(everywhere) / 2
+    assert len(quick.configs()) < len(everywhere) / 3
     decided = [
         claim
         for claim in PAPERS["tian2021"].claims
         if claim.arms and "quick" in claim.scales and set(claim.arms) <= set(quick.arms)
     ]
-    assert {"Theorem 1", "Theorem 2", "Theorem 3", "Observation 5", "Table 8"} <= {claim.place for claim in decided}
+    assert {"Theorem 1", "Theorem 2", "Theorem 3", "Observation 1", "Observation 5"} <= {
+        claim.place for claim in decided
+    }
 
 
 def test_what_is_worth_most_comes_first():

@@ -61,6 +61,32 @@ def test_check_writes_nothing(places):
     assert before == {path: path.stat().st_mtime_ns for path in places.out.rglob("*")}
 
 
+def test_what_is_settled_is_what_bring_would_leave_alone(places):
+    assert made.settled("line", picture(), places) is None
+    path = bring(picture(), places)
+    assert made.settled("line", picture(), places) == made.Brought(path, [])
+    assert made.settled("line", picture(), places, pdf=True) is None
+    assert made.settled("line", picture(functools.partial(_line, 2.0)), places) is None
+    assert made.settled("line", picture(Recorded("nowhere.nc", "python -m nothing")), places) == made.Brought(None, [])
+
+
+def test_all_hands_only_what_is_not_settled_to_its_workers(places, monkeypatch):
+    asked = []
+
+    def each(compute, figures, workers):
+        asked.append(list(figures))
+        return ((name, compute(name, one), print) for name, one in figures.items())
+
+    figures = {"one": picture(), "two": picture(functools.partial(_line, 2.0))}
+    monkeypatch.setattr(commands, "of_papers", lambda keys: figures)
+    monkeypatch.setattr(commands, "_each", each)
+    command = commands.All(places)
+    first = command.run()
+    (places.out / "two.png").unlink()
+    assert command.run() == first == {name: f"{places.out / name}.png" for name in figures}
+    assert asked == [["one", "two"], ["two"]]
+
+
 @pytest.mark.parametrize(
     "now, why",
     [
