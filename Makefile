@@ -39,15 +39,8 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 	@touch $@
 
 reproduce: install  ## theory, networks, figures, ledger and report (SCALE=quick: a part, in minutes; SCALE=gpu)
-# First how long it will take, from the first runs, which are kept; what is wrong with them, if anything, `run` says.
-	@$(if $(filter smoke quick cpu,$(SCALE)),$(RUN) -m experiments estimate --scale $(SCALE))
 # One thread: the network is small, and threads that wait for each other at every product slow it several times.
-	@OMP_NUM_THREADS=1 $(RUN) -m experiments linear-digits $(if $(filter quick,$(SCALE)),--seeds 1)
-# 3: some runs failed, and were named; what the others show is told all the same. Any other status ends it here.
-	@$(RUN) -m experiments run --scale $(SCALE) || test $$? -eq 3
-	@$(RUN) -m figures all --scale $(SCALE)
-	@$(RUN) -m figures report --scale $(SCALE)
-	@echo "The report is $(CURDIR)/out/report.html; its pictures are in $(CURDIR)/out/figures, with captions (.txt)."
+	@OMP_NUM_THREADS=1 $(RUN) -m figures reproduce --scale $(SCALE)
 
 test: lint  ## lint, then run the suite
 	@$(PYTEST)

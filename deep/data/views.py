@@ -88,10 +88,11 @@ def _kind(images: ImageSet | ImageFiles) -> str:
 def _drawn(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Batch]:
     """x̄ + √σ² · noise: X′ = σ² I."""
     points, spread = dataset.train.images, data.gaussian_sigma2**0.5
-    for batch in asked:
-        centre, index = points[batch.index.to(points.device)].to(device), batch.index.to(device)
-        noise = (counter.normal(key.to(device), index, points.shape[1]) for key in keys(batch.visit))
-        yield replace(batch, views=tuple(centre + spread * drawn.to(centre.dtype) for drawn in noise))
+    for group in _together(asked, points.shape[1]):
+        index, visit = (torch.cat(parts) for parts in zip(*((batch.index, batch.visit) for batch in group)))
+        centre, index = points[index.to(points.device)].to(device), index.to(device)
+        noise = (counter.normal(key.to(device), index, points.shape[1]) for key in keys(visit))
+        yield from _parted(group, (centre + spread * drawn.to(centre.dtype) for drawn in noise))
 
 
 def _augmented(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Batch]:
@@ -104,8 +105,13 @@ def _augmented(dataset: Dataset, data: Data, keys, asked, device) -> Iterator[Ba
             normalise(augmentation.apply(chosen, augmentation.to_device(parameters, device), dataset.size))
             for parameters in drawn
         )
-        for batch, *views in zip(group, *(x.split([len(batch) for batch in group]) for x in made), strict=True):
-            yield replace(batch, views=tuple(views))
+        yield from _parted(group, made)
+
+
+def _parted(group: list[Batch], views: Iterable[torch.Tensor]) -> Iterator[Batch]:
+    """Each batch of a group with its own rows of the views of all."""
+    for batch, *own in zip(group, *(x.split([len(batch) for batch in group]) for x in views), strict=True):
+        yield replace(batch, views=tuple(own))
 
 
 def _together(asked: Iterable[Batch], pixels: int) -> Iterator[list[Batch]]:
