@@ -222,6 +222,16 @@ def test_small_convolutions_agree_with_torchs_in_float64(inputs, stride):
                 assert torch.linalg.norm(found - wanted) <= 1e-5 * torch.linalg.norm(wanted)
 
 
+def test_small_convolutions_learn_after_a_look_without_gradients_or_numbers():
+    """What is kept between calls must not be as the first of them made it."""
+    convolution, x = SmallConv2d(3, 3, 2), torch.randn(2, 3, 2, 1)
+    for mode in (torch.device("meta"), torch.inference_mode()):
+        with mode:
+            convolution(x)
+    convolution(x).sum().backward()
+    assert convolution.weight.grad.isfinite().all()
+
+
 def test_small_convolutions_run_in_the_precision_of_the_others():
     convolution, x = SmallConv2d(4, 4, 1), torch.randn(2, 4, 2, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -6,6 +6,7 @@ stride on the 3×3 convolution of a bottleneck). Li, Efros & Pathak 2022 change 
 """
 
 import functools
+from itertools import product
 
 import torch
 from torch import nn
@@ -97,21 +98,24 @@ class SmallConv2d(nn.Conv2d):
         taps = self.weight.permute(2, 3, 1, 0).flatten(0, 1)
         if max(height, width) > 2:  # then there are pixels out of each other's reach
             taps = torch.cat([taps, torch.zeros_like(taps[:1])])
-        read, written = (which := _taps(height, width, self.stride[0])).shape
-        blocks = taps.index_select(0, which.to(taps.device).flatten()).unflatten(0, (read, written))
+        which = torch.tensor(_taps(height, width, self.stride[0]), device=taps.device)
+        read, written = which.shape
+        blocks = taps.index_select(0, which.flatten()).unflatten(0, (read, written))
         return blocks.transpose(1, 2).reshape(read * self.in_channels, written * self.out_channels)
 
 
 @functools.cache
-def _taps(height: int, width: int, stride: int) -> torch.Tensor:
-    """Which of a 3×3 convolution's nine taps leads from a pixel read (row) to one written (column); 9: none."""
+def _taps(height: int, width: int, stride: int) -> tuple[tuple[int, ...], ...]:
+    """Which of a 3×3 convolution's nine taps leads from a pixel read (row) to one written (column); 9: none.
 
-    def along(side: int) -> torch.Tensor:
-        return torch.arange(side)[:, None] - torch.arange(0, side, stride) + 1
+    Numbers and no tensor, which would be kept as the first caller's mode makes it: without a gradient, say.
+    """
 
-    down, right = along(height)[:, None, :, None], along(width)[None, :, None, :]
-    taps = torch.where((down % 3 == down) & (right % 3 == right), 3 * down + right, 9)
-    return taps.flatten(2).flatten(0, 1)
+    def tap(down: int, right: int) -> int:
+        return 3 * down + right if {down, right} <= {0, 1, 2} else 9
+
+    written = [*product(range(0, height, stride), range(0, width, stride))]
+    return tuple(tuple(tap(y - v + 1, x - u + 1) for v, u in written) for y, x in product(range(height), range(width)))
 
 
 def _stage(block, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
