@@ -143,13 +143,14 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
         if not all(records.values()):
             continue
         diverged = [arm for arm, record in records.items() if record.summary["state"] == "diverged"]
-        try:
-            value, complaint = float(claim.value(records)), "no finite number"
-            scaled(value, claim.rule.within)  # which refuses one that cannot be
-            if diverged:  # its last row may still have numbers
-                value, complaint = math.nan, f"{' and '.join(diverged)} diverged"
-        except (LookupError, ValueError, ArithmeticError) as error:
-            value, complaint = math.nan, f"{type(error).__name__}: {error}"
+        if diverged:  # its last row may still have numbers, and its summary may lack what a whole run's has
+            value, complaint = math.nan, f"{' and '.join(diverged)} diverged"
+        else:
+            try:
+                value, complaint = float(claim.value(records)), "no finite number"
+                scaled(value, claim.rule.within)  # which refuses one that cannot be
+            except (LookupError, ValueError, ArithmeticError) as error:
+                value, complaint = math.nan, f"{type(error).__name__}: {error}"
         seeds.append(seed)
         runs.append(records)
         values.append(value)

@@ -256,6 +256,12 @@ def test_a_diverged_run_has_no_number_whatever_its_last_row_says():
     store.runs[key] = dataclasses.replace(store.runs[key], state="diverged")
     row = evaluate(claim(lambda runs: 1.0), SUITE, store)
     assert row["verdict"] == "inconclusive" and "diverged" in row["reason"] and row["n_seeds"] == 5
+    assert evaluate(claim(of_whole_runs), SUITE, store) == row
+
+
+def of_whole_runs(runs):
+    """What only a run that was carried out to its end can be asked: of another's summary it finds None."""
+    return 1.0 + 0 * len(None if any(run.state == "diverged" for run in runs.values()) else "laws")
 
 
 def test_removing_a_run_changes_exactly_the_claims_that_list_it():
