@@ -26,7 +26,7 @@ from stopgrad.linear_theory.tools.files import room_for_sockets
 
 _VIEWS = int.from_bytes(b"views")  # keeps these numbers apart from every other use of the seed
 _MARGIN = 256 / 224  # Li et al. 2022 evaluate on the central 224 pixels of images 256 pixels high or wide
-_WORTH_CALLING = 2**16  # pixels of a view's channel in a batch, above which its kernels take longer than calling them
+_WORTH_CALLING = 2**16  # a batch's pixels, or points' numbers, above which kernels take longer than calling them
 _LAST_SECONDS = 10  # of a worker that is told to end while training may still need it for its last step
 
 
@@ -114,12 +114,12 @@ def _parted(group: list[Batch], views: Iterable[torch.Tensor]) -> Iterator[Batch
         yield replace(batch, views=tuple(own))
 
 
-def _together(asked: Iterable[Batch], pixels: int) -> Iterator[list[Batch]]:
+def _together(asked: Iterable[Batch], numbers: int) -> Iterator[list[Batch]]:
     """Batches of small views in groups that are made at once: most of their time goes into calling small kernels."""
     group = []
     for batch in asked:
         group.append(batch)
-        if sum(map(len, group)) * pixels >= _WORTH_CALLING:
+        if sum(map(len, group)) * numbers >= _WORTH_CALLING:
             yield group
             group = []
     if group:

@@ -125,7 +125,8 @@ def ablation(scale: str) -> Suite:
             name = family + setting
             arms[name] = Arm(name, change(at.base, **own | ordered), at.seeds, f"{network}, {order}")
         worth.append(tuple(family + setting for family, setting in named))
-    linear = {name: arm for name, arm in linear_arms(at.linear).items() if name in (at.linear_arms or (name,))}
+    linear = linear_arms(at.linear)
+    linear = linear if at.linear_arms is None else {name: linear[name] for name in at.linear_arms}
     arms |= {name: Arm(name, config, at.seeds, note) for name, (config, note) in linear.items()}
     worth[0] += tuple(linear)  # they take seconds
     return Suite("li2022", scale, arms, tuple(worth) if len(worth) > 1 else ())
@@ -213,7 +214,7 @@ SCALE = {
         groups=({"": ("baseline", "fraction-20", *_ORDERS), "half-width/": ("baseline",), "byol/": ("baseline",)},),
         linear={"gaussian_samples": 512, "epochs": 2, "monitor_every": 1},
     ),
-    # Of `cpu` the arms that its main claims rest on, linear all of them: the same runs, which `cpu` then finds.
+    # Of `cpu` the arms that its main claims rest on, all of them linear: the same runs, which `cpu` then finds.
     "quick": Scale(DIGITS, groups=({},), linear_arms=("linear/few", "linear/beyond", "linear/beyond-few")),
     "cpu": Scale(
         DIGITS,

@@ -216,16 +216,21 @@ def examine(name: str, one: Picture, places: Places) -> Verdict:
 def settled(name: str, one: Picture, places: Places, pdf: bool = False) -> Brought | None:
     """What `brought` would return at once, the picture being current or its data not to be had; None where it may not.
 
-    Quick: runs are looked for only where they have made a picture before.
+    Quick: runs are looked for only where they have made a picture before. What cannot be read is for `brought` to tell.
     """
-    if runs.not_planned(one.compute, places.scale):
-        return Brought(None, [])
-    if isinstance(one.compute, Recorded | Released) and (found := find_data(name, one, places)).why and not found.renew:
-        return Brought(None, [])
-    target = places.out / f"{name}.png"
-    record = _record(target)
-    there = record and record["scale"] in (None, places.scale) and (not pdf or target.with_suffix(".pdf").is_file())
-    return Brought(target, []) if there and examine(name, one, places).state == "current" else None
+    try:
+        if runs.not_planned(one.compute, places.scale):
+            return Brought(None, [])
+        if isinstance(one.compute, Recorded | Released):
+            found = find_data(name, one, places)
+            if found.why and not found.renew:
+                return Brought(None, [])
+        target = places.out / f"{name}.png"
+        record = _record(target)
+        there = record and record["scale"] in (None, places.scale) and (not pdf or target.with_suffix(".pdf").is_file())
+        return Brought(target, []) if there and examine(name, one, places).state == "current" else None
+    except Exception:
+        return None
 
 
 def _changes(record: dict | None, now: dict, picture: Path, text: str) -> list[str]:

@@ -70,6 +70,16 @@ def test_what_is_settled_is_what_bring_would_leave_alone(places):
     assert made.settled("line", picture(Recorded("nowhere.nc", "python -m nothing")), places) == made.Brought(None, [])
 
 
+def test_a_file_that_cannot_be_read_takes_no_other_picture_with_it(places, monkeypatch):
+    damaged = picture(Recorded("damaged.nc", "python -m nothing"))
+    places.results.mkdir()
+    (places.results / "damaged.nc").write_bytes(b"no data")
+    monkeypatch.setattr(commands, "of_papers", lambda keys: {"damaged": damaged, "line": picture()})
+    with pytest.raises(ValueError, match="damaged"):
+        commands.All(places, workers=1).run()
+    assert (places.out / "line.png").is_file()
+
+
 def test_all_hands_only_what_is_not_settled_to_its_workers(places, monkeypatch):
     asked = []
 
