@@ -10,6 +10,7 @@ from itertools import product
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 _BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -56,7 +57,9 @@ class PointwiseConv2d(nn.Conv2d):
 
     The pixels are picked first and convolved with stride 1. On CPUs without AVX-512 oneDNN's weight gradient of a 1×1
     convolution with stride 2 writes past its workspace where a float32 input in channels_last has fewer than 8
-    channels: crashes, hangs or wrong numbers. With stride 1 another kernel serves.
+    channels: crashes, hangs or wrong numbers. With stride 1 another kernel serves. What picks them is a mean over
+    windows of one pixel: the gradient of a slice is laid out anew, not as its images are, and all that it is then added
+    to or masked with goes through a kernel many times slower.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -65,7 +68,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, inputs, H, W) to (B, outputs, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        return super().forward(x[:, :, :: self.every, :: self.every])
+        return super().forward(x if self.every == 1 else functional.avg_pool2d(x, kernel_size=1, stride=self.every))
 
 
 class SmallConv2d(nn.Conv2d):
