@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stopgrad.deep.config import Config
@@ -16,8 +16,9 @@ from stopgrad.experiments.store.store import Record, Store
 from stopgrad.experiments.suites.grid import SCALES, Suite
 from stopgrad.linear_theory.tools.door import dumps
 from stopgrad.linear_theory.tools.files import replace_file
-from stopgrad.linear_theory.tools.kept import Origin, keep
+from stopgrad.linear_theory.tools.kept import Origin, keep, kept
 from stopgrad.linear_theory.tools.origin import call, code, digest
+from stopgrad.linear_theory.tools.processes import parallel
 
 NETWORKS = {"linear": "linear networks", "mlp": "MLPs", "resnet": "ResNets"}
 """What an arm's network is, from one linear layer on, and of many in words."""
@@ -50,10 +51,27 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
 
     Where the store's folder does not exist, or cannot be written, they are computed and not kept.
     """
-    claims, path = [claim for claim in claims_of(paper) if not claim.arms], Path(store.root) / f".theory-{paper}.json"
+    claims, path = _by_theory(paper, store)
     compute = lambda: {claim.id: evaluate(claim, None, None) for claim in claims}  # noqa: E731
     rows, _ = keep(path, _origin(claims), compute, _read, _write)
     return rows
+
+
+def keep_theory(papers: Sequence[str], store: Store, workers: int) -> None:
+    """Have `theory_rows` of these papers kept, by so many processes, a paper each; one process leaves it to who asks.
+
+    Raises ValueError for a paper without claims, and where a process cannot be started or is killed.
+    """
+    asked = [(paper, *_by_theory(paper, store)) for paper in papers if workers > 1]
+    stale = [paper for paper, claims, path in asked if kept(path, _origin(claims), _read)[1]]
+    if len(stale) > 1:  # of one this process takes as long
+        for _ in parallel(theory_rows, [(paper, store) for paper in stale], workers):
+            pass
+
+
+def _by_theory(paper: str, store: Store) -> tuple[list[Claim], Path]:
+    """The paper's claims that theory alone decides, and the file that keeps their rows."""
+    return [claim for claim in claims_of(paper) if not claim.arms], Path(store.root) / f".theory-{paper}.json"
 
 
 def _origin(claims: list[Claim]) -> Origin:

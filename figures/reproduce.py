@@ -11,6 +11,7 @@ from pathlib import Path
 from stopgrad.experiments.store.store import ROOT
 from stopgrad.figures.machinery.places import Places
 from stopgrad.linear_theory.tools.door import Command
+from stopgrad.linear_theory.tools.processes import number_of_workers, start_server
 
 MINUTES = ("smoke", "quick", "cpu")
 """Scales whose first runs are over soon enough to tell from them how long the others take."""
@@ -49,7 +50,8 @@ class Reproduce(Command):
         yield "linear-digits", LinearDigits(seeds=seeds, out=self.out / "linear_digits", workers=self.workers)
         yield "run", RunSuite(**of_runs)
         yield "figures", All(self.places, workers=self.workers)
-        yield "report", Report(self.scale, (), self.runs, self.places.out, self.out / "report.html")
+        report = {"figures": self.places.out, "out": self.out / "report.html", "workers": self.workers}
+        yield "report", Report(self.scale, runs=self.runs, **report)
 
     @property
     def places(self) -> Places:
@@ -61,6 +63,8 @@ class Reproduce(Command):
         from stopgrad.experiments.commands.suite_command import SOME_FAILED
 
         self.places.check()  # before a step is carried out to find that the next refuses
+        if number_of_workers(self.workers) > 1:  # on another core, while this process imports what it needs itself
+            start_server("stopgrad.experiments.preloaded", "stopgrad.figures.machinery.made")
         told = {"scale": self.scale, "seconds": {}, "some_failed": False, "status": 0}
         for name, step in self.steps():
             began = time.perf_counter()

@@ -1,9 +1,11 @@
 """How many modes the linear theory lets live: on a population, on few of its images, and in a run as measured."""
 
+import functools
 import math
 
 import numpy as np
 
+from stopgrad.deep.config import Config
 from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.experiments.store.store import Record
 from stopgrad.linear_theory.exact.nonisotropic import surviving_modes
@@ -33,14 +35,14 @@ def on_few(images: int, dim: int, sigma2: float, eta: float) -> int:
     return living(x, np.full(dim, sigma2), eta)
 
 
-def images_seen(record: Record) -> np.ndarray:
+@functools.lru_cache(maxsize=32)  # a few claims look at the same runs, and drawing takes longer than all else here
+def images_seen(config: Config) -> np.ndarray:
     """The points (n, dim) that a linear arm's run was trained on, drawn anew from its seed."""
     import torch
 
     from stopgrad.deep.data import datasets
     from stopgrad.deep.data.orders.setting import Setting
 
-    config = record.config
     train = datasets.load(config.data, config.seed).train
     setting = Setting.of(config, train.labels)
     first = range(setting.steps_per_epoch)  # every epoch sees the same of them
@@ -50,7 +52,7 @@ def images_seen(record: Record) -> np.ndarray:
 
 def allowed(record: Record) -> int:
     """Modes that theory lets live in a linear arm's run, by X of the points that it saw and the rank of W."""
-    points, data = images_seen(record), record.config.data
+    points, data = images_seen(record.config), record.config.data
     x = np.linalg.eigvalsh(points.T @ points / len(points))
     h = units(record.config, Noise(data.gaussian_sigma2, 1.0))
     return min(living(x, np.full(len(x), data.gaussian_sigma2), float(h.eta)), record.config.method.embedding_dim)

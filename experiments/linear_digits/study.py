@@ -35,31 +35,26 @@ def compare(setting: Setting, seeds: int, store: RunStore, workers: int = 1) -> 
     def config(switches, of):
         return {**asdict(setting), "switches": asdict(switches), "seeds": of}
 
-    flows, fresh_flows = store.finish(
-        [
-            Unit(
-                f"flow-{slug(name)}",
-                config(switches, every_seed),
-                partial(_flow, setting, data, switches, every_seed),
-            )
-            for name, switches in VARIANTS.items()
-        ],
-        "integrating Lemma 1",
-        workers,
-    )
-    runs, fresh_runs = store.finish(
-        [
-            Unit(
-                f"sgd-{slug(name)}-seed-{seed}",
-                config(switches, [seed]),
-                partial(measure, setting, digits, data, switches, seed),
-            )
-            for name, switches in VARIANTS.items()
-            for seed in every_seed
-        ],
-        "training on the digits",
-        workers,
-    )
+    # The dearest first, so that no core waits long for the last.
+    trained = [
+        Unit(
+            f"sgd-{slug(name)}-seed-{seed}",
+            config(switches, [seed]),
+            partial(measure, setting, digits, data, switches, seed),
+        )
+        for name, switches in VARIANTS.items()
+        for seed in every_seed
+    ]
+    integrated = [
+        Unit(
+            f"flow-{slug(name)}",
+            config(switches, every_seed),
+            partial(_flow, setting, data, switches, every_seed),
+        )
+        for name, switches in VARIANTS.items()
+    ]
+    done, fresh_units = store.finish([*trained, *integrated], "training on the digits, integrating Lemma 1", workers)
+    runs, flows = done[: len(trained)], done[len(trained) :]
     flow = {name: np.stack([f[name] for f in flows]) for name in ("s", "alignment", "W")}
     sgd = {
         name: np.stack([r[name] for r in runs]).reshape(len(VARIANTS), seeds, *runs[0][name].shape)
@@ -95,7 +90,7 @@ def compare(setting: Setting, seeds: int, store: RunStore, workers: int = 1) -> 
         **{f"error_of_{name}": error for name, error in measurement_errors(data, digits.enumerated()).items()},
         "variance_recovered_by_leading_modes": recovery(setting, data, sgd, seeds),
         **dataset.attrs,
-        "computed": fresh + fresh_flows + fresh_runs,
+        "computed": fresh + fresh_units,
     }
     return dataset, summary
 

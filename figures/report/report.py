@@ -21,6 +21,7 @@ from stopgrad.figures.report.explorer import explorer
 from stopgrad.figures.report.page import UNKNOWN, Embedded, Entry, Run, Section, page, picture
 from stopgrad.linear_theory.tools.door import Command, dumps
 from stopgrad.linear_theory.tools.files import prepare_file, replace_file
+from stopgrad.linear_theory.tools.processes import number_of_workers
 
 
 def figures_of(claim: str) -> tuple[str, ...]:
@@ -94,12 +95,15 @@ class Report(Command):
     """Folder with the pictures and their captions."""
     out: Path = Path("out/report.html")
     """The file to be written."""
+    workers: int | None = 1
+    """Worker processes that compute what theory claims, where it is not kept; None: as many as there are cores."""
     json: bool = False
 
     def run(self) -> dict:
         refuse_files(runs=self.runs, figures=self.figures)
         out = prepare_file(self.out, ".html")
-        papers, store = chosen(self.paper), Store(self.runs)
+        papers, store, workers = chosen(self.paper), Store(self.runs), number_of_workers(self.workers)
+        ledger.keep_theory([paper.key for paper in papers if paper.claims], store, workers)
         rows = [row for paper in papers if paper.claims for row in ledger.rows(paper.key, self.scale, store)]
         entries = [self._entry(row) for row in rows]
         named = dict.fromkeys(name for entry in entries for name in entry.figures)

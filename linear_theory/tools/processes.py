@@ -47,17 +47,14 @@ def parallel(
     if workers == 1 or len(items) < 2:
         yield from ((k, function(*item)) for k, item in enumerate(items))
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([SERVER, "torch", *preload])  # heeded by the first call in a process
-    room_for_sockets()
-    before = {*multiprocessing.active_children()}
+    start_server("torch", *preload)
+    context, before = multiprocessing.get_context("forkserver"), {*multiprocessing.active_children()}
     try:
         with ProcessPoolExecutor(workers, context, _begin) as pool:
             try:
                 # Pickled here: torch would have the executor's own pickler put every tensor into shared memory.
                 tasks = [pickle.dumps((function, item)) for item in items]
                 with _ctrl_c_waits():
-                    forkserver.ensure_running()
                     work = {pool.submit(_carry_out, task): k for k, task in enumerate(tasks)}
                 for done in as_completed(work):
                     yield work[done], done.result()
@@ -67,6 +64,17 @@ def parallel(
                 raise
     except (BrokenProcessPool, EOFError) as error:
         raise BadInput(f"a worker process was killed or did not start ({error}); use fewer --workers") from None
+
+
+def start_server(*preload: str) -> None:
+    """Start the server that processes are forked from, and have it load these modules meanwhile.
+
+    What is asked for once it runs is not heeded. Whoever will need processes later may call it early.
+    """
+    multiprocessing.set_forkserver_preload([SERVER, *preload])
+    room_for_sockets()
+    with _ctrl_c_waits():
+        forkserver.ensure_running()
 
 
 def one_thread() -> None:

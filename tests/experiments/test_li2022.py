@@ -306,7 +306,7 @@ def test_a_linear_run_is_held_against_the_points_that_it_saw(monkeypatch):
             self.columns = Columns(np.array([9]), {}, {"eigenvalues": Series(np.array([9]), values)})
 
     few, every, narrow = Run("linear/few", 22), Run("linear/baseline", 20), Run("linear/narrow", 8)
-    assert len(modes.images_seen(few)) in (102, 103) and len(modes.images_seen(every)) == 4096
+    assert len(modes.images_seen(few.config)) in (102, 103) and len(modes.images_seen(every.config)) == 4096
     assert 15 < modes.allowed(few) < 27 and modes.allowed(every) == 32 and modes.allowed(narrow) == 8
     assert modes.agreement(narrow) == 0 and modes.agreement(every) == pytest.approx(-math.log(33 / 21))
     assert modes.allowed(Run("linear/beyond", 0)) == 0 < modes.allowed(Run("linear/beyond-few", 0))
