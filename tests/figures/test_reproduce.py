@@ -48,7 +48,16 @@ def test_all_steps_are_of_one_scale_and_one_place(scale, tmp_path):
     assert {places.runs, *(steps[name].runs for name in ("run", "report"))} == {tmp_path / "runs"}
     assert places.out == steps["report"].figures == tmp_path / "out" / "figures"
     assert steps["linear-digits"].out.parent == places.results == steps["report"].out.parent == tmp_path / "out"
-    assert {steps[name].workers for name in ("linear-digits", "run", "figures")} == {2}
+    assert {steps[name].workers for name in ("linear-digits", "run", "figures", "report")} == {2}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_server_of_processes_is_started_first_where_there_will_be_some(workers, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("stopgrad.figures.reproduce.start_server", lambda *preload: done.append("server"))
+    monkeypatch.setattr(Reproduce, "steps", lambda self: done.append("steps") or iter([("report", Step("report"))]))
+    assert Reproduce(workers=workers, runs=tmp_path / "runs", out=tmp_path / "out").run()["status"] == 0
+    assert done == ["server"] * (workers > 1) + ["steps"]
 
 
 def test_a_scale_that_there_is_not_is_refused_before_anything_is_done(tmp_path, monkeypatch, capsys):
