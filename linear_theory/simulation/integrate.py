@@ -138,7 +138,10 @@ def integrate(
         if most_steps is None and n == _PATIENCE.get(engines[-1], _IMPATIENCE) and lost.any():
             engines.append(stiff.METHOD)
             stray = todo[lost]
-            found, gap = stiff.solve(problem, _chosen(given, stray, event_dims), event_dims, times, tolerance)
+            here = _chosen(given, stray, event_dims)
+            # Of plain numbers: on matrices the digits of NumPy and torch differ in the last place.
+            form = np.asarray if event_dims == 0 and _serves_numpy(problem, here, event_dims) else torch.as_tensor
+            found, gap = stiff.solve(problem, here, event_dims, times, tolerance, form)
             solved = gap <= APART
             error[stray[solved]] = gap[solved]
             for whole, v in zip(kept, found):

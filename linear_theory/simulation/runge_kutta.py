@@ -102,10 +102,25 @@ def eager(problem: Problem):
         step = _stepper(problem, h, leaves, rates)
         carried = (coarse, fine, before, widest)
         for _ in range(count):
-            carried = step(*carried)
+            last, carried = carried, step(*carried)
+            if _is_nan(carried[-1]) and all(map(_stays, _numbers(*last), _numbers(*carried))):
+                break  # whatever is left is lost or rests: further steps change nothing
         return *carried, *_told(problem, *carried)
 
     return advance
+
+
+def _numbers(coarse, fine, before, widest):
+    return *coarse, *fine, before, widest
+
+
+def _is_nan(v) -> bool:
+    return bool((v != v).all()) if hasattr(v, "all") else v != v
+
+
+def _stays(old, new) -> bool:
+    same = (old == new) | ((old != old) & (new != new))
+    return bool(same.all()) if hasattr(same, "all") else same
 
 
 @functools.lru_cache

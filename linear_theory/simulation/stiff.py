@@ -24,11 +24,12 @@ _SMALL = 1e-3  # its absolute tolerance beside the relative one
 _BLOWN_UP = 1e10  # beside the start, or one: what grows so large does so without end, and without end to the steps
 
 
-def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
+def solve(problem: Problem, given, event_dims: int, times, tolerance: float, form):
     """Fields (times, systems, …) and errors (systems,), infinite where given up; NumPy arrays.
 
     given: (fields, leaves, rates, [unit]), tensors with the batch's one dimension before the `event_dims` of a system,
-    or without it. times: rising; tolerance: as for `integrate`.
+    or without it. times: rising; tolerance: as for `integrate`. form: what the flow takes, `np.asarray` or
+    `torch.as_tensor`.
     """
     y = given[0]
     size, width = len(y[0]), sum(v[0].numel() for v in y)
@@ -40,9 +41,10 @@ def solve(problem: Problem, given, event_dims: int, times, tolerance: float):
         first, last = blocks.pop()
         here = slice(first, last)
         part = [[(v[here] if v.ndim > event_dims else v).cpu() for v in values] for values in given]
-        coarse = _follow(problem, part, times, 10 * finest, left)
-        fine = _follow(problem, part, times, finest, left - coarse.evaluations) if coarse.fields else _Followed(0)
-        left -= coarse.evaluations + fine.evaluations
+        coarse = _follow(problem, part, times, 10 * finest, left, form)
+        left -= coarse.evaluations
+        fine = _follow(problem, part, times, finest, left, form) if coarse.fields else _Followed(0)
+        left -= fine.evaluations
         if fine.fields:
             gap = np.abs(fine.path - coarse.path) / np.maximum(np.abs(fine.path), 1)
             errors[here] = gap.max(axis=(0, 2))
@@ -62,42 +64,49 @@ class _Followed(NamedTuple):
     """All of them, (times, systems, …) each; none where given up."""
 
 
-def _follow(problem: Problem, given, times, tolerance, most) -> _Followed:
+def _follow(problem: Problem, given, times, tolerance, most, form) -> _Followed:
     """All systems of a block at once, with at most so many evaluations of the flow."""
     from scipy.integrate import ode  # here, since most programs that integrate meet nothing stiff
 
     y, leaves, rates, (unit,) = given
-    names, args, clock = problem.kind._fields, problem.arguments(leaves), unit.reshape(-1, 1)
-    moving = [m for m, name in enumerate(names) if name not in problem.decaying]
-    widths, evaluations = [y[m][0].numel() for m in moving], 0
+    names, args, clock = problem.kind._fields, problem.arguments([form(v) for v in leaves]), unit.reshape(-1, 1).numpy()
+    shapes, moving = [v.shape for v in y], [m for m, name in enumerate(names) if name not in problem.decaying]
+    ends = np.cumsum([0] + [y[m][0].numel() for m in moving]).tolist()
+    places = {m: slice(*ends[k : k + 2]) for k, m in enumerate(moving)}
+    falls = {m: -rates[problem.decaying.index(names[m])] * unit for m in range(len(y)) if m not in places}
+    evaluations = 0
 
     def fields(t, z):
-        parts = iter(z.reshape(len(y[0]), -1).split(widths, dim=1))
-        decayed = dict(zip(problem.decaying, (torch.exp(-rate * unit * t) for rate in rates)))
-        return [v * decayed[name] if name in decayed else next(parts).reshape(v.shape) for name, v in zip(names, y)]
+        z = z.reshape(len(y[0]), -1)
+        return [
+            form(z[:, places[m]].reshape(shape) if m in places else y[m] * torch.exp(falls[m] * t))
+            for m, shape in enumerate(shapes)
+        ]
 
     def slope(t, z):
         nonlocal evaluations
         evaluations += 1
         if evaluations > most or not np.abs(z).max() <= bound:
             return np.full_like(z, np.nan)  # which ends it: an exception may not pass through VODE
-        found = of_every_field(problem.flow(problem.kind(*fields(t, torch.from_numpy(z))), *args), problem.kind)
-        slopes = [torch.as_tensor(found[m]).expand(y[m].shape).reshape(len(y[0]), -1) for m in moving]
-        return (clock * torch.cat(slopes, dim=1)).reshape(-1).numpy()
+        found = of_every_field(problem.flow(problem.kind(*fields(t, z)), *args), problem.kind)
+        slopes = np.empty((len(y[0]), ends[-1]))
+        for m, place in places.items():
+            slopes[:, place] = np.broadcast_to(np.asarray(found[m]), shapes[m]).reshape(len(slopes), -1)
+        return (clock * slopes).reshape(-1)
 
     start = torch.cat([y[m].reshape(len(y[0]), -1) for m in moving], dim=1).reshape(-1).numpy()
     if not np.isfinite(start).all():
         return _Followed(0)
-    bound, band = _BLOWN_UP * max(1.0, np.abs(start).max()), sum(widths) - 1
+    bound, band = _BLOWN_UP * max(1.0, np.abs(start).max()), ends[-1] - 1
     solver = ode(slope).set_integrator(
         "vode", method="bdf", rtol=tolerance, atol=tolerance * _SMALL, lband=band, uband=band, nsteps=most
     )
     solver.set_initial_value(start, 0.0)
-    with warnings.catch_warnings(), torch.no_grad(), for_tensors_of(start.size):
+    with warnings.catch_warnings(), np.errstate(all="ignore"), torch.no_grad(), for_tensors_of(start.size):
         warnings.simplefilter("ignore")  # of VODE, which says in words that it has failed
         path = np.stack([solver.integrate(t).copy() if t > 0 else start for t in times])
         if not (solver.successful() and np.isfinite(path).all()):
             return _Followed(evaluations)
-        states = [fields(t, torch.from_numpy(z)) for t, z in zip(times, path)]
-        kept = tuple(torch.stack(v).numpy() for v in zip(*states))
+        states = [fields(t, z) for t, z in zip(times, path)]
+        kept = tuple(np.stack([np.asarray(v) for v in each]) for each in zip(*states))
     return _Followed(evaluations, path.reshape(len(times), len(y[0]), -1), kept)

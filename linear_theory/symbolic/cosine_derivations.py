@@ -5,6 +5,7 @@ Lengths are square roots; a residual with them is cleared of its denominators, a
 replaced by what it is the root of (`_cleared`).
 """
 
+import collections
 import itertools
 
 import numpy as np
@@ -33,6 +34,7 @@ from stopgrad.linear_theory.symbolic.derivation import (
     matrices,
     p,
     rate,
+    rational,
     replaced,
 )
 
@@ -57,17 +59,20 @@ def _without_roots(expression: sp.Expr) -> sp.Expr:
     def as_symbol(power):
         square, outside = sp.expand(power.base), sp.Integer(1)
         for factor in (one for one in square.free_symbols if one.is_positive):  # a length's own unit
-            common = min(term.as_coeff_exponent(factor)[1] for term in sp.Add.make_args(square))
+            common = min(term.as_powers_dict()[factor] for term in sp.Add.make_args(square))
             square, outside = sp.expand(square / factor**common), outside * factor**common
         name = squares.setdefault(square, sp.Symbol(f"length_{len(squares)}", positive=True))
         return (outside ** sp.Rational(1, 2) * name) ** int(2 * power.exp)
 
-    found = sp.nsimplify(expression.replace(is_length, as_symbol), rational=True)
-    found = sp.expand(found)
+    found = sp.expand(rational(expression.replace(is_length, as_symbol)))
     for square, name in squares.items():
-        lowest = min(term.as_coeff_exponent(name)[1] for term in sp.Add.make_args(found))
-        terms = sp.Poly(sp.expand(found * name**-lowest), name).terms()
-        found = sp.expand(sum(factor * square ** (k // 2) * name ** (k % 2) for (k,), factor in terms))
+        factors = collections.defaultdict(list)
+        for term in sp.Add.make_args(found):
+            power = term.as_powers_dict()[name]
+            factors[power].append(term / name**power)
+        powers = {power: power - min(factors) for power in factors}
+        sums = [sp.Add(*factors[power]) * square ** (k // 2) * name ** (k % 2) for power, k in powers.items()]
+        found = sp.expand(sp.Add(*sums))
     return found
 
 
@@ -106,7 +111,7 @@ def cosine_loss_without_mean():
     found = cosine_norms(state.Wp, state, data)
     crossed, length, square = _traces(state, state.W, data)
     residuals += [found.kappa * length - crossed, found.kappa_target * square - crossed]
-    residuals.append(sp.nsimplify(found.c[0, 0] ** 2 - square * length, rational=True))
+    residuals.append(rational(found.c[0, 0] ** 2 - square * length))
     whole = sp.Trace(Wp * W * (X + Xp) * W.T * Wp.T)
     return [
         equal(rate(Wp), force * W.T),

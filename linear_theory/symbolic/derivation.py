@@ -61,7 +61,10 @@ def derivation(function: Callable[[], tuple[list, list]]) -> Callable[[], Deriva
 
 def _simplified(expression) -> sp.Expr:
     expanded = sp.expand(expression)
-    return expanded if expanded.is_polynomial() else sp.cancel(expanded)
+    if expanded.is_polynomial():
+        return expanded
+    above, below = sp.fraction(sp.together(expanded))
+    return sp.expand(above) / below
 
 
 def equal(left, right) -> sp.Eq:
@@ -107,5 +110,11 @@ def gradient(scalars, symbols):
 
 def replaced(array, old, new):
     """The array of expressions with the symbols in `old` replaced by the expressions in `new`."""
-    values = dict(zip(np.ravel(old), np.ravel(new)))
-    return np.vectorize(lambda entry: entry.subs(values, simultaneous=True), otypes=[object])(array)
+    values = dict(zip(np.ravel(old), map(sp.sympify, np.ravel(new))))
+    return np.vectorize(lambda entry: entry.xreplace(values), otypes=[object])(array)
+
+
+def rational(expression) -> sp.Expr:
+    """With whole numbers and fractions in the place of floats, which flows have in powers."""
+    expression = sp.sympify(expression)
+    return expression.xreplace({number: sp.Rational(str(number)) for number in expression.atoms(sp.Float)})

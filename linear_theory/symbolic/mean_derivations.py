@@ -31,6 +31,7 @@ from stopgrad.linear_theory.symbolic.derivation import (
     gradient,
     matrices,
     rate,
+    rational,
     replaced,
     tau,
 )
@@ -71,8 +72,8 @@ def _expectations(Wp, W, d, T, data: Correlations, mu):
 
 
 def _exact(array):
-    """With powers of whole numbers and halves in the place of floats, in which the flows have them."""
-    return np.vectorize(lambda entry: sp.nsimplify(entry, rational=True), otypes=[object])(array)
+    """Each entry with `rational` numbers."""
+    return np.vectorize(rational, otypes=[object])(array)
 
 
 @derivation

@@ -35,19 +35,25 @@ def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: 
     no result: neither they nor what only they import count. With `pictures` functions that draw count too. Each file is
     read once in a process, since one edited while the work goes on is not the code that does it.
     """
-    digests, todo, skipped = {}, [name], (*silent, *PLUMBING)
+    file = None if name.startswith(f"{PROJECT}.") else getattr(sys.modules.get(name), "__file__", None)
+    return dict(_reached(name, (*silent, *PLUMBING), Path(root), pictures, file))
+
+
+@functools.cache
+def _reached(name: str, skipped: tuple[str, ...], root: Path, pictures: bool, file: str | None) -> dict[str, str]:
+    """`modules`, told what it skips and the file of a module that is not of the project."""
+    digests, todo = {}, [name]
     while todo:
         module = todo.pop()
         foreign = not module.startswith(f"{PROJECT}.")
         if module in digests or (foreign and module != name) or _matches(module, skipped):
             continue
-        file = getattr(sys.modules.get(module), "__file__", None) if foreign else None
-        found = _parsed(module, Path(root), pictures, file)
+        found = _parsed(module, root, pictures, file if foreign else None)
         if found:
             digests[module], imported = found
             todo += imported
         elif not foreign:
-            todo += _homes(module, Path(root))
+            todo += _homes(module, root)
         if "." in module and not foreign:
             todo.append(module.rpartition(".")[0])  # importing a.b executes a
     return dict(sorted(digests.items()))

@@ -49,7 +49,7 @@ def test_the_limit_is_where_the_flow_leads_dead_modes_included(seed):
     if (p * s).sum() <= 0:
         assert np.isnan(found.p).all()
         return
-    end = integrate(cosine_mode_flow, Mode(p, s), h, t=2e3, event_dims=1, tolerance=1e-7, compiled=False).state
+    end = integrate(cosine_mode_flow, Mode(p, s), h, t=200.0, event_dims=1, tolerance=1e-7, compiled=False).state
     near = np.abs(found.level / h.a - np.sqrt(np.maximum(p * p - h.alpha_p * s / h.x, 0))).min()
     if near > 0.02 and np.abs(s - h.x * p * p / h.alpha_p).min() > 0.01:  # beside a border it takes for ever
         np.testing.assert_allclose(found.p, end.p, atol=1e-4)
@@ -252,7 +252,7 @@ def test_the_cosine_loops_are_the_gradient_on_a_network(kind):
 def test_cosine_rests_are_where_the_flow_leads(kind, exponent):
     rng = np.random.default_rng(6)
     h, start = LoopHyperparameters(exponent, sigma2=rng.uniform(0, 0.5, 5)), Eigenvalues(rng.uniform(0.3, 1.5, 5))
-    end = integrate(SetLoop("cosine", kind), start, h, t=1500.0, event_dims=1, tolerance=1e-8, compiled=False).state.s
+    end = integrate(SetLoop("cosine", kind), start, h, t=300.0, event_dims=1, tolerance=1e-8, compiled=False).state.s
     np.testing.assert_allclose(end, cosine_rest(start, h, kind), rtol=1e-5)
 
 

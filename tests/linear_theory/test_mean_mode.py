@@ -138,7 +138,7 @@ def test_a_learned_predictor_keeps_every_mode_at_the_square_of_its_shrinkage():
     """e_j ∝ (x_j + x_j′)[x_j/(x_j + x_j′)]²: de-centring and de-correlation are one rule, the mean a mode of it."""
     x, xp = np.array([16.0, 2.0, 1.0, 1.0, 0.5]), np.array([0.5, 0.5, 0.1, 1.0, 0.5])
     h = Hyperparameters(sigma2=xp / x, eta=0.0, x=x)
-    end = integrate(cosine_mode_flow, Mode(np.ones(5), x), h, t=2e3, event_dims=1, tolerance=1e-8, compiled=False)
+    end = integrate(cosine_mode_flow, Mode(np.ones(5), x), h, t=1500.0, event_dims=1, tolerance=1e-8, compiled=False)
     p, s = end.state
     np.testing.assert_allclose(p * h.a / (p[0] * h.a[0]), 1, rtol=1e-5)
     energy = h.a * s
@@ -152,7 +152,7 @@ def test_m_o_of_the_settled_network():
     problem = CENTRE_PROBLEMS["cosine-linear"]
     mu, sigma2 = np.array([[1.0], [4.0], [9.0]]), np.array([0.2, 1.0])
     h = problem.h.replace(mu=mu, sigma2=sigma2, x_mean=0.5)
-    end = integrate(problem.flow, problem.start, h, t=3e3, tolerance=1e-7, compiled=False).state
+    end = integrate(problem.flow, problem.start, h, t=1e3, tolerance=1e-7, compiled=False).state
     np.testing.assert_allclose(centre_length(end, h), settled_centre(h), rtol=1e-4)
     assert (survivors(end, h, relative=True)[1:] == BOTH).all()
 
