@@ -337,9 +337,12 @@ def test_parameters_are_uncorrelated_within_a_view_and_between_two(many):
 
 @pytest.mark.parametrize("blur", [0.0, 0.5])
 def test_views_are_distributed_as_torchvisions(blur):
-    """Per-channel means, spreads and correlations, and local contrast, of 3,000 views of one image."""
+    """Per-channel means, spreads and correlations, and local contrast, of views of one image.
+
+    Of ours 6,000 and of theirs 2,000 tell as much as 3,000 of each.
+    """
     torch.manual_seed(0)
-    image, data, n = pictures(1)[0], replace(SIMSIAM, blur=blur), 3000
+    image, data, n = pictures(1)[0], replace(SIMSIAM, blur=blur), 6000
     steps = [
         v2.RandomResizedCrop(32, scale=(0.2, 1)),
         v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
@@ -348,16 +351,16 @@ def test_views_are_distributed_as_torchvisions(blur):
         v2.RandomHorizontalFlip(),
     ]
     transform = v2.Compose(steps)
-    theirs = torch.stack([transform(image / 255) for _ in range(n)])
+    theirs = torch.stack([transform(image / 255) for _ in range(n // 3)])
     ours = aug.apply(image.expand(n, -1, -1, -1), aug.draw(data, 6, torch.arange(n), 32, 32), 32)
     for a, b in zip(statistics_of(ours), statistics_of(theirs)):
         assert stats.ks_2samp(a, b).pvalue > 1e-2
-        assert abs(a.mean() - b.mean()) < 4 * math.sqrt((a.var() + b.var()) / n)
+        assert abs(a.mean() - b.mean()) < 4 * math.sqrt(a.var() / len(a) + b.var() / len(b))
     pixels = [v.flatten(1)[:, ::97].numpy() for v in (ours, theirs)]
     difference = np.corrcoef(pixels[0], rowvar=False) - np.corrcoef(pixels[1], rowvar=False)
-    assert np.abs(difference).max() < 5 * math.sqrt(2 / n)
+    assert np.abs(difference).max() < 5 * math.sqrt(1 / len(ours) + 1 / len(theirs))
     for a, b in zip(pixels[0].T, pixels[1].T):  # that neither side nor top is preferred
-        assert abs(a.mean() - b.mean()) < 4.5 * math.sqrt((a.var() + b.var()) / n)
+        assert abs(a.mean() - b.mean()) < 4.5 * math.sqrt(a.var() / len(a) + b.var() / len(b))
 
 
 def statistics_of(views):

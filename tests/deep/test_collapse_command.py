@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import undrawn
 
 from stopgrad.deep import open_features
 from stopgrad.deep.__main__ import door
@@ -283,7 +284,8 @@ def test_spectrum_of_a_file(capsys):
     assert padded["collapse_auc"] == pytest.approx(1 - (1 - 0.78125) / 2) and padded["rms"] is padded["samples"] is None
 
 
-def test_a_run_is_measured_in_each_space(capsys):
+def test_a_run_is_measured_in_each_space(capsys, monkeypatch):
+    undrawn(monkeypatch)
     argv = (
         "train --preset linear-gaussian --gaussian-samples 64 --batch-size 16 --epochs 1 --probe none --quiet --out r"
     )

@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from small_runs import undrawn
 
 from stopgrad.deep.__main__ import door
 from stopgrad.deep.commands import Presets, Train, read_seeds
@@ -220,7 +221,8 @@ def test_a_run_answers_on_stdout_and_talks_on_stderr(capsys):
     assert "accuracy of the supervised network: " in evaluated
 
 
-def test_json_is_one_object_and_quiet_is_quiet(capsys):
+def test_json_is_one_object_and_quiet_is_quiet(capsys, monkeypatch):
+    undrawn(monkeypatch)
     status, out, err = call(capsys, *TINY, "--json", "--quiet")
     assert (status, err, out.count("\n")) == (0, "", 1)
     found = json.loads(out)
@@ -232,7 +234,8 @@ def test_json_is_one_object_and_quiet_is_quiet(capsys):
     assert json.loads(out)["knn"] == found["knn"]["after"]
 
 
-def test_several_seeds(capsys, tmp_path):
+def test_several_seeds(capsys, tmp_path, monkeypatch):
+    undrawn(monkeypatch)
     argv = [*TINY, "--quiet", "--json"]
     status, out, _ = call(capsys, *argv, "--seeds", "0-1", "--out", "many")
     found = json.loads(out)
@@ -247,7 +250,8 @@ def test_several_seeds(capsys, tmp_path):
     assert all((tmp_path / r["run"] / "summary.json").is_file() for r in runs)
 
 
-def test_divergence_is_status_1_and_collapse_status_0(capsys):
+def test_divergence_is_status_1_and_collapse_status_0(capsys, monkeypatch):
+    undrawn(monkeypatch)
     status, out, err = call(
         capsys, *TINY, "--quiet", "--loss", "squared", "--lr", "1e6", "--epochs", "40", "--out", "a"
     )
@@ -261,7 +265,8 @@ def test_divergence_is_status_1_and_collapse_status_0(capsys):
     assert "collapse" in out
 
 
-def test_data_without_classes_have_no_knn_and_that_is_said(capsys):
+def test_data_without_classes_have_no_knn_and_that_is_said(capsys, monkeypatch):
+    undrawn(monkeypatch)
     argv = shlex.split("--dataset gaussian --gaussian-samples 64 --backbone mlp --probe logistic --out run")
     _, out, err = call(capsys, *TINY, *argv, "--width", "8", "--fraction", "1", "--image-size", "8")
     said = "The data have no classes: there is no kNN accuracy and no linear probe."
@@ -272,7 +277,8 @@ def test_data_without_classes_have_no_knn_and_that_is_said(capsys):
     assert json.loads(out)["knn"] is None
 
 
-def test_nothing_trained_is_said(capsys):
+def test_nothing_trained_is_said(capsys, monkeypatch):
+    undrawn(monkeypatch)
     status, out, _ = call(capsys, *TINY, "--quiet", "--epochs", "0", "--out", "run")
     assert status == 0
     assert "Nothing was trained; the network is evaluated as initialised." in out

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import undrawn
 from torch import nn
 from torchvision.models import resnet
 
-from stopgrad.deep import Config, Method, Optimisation, train
+from stopgrad.deep import Config, Data, Method, Optimisation, train
 from stopgrad.deep.__main__ import door
 from stopgrad.deep.measuring.collapse.measurement import measure_collapse
 from stopgrad.deep.measuring.layouts.layouts import LAYOUTS
@@ -242,7 +243,9 @@ def run(tmp_path_factory):
     """A run of ours with a linear predictor."""
     folder = tmp_path_factory.mktemp("run") / "run"
     method = Method.of(width=4, projector_hidden=16, embedding_dim=8, predictor="linear")
-    train(Config(method=method, optimisation=Optimisation(epochs=1)), folder)
+    with pytest.MonkeyPatch.context() as replaced:
+        undrawn(replaced)
+        train(Config(Data(fraction=0.2), method, Optimisation(epochs=1, batch_size=32)), folder)
     return folder
 
 
@@ -314,7 +317,9 @@ def test_what_cannot_be_read(capsys, tmp_path):
     torch.save({k: v for k, v in names.items() if "bn2" not in k}, "fewer.pt")
     torch.save(names | {"layer1.0.se.weight": torch.zeros(2)}, "more.pt")
     torch.save(names | {"conv1.weight": torch.zeros(64, 1, 7, 7)}, "grey.pt")
-    torch.save(resnet.wide_resnet50_2().state_dict(), "wide.pt")
+    with torch.device("meta"):
+        wide = resnet.wide_resnet50_2().state_dict()
+    torch.save({k: torch.zeros(()).expand(v.shape) for k, v in wide.items()}, "wide.pt")  # shapes alone
     torch.save({f"encoder.{k}": v for k, v in names.items()} | {"head.weight": torch.zeros(2, 2)}, "odd.pt")
     torch.save({"epoch": 3}, "empty.pt")
     np.save("z.npy", np.eye(3))

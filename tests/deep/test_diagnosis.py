@@ -1,5 +1,6 @@
 """The verdict in words: each word from statistics like those of real runs, none from m_o or the loss alone."""
 
+import functools
 import math
 
 import numpy as np
@@ -123,6 +124,11 @@ def test_a_row_that_lacks_its_numbers_has_diverged_and_a_start_must_have_them():
 
 def cloud(batch, d, rank=None, agree=0.95, seed=0):
     """A row of white noise in `rank` of d dimensions, the two views of an image correlated by `agree`."""
+    return dict(_cloud(batch, d, rank, agree, seed))
+
+
+@functools.cache
+def _cloud(batch, d, rank, agree, seed):
     g = torch.Generator().manual_seed(seed)
     rank = rank or d
     shared, own = torch.randn(batch, rank, generator=g), torch.randn(2, batch, rank, generator=g)

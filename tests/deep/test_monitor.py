@@ -1,5 +1,7 @@
 """The monitor's statistics against NumPy, closed forms and the golden facts of Zhang et al.; Theorem 1 in training."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -244,6 +246,7 @@ def config(**changes):
     return change(Config(), **changes)
 
 
+@functools.cache
 def largest_residual(
     lr, steps, loss, decay=0.02, ratio=1.0, decay_p=None, bias=True, scale=1.0, momentum=0.0, stop=True
 ):

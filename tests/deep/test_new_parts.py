@@ -12,6 +12,7 @@ import pytest
 import torch
 from new_parts import NEW, enter
 from processes import PROCESSES
+from small_runs import undrawn
 from torch.nn.functional import normalize
 
 from stopgrad.deep import seats
@@ -87,8 +88,9 @@ def test_a_new_part_is_one_short_file(name):
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_a_new_part_trains_from_the_command_line(part, capsys, name):
+def test_a_new_part_trains_from_the_command_line(part, capsys, monkeypatch, name):
     """It is in the help with its options, its run is finished, measured and described, and its record is read back."""
+    undrawn(monkeypatch)
     kind, seat = part(name), NEW[name][0]
     choice, option = [f"--{seat.name}", name], flag(next(iter(seat.options_of(kind))))
     for argv, words in (([], name), (choice, option)):
@@ -271,7 +273,7 @@ def test_the_example_of_uniformity_reads_and_runs(capsys):
     before = dict(seats.OBJECTIVES)
     try:
         example = runpy.run_path(str(ROOT / "examples" / "uniformity.py"))
-        seen = example["main"](30)
+        seen = example["main"](24)
         assert capsys.readouterr().out.startswith("step 0: loss -1.") and seen["loss"] < -1.5
         assert len((ROOT / "examples" / "uniformity.py").read_text().splitlines()) <= 76
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_runs import undrawn
 from variants import VARIANTS, B, batch, close, draw, network
 
 from stopgrad.deep.__main__ import door
@@ -219,6 +220,7 @@ def left_by(folder):
 
 def test_each_variant_trains_for_two_steps_and_goes_on_from_within_them(tmp_path, monkeypatch, capsys):
     """One run with every variant as a phase, against one that is stopped within phases of each kind and resumed."""
+    undrawn(monkeypatch)
     names = [name for name in VARIANTS if name != "schedule"]
     phases = [phase(VARIANTS[name]) for name in names]
     small = shlex.split(

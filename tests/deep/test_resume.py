@@ -22,7 +22,7 @@ SETTINGS = {
     # F, its counter, the predictor's momentum and a target that moves must all come back
     "set predictor, moving target": [
         *TINY, *shlex.split("--width 1 --predictor directpred --predictor-freq 3 --target ema --ema-momentum .9"),
-        *shlex.split("--embedding-dim 16 --epochs 3 --warmup-epochs 1"),
+        *shlex.split("--embedding-dim 16 --epochs 2 --warmup-epochs 1"),
     ],
     "balance residual, accumulation": [*LINEAR, *shlex.split("--accumulation 2 --loss squared --laws-every 1")],
     "two-layer predictor, supervised reference": [

@@ -13,6 +13,7 @@ from stopgrad.experiments.ledger import Remembered, claims_of
 from stopgrad.experiments.papers import PAPERS, SCALES, chosen, suite
 from stopgrad.experiments.store import evidence
 from stopgrad.experiments.store.store import Store
+from stopgrad.linear_theory.tools.door import dumps
 
 
 def claim(id="a", **fields):
@@ -138,3 +139,16 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, monkeypatch):
     counted(monkeypatch)
     assert ledger.theory_rows("p", Store(tmp_path / "none"))["p-one"]["verdict"] == "holds"
     assert not (tmp_path / "none").exists()
+
+
+def test_several_processes_keep_the_rows_of_theory_that_one_computes(theory, tmp_path):
+    papers, store = ["simsiam2021", "li2022"], Store(tmp_path)
+    ledger.keep_theory(papers, store, 1)
+    assert not any(tmp_path.iterdir())  # of one process whoever asks for them is as quick
+    ledger.keep_theory(papers, store, 2)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert sorted(path.name for path in files) == [".theory-li2022.json", ".theory-simsiam2021.json"]
+    for paper in papers:
+        assert dumps(ledger.theory_rows(paper, store)) == dumps(ledger.theory_rows(paper, Store(theory)))
+    ledger.keep_theory(papers, store, 2)
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

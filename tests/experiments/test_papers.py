@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from stopgrad.experiments import papers
+from stopgrad.experiments import ledger, papers
 from stopgrad.experiments.claims.claim import Claim, Rule
 from stopgrad.experiments.claims.paper import Paper
 from stopgrad.experiments.papers import PAPERS, chosen, suite
+from stopgrad.experiments.store.store import Store
 from stopgrad.experiments.suites.grid import SCALES, Suite
 
 ROOT = Path(__file__).parents[2]
@@ -73,10 +74,11 @@ def test_a_suite_is_called_as_its_paper(monkeypatch):
 
 
 @pytest.mark.parametrize("key", [one.key for one in chosen(having="suite")])
-def test_every_claim_has_its_arms_where_it_can_be_measured_and_says_what_it_must(key):
-    arms = {scale: suite(key, scale).arms.keys() for scale in SCALES}
+def test_every_claim_has_its_arms_where_it_can_be_measured_and_says_what_it_must(key, theory):
+    arms, decided = {scale: suite(key, scale).arms.keys() for scale in SCALES}, ledger.theory_rows(key, Store(theory))
     for one in PAPERS[key].claims:
-        assert one.theory().strip().endswith((".", ")")), one.id
+        said = one.theory() if one.arms else decided[one.id]["theory"]
+        assert said.strip().endswith((".", ")")), one.id
         for scale in set(one.scales) - {"quick"} if one.arms else ():  # quick has the arms of some claims alone
             assert arms[scale] >= set(one.arms), (one.id, scale)
 

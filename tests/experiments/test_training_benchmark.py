@@ -87,15 +87,16 @@ def test_loss_of_lightly_is_ours():
 
 def test_operations_are_counted_for_both_views_forward_and_backward():
     """A layer of m inputs and n outputs takes 2mn forward and 4mn backward, the first one no gradient of its input."""
-    task = replace(TOY, width=64, heads=(2048, 2048, 512))
-    stages = [(64, 64, 32**2 * 4)]
+    width, (hidden, embedding, bottleneck) = 16, (96, 80, 24)
+    task = replace(TOY, width=width, heads=(hidden, embedding, bottleneck))
+    stages = [(width, width, 32**2 * 4)]
     for k in range(3):
-        n, pixels = 64 * 2**k, (16 // 2**k) ** 2
+        n, pixels = width * 2**k, (16 // 2**k) ** 2
         stages += [(n, 2 * n, pixels), (2 * n, 2 * n, pixels * 3)]
     convolutions = sum(9 * m * n * pixels for m, n, pixels in stages)
-    shortcuts = sum(64 * 2**k * 128 * 2**k * (16 // 2**k) ** 2 for k in range(3))
-    heads = 512 * 2048 + 2048 * 2048 + 2 * 2048 * 512
-    first = 9 * 3 * 64 * 32**2
+    shortcuts = sum(2 * (width * 2**k) ** 2 * (16 // 2**k) ** 2 for k in range(3))
+    heads = 8 * width * hidden + hidden * embedding + 2 * embedding * bottleneck
+    first = 9 * 3 * width * 32**2
     assert ssl_engines.flops_a_sample(task) == 2 * (6 * (convolutions + shortcuts + heads) + 4 * first)
 
 

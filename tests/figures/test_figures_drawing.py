@@ -5,7 +5,7 @@ import itertools
 import matplotlib
 import numpy as np
 import pytest
-from figure_examples import DATA, RECORDED, SMALL, phase_data, small
+from figure_examples import DATA, RECORDED, SMALL, from_made_up, phase_data, small
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, to_hex, to_rgb
@@ -20,7 +20,7 @@ from stopgrad.figures.tian2021 import theory as tian2021
 def _texts(figure):
     figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()  # what is laid out is where it would be drawn
     boxes = [
         (t.get_text(), t.get_window_extent(canvas.get_renderer()))
         for t in figure.findobj(Text)
@@ -49,11 +49,11 @@ def test_a_picture_survives_the_data_file_and_nothing_overlaps(name, tmp_path):
         assert not a.overlaps(b), f"{one!r} overlaps {other!r}"
 
 
-@pytest.mark.parametrize("name", ["tian-fig4", "talk-ema-decay", "tian-table3"])
+@pytest.mark.parametrize("name", ["tian-fig4", "talk-ema-decay", "tian-table2"])
 def test_a_picture_is_the_same_whatever_the_user_has_set(name, tmp_path):
     """As a matplotlibrc does: every setting here would change the picture."""
     theirs = {"savefig.bbox": "tight", "axes.grid": True, "font.size": 20, "text.color": "red", "axes.xmargin": 0.3}
-    drawn = small(name) if name in SMALL else data.read(DATA / f"{name}.nc")
+    drawn = small(name) if name in SMALL else from_made_up(name)
     ours, under_theirs = tmp_path / "ours.png", tmp_path / "under_theirs.png"
     style.save(FIGURES[name].draw(drawn), ours, "")
     with matplotlib.rc_context(theirs):

@@ -106,7 +106,7 @@ def test_fig7_agrees_with_scipy_on_every_point():
 
 def test_fig8_every_surviving_direction_ends_at_p_plus():
     """The end state is symmetric with eigenvalues 0 and p₊ only, so ‖W_p‖² is a whole number of p₊²."""
-    d = tian2021_networks.compute_fig8(taus=(0.2, 0.7, 1.0), etas=(0.05,), n=3, runs=3, t=(0, 300, 4)).isel(eta=0)
+    d = tian2021_networks.compute_fig8(taus=(0.2, 0.7, 1.0), etas=(0.05,), n=3, runs=2, t=(0, 300, 4)).isel(eta=0)
     h = Hyperparameters(eta=0.05, tau=np.array([0.7, 1.0]))
     alive = (d.symmetric.isel(time=-1, tau=[1, 2]).values / fixed_points(h).p_plus[:, None]) ** 2
     np.testing.assert_allclose(alive, np.round(alive), atol=1e-4)
@@ -115,7 +115,7 @@ def test_fig8_every_surviving_direction_ends_at_p_plus():
 
 
 def test_fig9_scale_free_misalignment_sees_what_the_norm_does_not():
-    d = tian2021_networks.compute_fig9(n=4, runs=4, t=(0, 100, 21))
+    d = tian2021_networks.compute_fig9(n=4, runs=2, t=(0, 100, 21))
     assert float(d.relative.max()) <= np.sqrt(2)
     collapsed = d.sel(eta=0.05, tau=0.2).isel(time=-1)
     assert np.all(collapsed.absolute < 1e-6) and np.all(collapsed.relative > 1e-2)

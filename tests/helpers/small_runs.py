@@ -17,3 +17,13 @@ TINY = Config(
 def run(folder, config=TINY, resume=False, world=World(0, 1, torch.device("cpu"), None), picture=False):
     """What `execute` returns; by default without the picture, which would take longer than the run."""
     return execute(config, Place(folder, resume, quiet=True, picture=picture), world)
+
+
+def title_alone(table, title, path):
+    """In place of `words.picture.draw`, which takes longer than a small run, where nobody looks at run.png."""
+    path.write_text(title)
+
+
+def undrawn(monkeypatch):
+    """For as long as a test lasts runs leave the title in place of their picture."""
+    monkeypatch.setattr("stopgrad.deep.words.picture.draw", title_alone)

@@ -154,24 +154,23 @@ def test_versions_count_where_they_are_named(monkeypatch):
 # ---------------------------------------------------------------- the code of a run
 
 
-@pytest.fixture
-def project(tmp_path):
-    """`code` of configs in a copy of the project in which one file was edited, or written."""
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """`code` of configs in a copy of the project in which some files were edited, or written: (path, old, new)."""
 
     @functools.cache
-    def copy(path, old, new):
-        root = tmp_path / str(len(list(tmp_path.iterdir())))
+    def copy(edits):
+        root = tmp_path_factory.mktemp("project")
         for wing in ("deep", "linear_theory"):
             shutil.copytree(ROOT / wing, root / wing, ignore=shutil.ignore_patterns("__pycache__"))
-        text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
-        assert old in text
-        (root / path).write_text(text.replace(old, new, 1))
+        shutil.copy(ROOT / "README.md", root)
+        for path, old, new in edits:
+            text = (root / path).read_text() if (root / path).exists() else ""
+            assert old in text
+            (root / path).write_text(text.replace(old, new, 1))
         return root
 
-    def edited(path="deep/config.py", old="", new="", kinds=()):
-        return provenance._code(frozenset(kinds), copy(path, old, new))
-
-    return edited
+    return lambda *edits, kinds=(): provenance._code(frozenset(kinds), copy(edits))
 
 
 def test_the_code_of_a_run_is_all_that_computes_it():
@@ -188,9 +187,9 @@ def test_the_code_of_a_run_is_all_that_computes_it():
     assert len(fingerprint(Config())) == 64
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new"),
-    [
+def test_edits_that_recompute_no_run(project):
+    """All in one copy: what any of them changed would be named."""
+    after = project(
         ("README.md", "", "# A new first line\n"),
         ("deep/method/siamese.py", '"""The Siamese method', '"""The method'),
         ("deep/data/views.py", '"""', '"""In other words: '),
@@ -205,22 +204,18 @@ def test_the_code_of_a_run_is_all_that_computes_it():
         ("deep/words/live.py", "import time", "import os, time"),
         ("deep/words/expectation.py", "return ", "return 1 * "),
         ("deep/storage/lock.py", "return ", "return 1 * "),
-    ],
-)
-def test_edits_that_recompute_no_run(project, path, old, new):
-    assert project(path, old, new) == code()
+    )
+    assert not difference(code(), after) and after == code()
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new"),
-    [
+def test_edits_that_recompute_every_run(project):
+    after = project(
         ("deep/data/augmentation.py", "def draw_crops(", "def draw_crops(*_, "),
         ("linear_theory/predictors/matrices.py", "return ", "return 1 * "),
         ("deep/measuring/diagnosis.py", "return ", "return 1 * "),
-    ],
-)
-def test_edits_that_recompute_every_run(project, path, old, new):
-    assert difference(code(), project(path, old, new)) == f"stopgrad.{path[:-3].replace('/', '.')} changed"
+    )
+    changed = ("deep.data.augmentation", "deep.measuring.diagnosis", "linear_theory.predictors.matrices")
+    assert difference(code(), after) == f"{', '.join(f'stopgrad.{name}' for name in changed)} changed"
 
 
 def part(module, name="Part"):
@@ -228,32 +223,32 @@ def part(module, name="Part"):
     return dataclasses.make_dataclass(name, [], frozen=True, namespace={"__module__": module})
 
 
-@pytest.mark.parametrize(
-    ("path", "predictors"),
-    [
-        ("deep/method/predictors/mlp.py", {"mlp", "fixed"}),
-        ("deep/method/predictors/identity.py", {"identity"}),
-        ("deep/method/predictors/set.py", {"directpred", "directcopy"}),
-        ("linear_theory/predictors/rules.py", {"directpred", "directcopy"}),
-        ("deep/method/networks.py", {"mlp", "fixed", "linear", "identity", "directpred", "directcopy"}),
-    ],
-)
-def test_editing_a_part_recomputes_exactly_its_users(project, path, predictors):
-    stale = set()
-    for name in ("mlp", "fixed", "linear", "identity", "directpred", "directcopy"):
-        config = change(Config(), predictor=name)
-        after = project(path, "\n\n\n", "\n\n\nEDITED = True\n", provenance._kinds(config))
-        stale |= {name} if after != code(config) else set()
-    assert stale == predictors
+USERS = {
+    "deep/method/predictors/mlp.py": {"mlp", "fixed"},
+    "deep/method/predictors/identity.py": {"identity"},
+    "deep/method/predictors/set.py": {"directpred", "directcopy"},
+    "linear_theory/predictors/rules.py": {"directpred", "directcopy"},
+    "deep/method/networks.py": {"mlp", "fixed", "linear", "identity", "directpred", "directcopy"},
+}
+
+
+@pytest.mark.parametrize("name", ["mlp", "fixed", "linear", "identity", "directpred", "directcopy"])
+def test_editing_a_part_recomputes_exactly_its_users(project, name):
+    """All in one copy: a run's code says by which of them it is another."""
+    config = change(Config(), predictor=name)
+    edits = [(path, "\n\n\n", "\n\n\nEDITED = True\n") for path in USERS]
+    before, after = code(config), project(*edits, kinds=provenance._kinds(config))
+    used = {f"stopgrad.{path[:-3].replace('/', '.')}" for path, users in USERS.items() if name in users}
+    assert {one for one in before.keys() | after.keys() if before.get(one) != after.get(one)} == used
 
 
 def test_editing_a_part_of_ones_own_recomputes_its_users(project):
     ours, others = part("stopgrad.deep.method.mine"), part("stopgrad.linear_theory.exact.basin")
-    before = project("deep/method/mine.py", "", "class Part:\n    rate = 1\n", [ours])
-    after = project("deep/method/mine.py", "", "class Part:\n    rate = 2\n", [ours])
+    mine = [(("deep/method/mine.py", "", f"class Part:\n    rate = {rate}\n"),) for rate in (1, 2)]
+    before, after = (project(*edit, kinds=[ours]) for edit in mine)
     assert difference(code(), before) == "stopgrad.deep.method.mine changed"
     assert difference(before, after) == "stopgrad.deep.method.mine changed"
-    without = [project("deep/method/mine.py", "", text, [others]) for text in ("x = 1\n", "x = 2\n")]
+    without = [project(*edit, kinds=[others]) for edit in mine]
     assert without[0] == without[1] != code()
 
 

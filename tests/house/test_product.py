@@ -38,7 +38,7 @@ def test_from_runs_to_the_report(tmp_path, theory, monkeypatch, capsys):
     ledger = ask("experiments verify", *smoke)
     every_claim_is_answered({row["id"]: row for row in ledger["claims"]})
     of_it = ("--paper", PAPER)  # pictures of all papers are drawn by tests of their own
-    made = ask("figures all", *smoke, *of_it)
+    made = ask("figures all --workers 1", *smoke, *of_it)
     assert made.keys() == ask("figures list", *of_it).keys() < FIGURES.keys() == ask("figures list").keys()
     every_picture_that_can_be_made_is_there(made, tmp_path / "out" / "figures")
     report = ask("figures report", *smoke)

@@ -16,6 +16,31 @@ HEAVY = ["torch", "torchvision", "scipy", "sympy", "xarray", "pandas", "matplotl
 """Libraries that take longer to import than Python, NumPy and the parser of arguments together."""
 WINGS = ("linear_theory", "deep", "experiments", "figures")
 
+CLOSED = [
+    "linear_theory fixed-points --eta 0.1 --json",
+    "linear_theory time --p-end 0.4 --json",
+    "linear_theory translate",
+    "linear_theory translate --ema-momentum 0.99 --predictor-lr 0.5 --predictor-weight-decay 1e-3",
+    "deep presets",
+    "experiments list",
+    "experiments runs list --runs nowhere",
+    "figures list",
+]
+KNOWN = [
+    "stopgrad.deep.config",
+    "stopgrad.deep.presets",
+    "stopgrad.deep.words.expectation",
+    "stopgrad.experiments.papers",
+    "stopgrad.experiments.ledger",
+    "stopgrad.experiments.store.store",
+    "stopgrad.figures.machinery.registry",
+    "stopgrad.linear_theory.commands.one_mode",
+    "stopgrad.linear_theory.predictors.matrices",
+    "stopgrad.linear_theory.spectra.spectrum",
+    "stopgrad.linear_theory.spectra.alignment",
+    "stopgrad.linear_theory.exact.closed_loop",
+]
+
 # Every command of a wing, those of groups too, in one process: each answers --help, and nothing heavy is imported.
 WALK = """
 import sys
@@ -37,6 +62,27 @@ top = wing.commands([]) if sys.argv[1] == "deep" else wing.COMMANDS
 walk(sys.argv[1], top)
 """
 
+# Programs one after another in one process, as `python -m MODULE …` starts each. Nothing heavy is there after all of
+# them only if none needs it; each says what it finds, so that the first to need it is named.
+PROGRAMS = """
+import atexit, runpy, sys
+
+def loaded():
+    return sorted(set(HEAVY) & set(sys.modules))
+
+atexit.register(lambda: print("at exit", loaded(), file=sys.stderr))
+for argv in ASKED:
+    sys.argv = argv.split()
+    status = 0
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__")
+    except SystemExit as left:
+        status = left.code
+    print("\\0", end="")
+    print("\\0", argv, "\\1", status or 0, "\\1", *loaded(), end="", file=sys.stderr)
+print("\\0", file=sys.stderr, end="")
+"""
+
 
 def python(*argv):
     """A fresh process's standard output; an assertion with what it said where it fails."""
@@ -45,74 +91,70 @@ def python(*argv):
     return done.stdout
 
 
-def loaded_by(module, *argv):
-    """Which of HEAVY `python -m MODULE …` has imported when it leaves."""
-    code = (
-        "import atexit, runpy, sys\n"
-        f"atexit.register(lambda: print(*sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr))\n"
-        f"sys.argv = {[module, *argv]}\nrunpy.run_module({module!r}, run_name='__main__')\n"
-    )
+@pytest.fixture(scope="module")
+def programs():
+    """By program: what it prints, its status, and which of HEAVY are imported when it leaves."""
+    asked = [*CLOSED, *(f"{wing} --help" for wing in WINGS)]
+    code = f"HEAVY, ASKED = {HEAVY}, {asked}\n{PROGRAMS}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout, done.stderr
-    return done.stderr.split()
+    assert done.returncode == 0 and done.stderr.endswith("at exit []\n"), done.stderr
+    found = (part.split("\1") for part in done.stderr.split("\0") if "\1" in part)
+    return {
+        argv.strip(): (printed, status.strip(), heavy.split())
+        for (argv, status, heavy), printed in zip(found, done.stdout.split("\0"))
+    }
 
 
 @pytest.mark.parametrize("wing", WINGS)
-def test_no_help_text_needs_a_heavy_library(wing):
+def test_no_help_text_needs_a_heavy_library(wing, programs):
     said = python("-c", WALK, wing, *HEAVY)
     asked = [line for line in said.splitlines() if line.startswith("\0")]
     assert len(asked) >= 5 and said.count("usage: ") >= len(asked)
-    assert loaded_by(wing, "--help") == []
+    printed, *found = programs[f"{wing} --help"]
+    assert "usage: " in printed and found == ["0", []]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "linear_theory fixed-points --eta 0.1 --json",
-        "linear_theory time --p-end 0.4 --json",
-        "linear_theory translate",
-        "linear_theory translate --ema-momentum 0.99 --predictor-lr 0.5 --predictor-weight-decay 1e-3",
-        "deep presets",
-        "experiments list",
-        "experiments runs list --runs nowhere",
-        "figures list",
-    ],
-)
-def test_no_closed_form_and_no_list_needs_a_heavy_library(command):
-    assert loaded_by(*command.split()) == []
+@pytest.mark.parametrize("command", CLOSED)
+def test_no_closed_form_and_no_list_needs_a_heavy_library(command, programs):
+    printed, *found = programs[command]
+    assert printed.strip() and found == ["0", []]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "stopgrad.deep.config",
-        "stopgrad.deep.presets",
-        "stopgrad.deep.words.expectation",
-        "stopgrad.experiments.papers",
-        "stopgrad.experiments.ledger",
-        "stopgrad.experiments.store.store",
-        "stopgrad.figures.machinery.registry",
-        "stopgrad.linear_theory.commands.one_mode",
-        "stopgrad.linear_theory.predictors.matrices",
-        "stopgrad.linear_theory.spectra.spectrum",
-        "stopgrad.linear_theory.spectra.alignment",
-        "stopgrad.linear_theory.exact.closed_loop",
-    ],
-)
-def test_what_is_known_without_computing_is_imported_without_a_heavy_library(module):
-    said = python("-c", f"import sys, {module}; print(sorted(set({HEAVY}) & set(sys.modules)))")
-    assert said == "[]\n"
+@pytest.fixture(scope="module")
+def imports():
+    """By module: which of HEAVY are imported after it; in one process, as none may be there after all of them."""
+    code = f"import sys\nfrom importlib import import_module\nfor name in {KNOWN}:\n    import_module(name)\n"
+    said = python("-c", f"{code}    print(name, *sorted(set({HEAVY}) & set(sys.modules)))")
+    found = {name: heavy for name, *heavy in map(str.split, said.splitlines())}
+    assert [*found] == KNOWN, said
+    return found
+
+
+@pytest.mark.parametrize("module", KNOWN)
+def test_what_is_known_without_computing_is_imported_without_a_heavy_library(module, imports):
+    assert imports[module] == []
+
+
+@pytest.fixture(scope="module")
+def changes():
+    """By wing: what of the process importing it changes."""
+    code = (
+        "import os, signal, sys, threading\nfrom importlib import import_module\n"
+        "state = lambda: dict(environ=dict(os.environ), cwd=os.getcwd(), sigterm=signal.getsignal(signal.SIGTERM),"
+        " threads=threading.active_count(), path=sys.path[:])\n"
+        f"for wing in {WINGS}:\n"
+        "    before = state()\n    import_module(wing)\n    import_module(f'{wing}.__main__')\n    after = state()\n"
+        "    print(wing, *(name for name in after if after[name] != before[name]))\n"
+    )
+    said = python("-c", code)
+    found = {wing: changed for wing, *changed in map(str.split, said.splitlines())}
+    assert (*found,) == WINGS, said
+    return found
 
 
 @pytest.mark.parametrize("wing", WINGS)
-def test_importing_a_wing_changes_nothing(wing):
-    code = (
-        "import os, signal, sys, threading\n"
-        "state = lambda: (dict(os.environ), os.getcwd(), signal.getsignal(signal.SIGTERM),"
-        " threading.active_count(), sys.path[:])\n"
-        f"before = state()\nimport {wing}, {wing}.__main__\nassert state() == before\n"
-    )
-    assert python("-c", code) == ""
+def test_importing_a_wing_changes_nothing(wing, changes):
+    assert changes[wing] == []
 
 
 def test_threads_of_a_fused_kernel_sleep_early_unless_the_user_says_otherwise():
