@@ -62,11 +62,14 @@ def keep_theory(papers: Sequence[str], store: Store, workers: int) -> None:
 
     Raises ValueError for a paper without claims, and where a process cannot be started or is killed.
     """
-    asked = [(paper, *_by_theory(paper, store)) for paper in papers if workers > 1]
-    stale = [paper for paper, claims, path in asked if kept(path, _origin(claims), _read)[1]]
-    if len(stale) > 1:  # of one this process takes as long
-        for _ in parallel(theory_rows, [(paper, store) for paper in stale], workers):
-            pass
+
+    def stale(paper: str) -> bool:
+        claims, path = _by_theory(paper, store)
+        return kept(path, _origin(claims), _read)[1] is not None
+
+    left = [(paper, store) for paper in papers if workers > 1 and stale(paper)]
+    for _ in parallel(theory_rows, left, workers):
+        pass
 
 
 def _by_theory(paper: str, store: Store) -> tuple[list[Claim], Path]:
