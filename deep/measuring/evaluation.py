@@ -44,13 +44,35 @@ class Part(NamedTuple):
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """Eval mode for every module of `network`, and afterwards each module's own mode again, also after an error."""
-    before = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
+    with _in_mode(network, training=False):
         yield network
+
+
+@contextlib.contextmanager
+def unnoticed(network: nn.Module) -> Iterator[nn.Module]:
+    """Train mode for every module, and afterwards modes and buffers as they were, also after an error.
+
+    So BatchNorm normalises with each batch's own statistics, and its running ones do not notice.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        with _in_mode(network, training=True):
+            yield network
     finally:
-        for module, training in before:
-            module.training = training
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+@contextlib.contextmanager
+def _in_mode(network: nn.Module, training: bool) -> Iterator[None]:
+    before = [(module, module.training) for module in network.modules()]
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
 
 
 def representations(

@@ -4,7 +4,6 @@
 tracking, by X and X′ as they were measured all along (Tian, Chen & Ganguli 2021, Lemma 1, Theorems 1 to 3).
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -19,6 +18,7 @@ from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.datasets import Dataset
 from stopgrad.deep.data.fold import fold
 from stopgrad.deep.data.orders.setting import Setting, shares
+from stopgrad.deep.measuring.evaluation import unnoticed
 from stopgrad.deep.measuring.units import Noise, units
 from stopgrad.deep.method.siamese import Siamese
 from stopgrad.deep.storage.run_folder import LAWS
@@ -50,10 +50,12 @@ def inputs_of_last_layer(siamese: Siamese, batches: Iterable[Batch]) -> list[tor
 @torch.no_grad()
 def _around_last_layer(siamese: Siamese, batches: Iterable[Batch]) -> tuple[list[torch.Tensor], torch.Tensor]:
     """What it sees of both views, (N, n) each, and their embeddings, (2N, d)."""
-    online, seen, z = copy.deepcopy(siamese.online).train(), [], []  # a copy: BatchNorm's statistics must not notice
-    online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    for batch in batches:
-        z += [online(x) for x in batch.views[:2]]
+    seen, z = [], []
+    with unnoticed(siamese.online) as online:
+        hook = online.projector.last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+        with hook:
+            for batch in batches:
+                z += [online(x) for x in batch.views[:2]]
     return [torch.cat(seen[view::2]) for view in (0, 1)], torch.cat(z)
 
 
@@ -102,7 +104,8 @@ def _matrix(siamese: Siamese, z: torch.Tensor) -> torch.Tensor:
     """W_p, or where there is none the matrix nearest to the predictor on these embeddings, (N, d)."""
     if (Wp := siamese.predictor.matrix()) is not None:
         return Wp.double()
-    p = copy.deepcopy(siamese.predictor).train()(z)
+    with unnoticed(siamese.predictor) as predictor:
+        p = predictor(z)
     return (torch.linalg.pinv(z.double(), rtol=NEAREST) @ p.double()).mT
 
 

@@ -19,7 +19,7 @@ from stopgrad.linear_theory.tools.errors import BadInput
 
 LIVES_FROM = 0.1
 """A mode lives that is this part of the least that one at rest can be, x τ²/(4a²α_p), and a dead one falls for ever."""
-TOLERANCE, MOST_STEPS, ENOUGH = 1e-7, 4096, 1e-4
+TOLERANCE, MOST_STEPS, ENOUGH = 1e-6, 4096, 1e-4
 """Of an integration, of which networks need some hundred steps, and the error with which it counts as followed."""
 GONE = 1e-30
 """Part of its start to which a curve has fallen when no more is told apart."""

@@ -20,6 +20,7 @@ from stopgrad.deep.measuring.evaluation import (
     pixel_knn,
     raw_pixels,
     representations,
+    unnoticed,
 )
 
 SIZES = st.integers(1, 40)
@@ -212,6 +213,21 @@ def test_modes_return_after_an_error_too():
     with pytest.raises(RuntimeError):
         representations(net, [torch.zeros(2, 5, 6, 6)])
     assert all(module.training for module in net.modules())
+
+
+def test_looking_in_train_mode_is_not_noticed_also_after_an_error():
+    net = network()
+    net(images(1))
+    net.eval()[3].train()
+    modes = {name: module.training for name, module in net.named_modules()}
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(RuntimeError), unnoticed(net) as whole:
+        assert whole is net and all(module.training for module in net.modules())
+        net(images(2))
+        assert not torch.equal(net[1].running_mean, state["1.running_mean"])
+        net(torch.zeros(2, 5, 6, 6))
+    assert {name: module.training for name, module in net.named_modules()} == modes
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
 def test_representations_run_in_half_precision_where_asked_and_come_back_in_float32():
