@@ -5,6 +5,7 @@ with options of its own (`deep.parts`), and no code asks for a method by name (C
 2021; Li, Efros & Pathak 2022 differ in values).
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator
@@ -325,6 +326,7 @@ def key_text(config: Config) -> str:
     return _text(config, defaults=False)
 
 
+@functools.lru_cache(maxsize=2**13)  # a store asks for the same few hundred again and again
 def _text(config: Config, defaults: bool) -> str:
     record = {name: canonical(getattr(config, name), defaults) for name in GROUPS} | {"seed": config.seed}
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)

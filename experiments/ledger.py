@@ -11,7 +11,7 @@ from stopgrad.deep.method.backbones.vectors import IdentityBackbone, LinearBackb
 from stopgrad.experiments.claims.claim import Claim, Row, evaluate
 from stopgrad.experiments.claims.multiplicity import adjusted
 from stopgrad.experiments.papers import PAPERS, chosen, suite
-from stopgrad.experiments.store.evidence import Backed, backed
+from stopgrad.experiments.store.evidence import Backed, Recorded, backed
 from stopgrad.experiments.store.store import Record, Store
 from stopgrad.experiments.suites.grid import SCALES, Suite
 from stopgrad.linear_theory.tools.door import dumps
@@ -33,17 +33,15 @@ def claims_of(paper: str) -> tuple[Claim, ...]:
 def rows(paper: str, scale: str, store: Store) -> list[Row]:
     """A row for every claim of the paper, at one scale. Nothing is trained.
 
-    Where the store has nothing for a config its recorded run serves, and the row says so under `recorded`. All rows
-    together decide `p_adjusted` and `survives`, and nothing else. Raises ValueError for a paper without claims and for
-    what the suite, the store or the record refuses.
+    Where the store lacks runs of a claim that the record has, recorded ones serve, for all of the claim's arms, and the
+    row says so under `recorded`. All rows together decide `p_adjusted` and `survives`, and nothing else. Raises
+    ValueError for a paper without claims and for what the suite, the store or the record refuses.
     """
     claims = claims_of(paper)
     runs = suite(paper, scale) if any(claim.arms for claim in claims) else None
-    remembered = runs and Remembered(backed(store, runs))
+    stores = [Remembered(one) for one in (store, backed(store, runs).record)] if runs else []
     computed = theory_rows(paper, store)  # last, as it takes seconds, and what is above refuses
-    return adjusted(
-        computed[claim.id] if claim.id in computed else evaluate(claim, runs, remembered) for claim in claims
-    )
+    return adjusted(computed[claim.id] if claim.id in computed else evaluate(claim, runs, *stores) for claim in claims)
 
 
 def theory_rows(paper: str, store: Store) -> dict[str, Row]:
@@ -52,7 +50,7 @@ def theory_rows(paper: str, store: Store) -> dict[str, Row]:
     Where the store's folder does not exist, or cannot be written, they are computed and not kept.
     """
     claims, path = _by_theory(paper, store)
-    compute = lambda: {claim.id: evaluate(claim, None, None) for claim in claims}  # noqa: E731
+    compute = lambda: {claim.id: evaluate(claim, None) for claim in claims}  # noqa: E731
     rows, _ = keep(path, _origin(claims), compute, _read, _write)
     return rows
 
@@ -122,7 +120,7 @@ def rests_on(claim: Claim, scale: str) -> str:
 class Remembered:
     """A store that reads each run once, however many claims look at it."""
 
-    def __init__(self, store: Store | Backed):
+    def __init__(self, store: Store | Backed | Recorded):
         self._find: Callable[[Config], Record | None] = store.find
         self._found: dict[Config, Record | None] = {}
 

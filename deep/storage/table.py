@@ -7,12 +7,14 @@ resumed from a checkpoint leaves the same bytes as one never stopped, but for th
 Files of these names and suffixes in the run's folder are the table's alone.
 """
 
+import functools
 import hashlib
 import json
 import math
 import numbers
 import operator
 import os
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -136,12 +138,16 @@ def read(folder: Path) -> Columns:
     names = dict.fromkeys(name for row in rows for name in row.scalars)
     absent = dict.fromkeys(names)
     scalars = {name: np.array([(absent | row.scalars)[name] for row in rows], dtype=np.float64) for name in names}
-    arrays = {}
+    return Columns(steps, scalars, _arrays(folder, rows))
+
+
+def _arrays(folder: Path, rows: list["_Row"]) -> dict[str, Series]:
+    steps, arrays = np.array([row.step for row in rows], dtype=np.int64), {}
     for name, n in {name: n for row in rows for name, n in row.arrays.items()}.items():
         series = steps[[name in row.arrays for row in rows]]
         content = np.fromfile(Path(folder) / name, dtype=_DTYPE[name[-4:]], count=len(series) * n)
         arrays[name[:-4]] = Series(series, content.reshape(-1, n))
-    return Columns(steps, scalars, arrays)
+    return arrays
 
 
 def export_npz(folder: Path, path: Path) -> None:
@@ -157,14 +163,28 @@ def export_npz(folder: Path, path: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A digest of all that the table holds, wall-clock times excepted: equal for two tables that agree bit by bit."""
+    """A digest of all that the table holds, wall-clock times excepted: equal for two tables that agree bit by bit.
+
+    A table that has not been touched since this process last looked is not read again.
+    """
+    files = [(path.name, path.stat()) for path in _data_files(folder)] if Path(folder).is_dir() else []
+    stamps = tuple((name, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for name, of in files)
+    fresh = any(abs(time.time() - of.st_ctime) < _FRESH for _, of in files)
+    return (_fingerprint.__wrapped__ if fresh else _fingerprint)(Path(folder).absolute(), stamps)
+
+
+_FRESH = 2.0
+"""Seconds in which a file may change once more, and its times say nothing of it."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _fingerprint(folder: Path, stamps: tuple) -> str:
     digest = hashlib.sha256()
     rows = list(_rows(folder))
     for row in rows:
         scalars = {name: value for name, value in row.scalars.items() if not name.startswith(WALL_CLOCK)}
         digest.update(json.dumps([row.step, scalars, row.arrays]).encode())
-    columns = read(folder)
-    for name, series in columns.arrays.items():
+    for name, series in _arrays(folder, rows).items():
         if not name.startswith(WALL_CLOCK):
             digest.update(series.values.tobytes())
     return digest.hexdigest()

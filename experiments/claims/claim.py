@@ -108,11 +108,13 @@ class Decision(NamedTuple):
 # ---------------------------------------------------------------- from a claim to a row
 
 
-def evaluate(claim: Claim, suite, store) -> Row:
-    """The claim's row, with exactly the keys `KEYS`, from what `store` holds of the runs of `suite`.
+def evaluate(claim: Claim, suite, *stores) -> Row:
+    """The claim's row, with exactly the keys `KEYS`, from what one of the `stores` holds of the runs of `suite`.
 
-    Nothing is trained. Without arms neither suite nor store is looked at. `seeds`, `values` and `run_ids` name what the
-    verdict rests on and nothing else does: removing a run changes the rows that list it and no others.
+    Nothing is trained. Without arms neither suite nor store is looked at. Of several stores, such as a user's own runs
+    and a record, the one with most of the claim's seeds serves, the first of equals: arms that two processors or codes
+    have trained differ in more than what sets them apart. `seeds`, `values` and `run_ids` name what the verdict rests
+    on and nothing else does: removing a run changes the rows that list it and no others.
     """
     if not claim.arms:
         return _row(claim, THEORY, claim.setting, [], Evidence([], [], [], []), _by_theory(claim))
@@ -125,7 +127,7 @@ def evaluate(claim: Claim, suite, store) -> Row:
         reason = f"The suite has no {' and no '.join(absent)} at scale {suite.scale}."
         decision, evidence = Decision("not measured", reason), Evidence([], [], [], [])
     else:
-        evidence = gather(claim, configs, store)
+        evidence = gather(claim, configs, *stores)
         asked = len(set.intersection(*({seed for name, seed in configs if name == arm} for arm in claim.arms)))
         decision = _from_runs(claim, evidence, asked)
     there = [suite.arms[arm] for arm in claim.arms if arm not in absent]
@@ -134,14 +136,18 @@ def evaluate(claim: Claim, suite, store) -> Row:
     return _row(claim, suite.scale, setting, arms, evidence, decision)
 
 
-def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evidence:
-    """What is finished of `configs`, {(arm, seed): config}; a seed counts if all the claim's arms have run."""
+def gather(claim: Claim, configs: dict[tuple[str, int], Config], *stores) -> Evidence:
+    """What is finished of `configs`, {(arm, seed): config}; a seed counts if all the claim's arms have run.
+
+    All of it is of one store: that with most such seeds, the first of equals.
+    """
+    wanted = sorted({seed for name, seed in configs if name in claim.arms})
+    whole: dict[int, dict[str, Record]] = {}
+    for store in stores:
+        if len(whole) < len(wanted):
+            whole = max(whole, _whole(claim, configs, wanted, store), key=len)
     seeds, runs, values, complaints = [], [], [], []
-    for seed in sorted({seed for name, seed in configs if name in claim.arms}):
-        found = {arm: configs.get((arm, seed)) for arm in claim.arms}
-        records = {arm: config and store.find(config) for arm, config in found.items()}
-        if not all(records.values()):
-            continue
+    for seed, records in whole.items():
         diverged = [arm for arm, record in records.items() if record.summary["state"] == "diverged"]
         if diverged:  # its last row may still have numbers, and its summary may lack what a whole run's has
             value, complaint = math.nan, f"{' and '.join(diverged)} diverged"
@@ -157,6 +163,17 @@ def gather(claim: Claim, configs: dict[tuple[str, int], Config], store) -> Evide
         if not math.isfinite(value):
             complaints.append(f"seed {seed}: {complaint}")
     return Evidence(seeds, runs, values, complaints)
+
+
+def _whole(claim: Claim, configs, seeds, store) -> dict[int, dict[str, Record]]:
+    """{seed: {arm: record}} where `store` has the runs of all the claim's arms."""
+    whole = {}
+    for seed in seeds:
+        found = {arm: configs.get((arm, seed)) for arm in claim.arms}
+        records = {arm: config and store.find(config) for arm, config in found.items()}
+        if all(records.values()):
+            whole[seed] = records
+    return whole
 
 
 def _row(claim: Claim, scale: str, setting: str, arms: list, evidence: Evidence, decision: Decision) -> Row:

@@ -123,8 +123,8 @@ class Verify(Command):
         count = Counter(states)
         if count["finished"] == len(configs):
             return []
-        recorded = evidence.backed(store, runs).runs
-        known = sum(state != "finished" and evidence.identity(c) in recorded for c, state in zip(configs, states))
+        recorded = evidence.backed(store, runs).record
+        known = sum(state != "finished" and recorded.find(c) is not None for c, state in zip(configs, states))
         others = [f"{count[state]} {words}" for state, words in _STATES.items() if count[state]]
         others += [f"{known} of these recorded"] if known else []
         told = f"{count['finished']} of {len(configs)} runs of scale {self.scale} are finished ({', '.join(others)})"

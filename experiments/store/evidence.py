@@ -100,21 +100,32 @@ class RecordedRun(Record):
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """The record of a suite, asked as a store is."""
+
+    runs: dict[str, RecordedRun]
+    """By `identity`."""
+
+    def find(self, config: Config) -> RecordedRun | None:
+        """The recorded run of this config, or None."""
+        return self.runs.get(identity(config))
+
+
+@dataclass(frozen=True)
 class Backed:
     """A store, and behind it the record of a suite."""
 
     store: Store
-    runs: dict[str, RecordedRun]
-    """By `identity`."""
+    record: Recorded
 
     def find(self, config: Config) -> Record | None:
         """The store's run; else the recorded one; else None."""
-        return self.store.find(config) or self.runs.get(identity(config))
+        return self.store.find(config) or self.record.find(config)
 
 
 def backed(store: Store, suite: Suite) -> Backed:
     """`store` with the record of `suite` behind it. Raises ValueError where that cannot be read."""
-    return Backed(store, {identity(run.config): run for run in read(path_of(suite))})
+    return Backed(store, Recorded(_read(*_file(path_of(suite)))))
 
 
 # ---------------------------------------------------------------- the file
@@ -125,17 +136,24 @@ def read(path: Path) -> list[RecordedRun]:
 
     Pictures and claims ask one after the other: a file is read once, and again when it is another.
     """
-    return list(_read(path, os.path.abspath(path), *map(_which, (path, path.with_suffix(".nc")))))
+    return list(_read(*_file(path)).values())
+
+
+def _file(path: Path) -> tuple:
+    """The path, and all that tells its files from others that stand in their place later."""
+    return path, os.path.abspath(path), *map(_which, (path, path.with_suffix(".nc")))
 
 
 @functools.lru_cache(maxsize=16)
-def _read(path: Path, *which) -> tuple[RecordedRun, ...]:
+def _read(path: Path, *which) -> dict[str, RecordedRun]:
+    """The runs by `identity`."""
     kept, evaluated = (series.read(path.with_suffix(".nc"), group) for group in (None, series.EVALUATIONS))
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(_run(row, whole, path, kept.get(row["key"]), evaluated.get(row["key"])) for row in whole["runs"])
+        runs = [_run(row, whole, path, kept.get(row["key"]), evaluated.get(row["key"])) for row in whole["runs"]]
+        return {identity(run.config): run for run in runs}
     except FileNotFoundError:
-        return ()
+        return {}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} cannot be read as a record of runs ({error}); restore it, or remove it") from None
 

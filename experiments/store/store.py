@@ -6,6 +6,7 @@ as it left them; a diverged run is finished too.
 Everything here is read from these folders each time, so any of them may be deleted, copied or brought from elsewhere.
 """
 
+import functools
 import json
 import math
 import os
@@ -227,6 +228,7 @@ def _text(path: Path) -> str | None:
         return None
 
 
+@functools.lru_cache(maxsize=2**13)
 def _config(text: str) -> Config | None:
     try:
         return from_json(text)

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,8 @@ PLUMBING = (
 )
 """What the wings export by name, arguments, refusals, files and this module: they change no number, and never count."""
 NUMERICS = ("numpy", "scipy", "torch")
+version = functools.cache(metadata.version)
+"""A package's version, for which its files are read once in a process."""
 
 
 def modules(name: str, silent: Sequence[str] = (), root: Path = ROOT, pictures: bool = False) -> dict[str, str]:

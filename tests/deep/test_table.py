@@ -5,6 +5,7 @@ import json
 import math
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stopgrad.deep.storage import table
 from stopgrad.deep.storage.table import ROWS, Table, export_npz, fingerprint, read
 
 WIDTH = {"spectrum": 3, "alignment": 2}
@@ -136,6 +138,21 @@ def test_numbers_of_other_libraries_are_kept_exactly(folder):
         "a": float(third), "b": float(third), "c": 2.0**53, "d": 7.0, "e": 1.0
     }  # fmt: skip
     assert columns.arrays["s"].values.item() == third
+
+
+def test_a_table_that_nobody_touched_is_read_once(folder, monkeypatch):
+    rows = rising([(1, {"loss": 0.5}, {"spectrum": np.ones(3, np.float32)})] * 3)
+    write(folder, rows)
+    asked, whole = [], table._rows
+    monkeypatch.setattr(table, "_rows", lambda path: asked.append(path) or whole(path))
+    first = [fingerprint(folder) for _ in range(2)]
+    assert len(asked) == 2  # so fresh a file may change within a tick of its clock
+    monkeypatch.setattr(table, "_FRESH", 0.0)
+    assert [fingerprint(folder) for _ in range(3)] == [first[0]] * 3 and len(asked) == 3
+    time.sleep(0.02)  # a tick of any file system's clock
+    with (folder / "spectrum.f32").open("r+b") as file:
+        file.write(b"\1")  # in place, as long as it was
+    assert fingerprint(folder) != first[0] and len(asked) == 4
 
 
 def test_only_wall_clock_times_are_left_out_of_the_fingerprint(folder, tmp_path):

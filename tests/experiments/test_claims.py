@@ -284,6 +284,23 @@ def test_removing_a_run_changes_exactly_the_claims_that_list_it():
             assert new["n_seeds"] == old["n_seeds"] - (key in old["run_ids"])
 
 
+def test_all_of_a_claims_runs_are_of_one_store():
+    """A user's runs of some arms are not paired with a record's of others; whoever has more seeds serves."""
+    own, record = FakeStore(base=1.0, ema=0.0), FakeStore(base=9.0, ema=5.0)
+    for run in record.runs.values():
+        run.key = f"recorded {run.key}"
+    whole = evaluate(claim(), SUITE, own, record)
+    assert whole == evaluate(claim(), SUITE, own) and whole["estimate"] == pytest.approx(1.0)
+    own.without("ema/3")
+    row = evaluate(claim(), SUITE, own, record)
+    assert row == evaluate(claim(), SUITE, record) and row["estimate"] == pytest.approx(4.0)
+    assert all(key.startswith("recorded") for key in row["run_ids"])
+    assert evaluate(claim(one, ("base",)), SUITE, own, record)["run_ids"] == [f"base/{seed}" for seed in SEEDS]
+    record.without("recorded base/0")  # as many seeds in both
+    assert evaluate(claim(), SUITE, own, record)["estimate"] == pytest.approx(1.0)
+    assert evaluate(claim(), SUITE, FakeStore().without(*whole["run_ids"]), record)["n_seeds"] == 4
+
+
 # ---------------------------------------------------------------- regime and setting
 
 
