@@ -18,7 +18,7 @@ ARMS = ("cosine/baseline", "cosine/symmetric", "cosine/ema")
 
 
 class Made:
-    """A store of made-up runs of some arms of a suite."""
+    """A record of made-up runs of some arms of a suite."""
 
     def __init__(self, suite, accuracy):
         made = made_up_runs([name for name in ARMS if name in suite.arms], scale=suite.scale)
@@ -41,7 +41,7 @@ class Made:
 @pytest.fixture
 def made(monkeypatch):
     accuracy = {"cosine/baseline": 0.43, "cosine/symmetric": 0.45, "cosine/ema": 0.4}
-    monkeypatch.setattr(evidence, "backed", lambda store, suite: Made(suite, accuracy))
+    monkeypatch.setattr(evidence, "backed", lambda store, suite: evidence.Backed(store, Made(suite, accuracy)))
     monkeypatch.setattr("stopgrad.experiments.ledger.backed", evidence.backed)
     claims = [claim for claim in PAPER.claims if claim.arms and set(claim.arms) <= set(ARMS)]
     monkeypatch.setitem(PAPERS, "tian2021", replace(PAPER, claims=tuple(claims)))
