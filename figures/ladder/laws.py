@@ -1,12 +1,13 @@
 """The ladder: how far each law is kept, an ingredient at a time (the figure that joins theory and networks)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stopgrad.experiments.claims.interval import interval
 from stopgrad.experiments.ladder.claims import CLAIMS
-from stopgrad.experiments.ladder.errors import LAWS, READINGS, error
+from stopgrad.experiments.ladder.errors import LAWS, READINGS, Law, error
 from stopgrad.experiments.ladder.rungs import INGREDIENTS, TRAINED, arm_name
 from stopgrad.figures.machinery import style
 from stopgrad.figures.machinery.measures import Runs
@@ -42,12 +43,22 @@ def compute_ladder(runs: Runs) -> "xr.Dataset":
                     if run.summary.get("laws"):
                         found[i, j, k, runs.seeds.index(seed)] = error(run, name, reading)
     coords = {"law": [*LAWS], "reading": [*READINGS], "rung": [*TRAINED], "seed": [*runs.seeds]}
-    reach = [[reached(found[i, j], law.band) for j in range(len(READINGS))] for i, law in enumerate(LAWS.values())]
+    reach = []
+    for i, law in enumerate(LAWS.values()):
+        asked = _asked(runs, law)
+        reach.append([reached([of[mine] for of, mine in zip(rungs, asked)], law.band) for rungs in found[i]])
     return xr.Dataset({"error": (tuple(coords), found), "reach": (("law", "reading"), reach)}, coords)
 
 
-def reached(errors: np.ndarray, band: float) -> int:
-    """The highest rung up to which a law holds on each, by the rule of its claim: (rung, seed) errors; 0 where none."""
+def _asked(runs: Runs, law: Law) -> list[list[bool]]:
+    """Of each rung which of all seeds are those of the law's arm."""
+    arms = [runs.arms.get(arm_name(rung, law.setting)) for rung in TRAINED]
+    return [[arm is not None and seed in arm.seeds for seed in runs.seeds] for arm in arms]
+
+
+def reached(errors: Sequence[np.ndarray], band: float) -> int:
+    """The highest rung up to which a law holds on each, by the rule of its claim, 0 where none; `errors` of each rung's
+    seeds."""
     highest = 0
     for rung, of_seeds in zip(TRAINED, errors):
         low = interval([-abs(float(v)) for v in of_seeds]).low

@@ -125,8 +125,8 @@ NO_ARRAYS = {
     "stopgrad.linear_theory.sweeps.flow_problem": "name_of",
     "stopgrad.linear_theory.spectra.white_noise": "white_noise_spectrum",
     "stopgrad.linear_theory.exact.unit_map": "predict",
-    "stopgrad.deep.measuring.evaluation": "evaluating representations raw_pixels evaluate for_table pixel_knn "
-    "default_k",
+    "stopgrad.deep.measuring.evaluation": "evaluating unnoticed representations raw_pixels evaluate for_table "
+    "pixel_knn default_k",
     "stopgrad.deep.measuring.probe": "supervised_reference class_indices",
     "stopgrad.deep.measuring.monitor": "to_host",
     "stopgrad.deep.measuring.weights": "balance_applies",
