@@ -326,8 +326,15 @@ def key_text(config: Config) -> str:
     return _text(config, defaults=False)
 
 
-@functools.lru_cache(maxsize=2**13)  # a store asks for the same few hundred again and again
 def _text(config: Config, defaults: bool) -> str:
+    try:
+        return _written(config, defaults)
+    except TypeError:  # a part of somebody's own may have an option that cannot be hashed
+        return _written.__wrapped__(config, defaults)
+
+
+@functools.lru_cache(maxsize=2**13)  # a store asks for the same few hundred again and again
+def _written(config: Config, defaults: bool) -> str:
     record = {name: canonical(getattr(config, name), defaults) for name in GROUPS} | {"seed": config.seed}
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

@@ -228,12 +228,14 @@ def _text(path: Path) -> str | None:
         return None
 
 
-@functools.lru_cache(maxsize=2**13)
 def _config(text: str) -> Config | None:
     try:
-        return from_json(text)
+        return _read_config(text)
     except (ValueError, TypeError):
         return None
+
+
+_read_config = functools.lru_cache(maxsize=2**13)(from_json)
 
 
 def number(value) -> float:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import typing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from stopgrad.deep.method.predictors.linear import Linear
 from stopgrad.deep.method.predictors.mlp import Fixed
 from stopgrad.deep.parts import flat, options, override, seats_of
 from stopgrad.deep.presets import DEFAULT, PRESETS, preset, refuse_idle
-from stopgrad.deep.seats import PREDICTOR
+from stopgrad.deep.seats import PREDICTOR, PREDICTORS
 from stopgrad.linear_theory.predictors.rules import SET_RULES
 
 
@@ -230,6 +230,19 @@ def test_another_part_keeps_the_options_that_both_have():
     assert changed(simsiam, predictor="fixed").method.predictor == Fixed(hidden=512)
     assert changed(simsiam, backbone="resnet50").method.backbone == ResNet50(width=64)
     assert changed(simsiam, predictor=Linear(), backbone=ResNet50()).method.predictor == Linear()
+
+
+def test_an_option_that_cannot_be_hashed_is_written_all_the_same(monkeypatch):
+    @dataclass(frozen=True)
+    class Weighted(Linear):
+        """A part of somebody's own."""
+
+        weights: dict = field(default_factory=lambda: {"a": 1.0})
+
+    monkeypatch.setitem(PREDICTORS, "weighted", Weighted)
+    config = changed(predictor=Weighted(weights={"b": 2.0}))
+    assert json.loads(to_json(config))["method"]["predictor_weights"] == {"b": 2.0}
+    assert from_json(to_json(config)) == config != changed(predictor="weighted")
 
 
 # ---------------------------------------------------------------- flags that would do nothing
