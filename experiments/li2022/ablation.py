@@ -129,8 +129,9 @@ def ablation(scale: str) -> Suite:
     linear = linear if at.linear_arms is None else {name: linear[name] for name in at.linear_arms}
     arms |= {name: Arm(name, config, at.seeds, note) for name, (config, note) in linear.items()}
     worth[0] += tuple(linear)  # they take seconds
-    # Digits leave undecided whatever compares a network with the baseline: scale cifar is for that.
-    aside = tuple(name for name in arms if name != "baseline" and name not in linear) if scale == "cpu" else ()
+    # Digits leave undecided whatever compares networks: scale cifar is for that. The baseline is aside with the others,
+    # so that pictures, too, show all of them from one store.
+    aside = tuple(name for name in arms if name not in linear) if scale == "cpu" else ()
     return Suite("li2022", scale, arms, tuple(worth) if len(worth) > 1 else (), aside)
 
 
