@@ -9,10 +9,12 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from stopgrad.linear_theory.tools.errors import BadInput
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FILE = ".lock"
 _PATIENCE = {"timeout": 0.1, "poll_interval": 0.01}  # seconds: `writer` holds a lock for a moment as it looks
@@ -28,6 +30,8 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises Busy with one sentence if a living process holds it, BadInput if the folder cannot be written or locked.
     """
+    from filelock import Timeout  # here, since every help text would wait for it
+
     path = Path(folder) / FILE
     lock = _lock(path)
     try:
@@ -46,6 +50,8 @@ def hold(folder: Path) -> Iterator[None]:
 
 def writer(folder: Path) -> str | None:
     """Who holds the folder's lock, in words; None where nobody does, or it cannot be seen."""
+    from filelock import Timeout
+
     path = Path(folder) / FILE
     try:
         if path.exists():
@@ -58,7 +64,9 @@ def writer(folder: Path) -> str | None:
     return None
 
 
-def _lock(path: Path) -> FileLock:
+def _lock(path: Path) -> "FileLock":
+    from filelock import FileLock
+
     return FileLock(path, fallback_to_soft=False, thread_local=False, **_PATIENCE)
 
 

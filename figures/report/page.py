@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup, escape
-from PIL import Image
 
 from stopgrad.experiments.claims.claim import KEYS, THEORY
 from stopgrad.experiments.claims.multiplicity import LEVEL, in_words
 from stopgrad.figures.report import chart as report_chart
 from stopgrad.figures.report.chart import Numbers, number
+
+if TYPE_CHECKING:
+    import jinja2
 
 VERDICTS = {
     "holds": "The whole 95 % interval lies above the minimum effect.",
@@ -177,6 +179,8 @@ def picture(path: Path) -> Embedded:
 
     Raises OSError where the picture cannot be read.
     """
+    from PIL import Image
+
     with Image.open(path) as image:
         width, height = image.size
     beside = path.with_suffix(".txt")
@@ -285,7 +289,9 @@ def by_origin(keys: Iterable[str], runs: Mapping[str, Run]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def _environment() -> jinja2.Environment:
+def _environment() -> "jinja2.Environment":
+    import jinja2  # here, since every list of figures would wait for it
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
