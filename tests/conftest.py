@@ -1,7 +1,9 @@
 """Settings for every test: property tests draw the same few examples each time, on machines of any speed."""
 
 import fcntl
+import functools
 import gc
+import inspect
 import os
 import signal
 from multiprocessing import forkserver
@@ -27,6 +29,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# The parser of arguments looks up the text of a command's classes each time, and each time the module is parsed for it.
+find, find_once = inspect.findsource, functools.cache(inspect.findsource)
+inspect.findsource = lambda of: (find_once if inspect.isclass(of) else find)(of)
 
 # No test cuts the power: what a run has written may stay with the system, and no worker waits for a disk.
 os.fsync = lambda _: None
