@@ -1,5 +1,6 @@
 """t(p) and p(t) on the parabola against partial fractions in 90 digits, written-out statuses, and SciPy's DOP853."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -29,32 +30,37 @@ def critical(sigma2, tau, x):
     return tau**2 * x / (4 * (1 + sigma2))
 
 
+@functools.cache
 def roots(eta, sigma2, tau, x):
     """p₋ and p₊ in 90 digits, complex above η_c."""
-    a, tau = 1 + mpf(sigma2), mpf(tau)
-    root = mp.sqrt(mpc(tau * tau - 4 * mpf(eta) * a / mpf(x)))
-    return (tau - root) / (2 * a), (tau + root) / (2 * a)
+    with mp.workdps(90):
+        a, tau = 1 + mpf(sigma2), mpf(tau)
+        root = mp.sqrt(mpc(tau * tau - 4 * mpf(eta) * a / mpf(x)))
+        return (tau - root) / (2 * a), (tau + root) / (2 * a)
+
+
+@functools.cache
+def primitive(p, eta, sigma2, tau, x):
+    """∫ dp/(p[x p(τ − a p) − η]) by partial fractions; p′ = −a x p (p − p₋)(p − p₊). Imaginary parts differ between
+    the intervals that fixed points divide, and cancel within one."""
+    with mp.workdps(90):
+        p, scale = mpf(p), -(1 + mpf(sigma2)) * mpf(x)
+        low, high = roots(eta, sigma2, tau, x)
+        if eta == 0:  # 1/(p²(p − h))
+            total = (mp.log(p - high) - mp.log(p)) / high**2 + 1 / p / high
+        elif low == high:  # 1/(p(p − h)²)
+            total = (mp.log(p) - mp.log(p - high)) / high**2 - 1 / (p - high) / high
+        else:
+            total = mp.log(p) / (low * high)
+            for other, root in ((high, low), (low, high)):
+                total += mp.log(p - root) / (root * (root - other))
+        return total / scale
 
 
 def exact_time(start, end, eta, sigma2, tau, x):
-    """∫ dp/(p[x p(τ − a p) − η]) by partial fractions; p′ = −a x p (p − p₋)(p − p₊)."""
+    """The time of a passage that arrives, in 90 digits."""
     with mp.workdps(90):
-        start, end = mpf(start), mpf(end)
-        a, scale = 1 + mpf(sigma2), -(1 + mpf(sigma2)) * mpf(x)
-        low, high = roots(eta, sigma2, tau, x)
-        log = mp.log(end / start)
-        if eta == 0:  # 1/(p²(p − h))
-            total = (mp.log((end - high) / (start - high)) - log) / high**2 + (1 / end - 1 / start) / high
-        elif low == high:  # 1/(p(p − h)²)
-            total = (log - mp.log((end - high) / (start - high))) / high**2
-            total -= (1 / (end - high) - 1 / (start - high)) / high
-        else:
-            terms = [(other, root) for other, root in ((high, low), (low, high))]
-            total = log / (low * high)
-            for other, root in terms:
-                total += (mp.log(end - root) - mp.log(start - root)) / (root * (root - other))
-        assert a > 0
-        return mp.re(total) / scale
+        return mp.re(primitive(end, eta, sigma2, tau, x) - primitive(start, eta, sigma2, tau, x))
 
 
 def relative_condition(start, end, **theory):
