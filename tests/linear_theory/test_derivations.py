@@ -1,5 +1,6 @@
 """Every derivation holds for the simulated flows, fails for wrong ones, and prints what it proves."""
 
+import inspect
 import json
 
 import numpy as np
@@ -9,19 +10,28 @@ import sympy as sp
 from stopgrad.linear_theory.commands.one_mode import Derive
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow
-from stopgrad.linear_theory.symbolic import cosine_derivations, matrix_derivations, mean_derivations, mode_derivations
+from stopgrad.linear_theory.symbolic import (
+    cosine_derivations,
+    derivations,
+    matrix_derivations,
+    mean_derivations,
+    mode_derivations,
+)
 from stopgrad.linear_theory.symbolic.derivation import Derivation, entries, equal, explicit, gradient, matrices, rate
 from stopgrad.linear_theory.symbolic.derivations import DERIVATIONS, derive, latex
 from stopgrad.linear_theory.tools import door
 
 
 @pytest.mark.parametrize("name", DERIVATIONS)
-def test_derivation_holds(name):
+def test_derivation_holds_and_its_latex_is_balanced(name):
     result = derive(name)
     assert result.name == name
     assert result.residual and all(r == 0 for r in result.residual)
     assert result.holds
     assert result.statement and result.equation
+    text = latex(name)
+    assert text.count("{") == text.count("}") and text.count(r"\left") == text.count(r"\right")
+    assert len(text.split(" \\\\\n")) == len(result.equation)
 
 
 def spoiled(flow, field):
@@ -32,6 +42,15 @@ def spoiled(flow, field):
         return velocity._replace(**{field: velocity._asdict()[field] * sp.Rational(1001, 1000)})
 
     return wrong
+
+
+def largest_left(name):
+    """The largest residual of a derivation at a point, past the cache. What is not zero there simplifies to no zero."""
+    _, residuals = inspect.unwrap(DERIVATIONS[name])()
+    left = [sp.sympify(entry) for residual in residuals for entry in np.asarray(residual, dtype=object).flat]
+    symbols = sorted(set().union(*(entry.free_symbols for entry in left)), key=str)
+    point = {symbol: sp.Rational(k + 7, 2 * k + 9) for k, symbol in enumerate(symbols)}
+    return max(abs(sp.N(entry.xreplace(point), 30)) for entry in left)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +78,7 @@ def spoiled(flow, field):
 def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, names):
     monkeypatch.setattr(module, flow, spoiled(getattr(module, flow), field))
     for name in names:
-        wrong = DERIVATIONS[name].__wrapped__()  # past the cache
-        assert not wrong.holds, name
+        assert largest_left(name) > 1e-9, name
 
 
 @pytest.mark.parametrize(
@@ -78,7 +96,7 @@ def test_derivation_fails_for_a_wrong_flow(monkeypatch, module, flow, field, nam
 def test_derivation_fails_for_a_wrong_formula(monkeypatch, module, name, wrong, names):
     monkeypatch.setattr(module, name, wrong)
     for derivation in names:
-        assert not DERIVATIONS[derivation].__wrapped__().holds, derivation
+        assert not DERIVATIONS[derivation].__wrapped__().holds, derivation  # past the cache
 
 
 def test_a_derivation_without_residuals_proves_nothing():
@@ -122,13 +140,6 @@ def test_matrix_expressions_become_their_entries():
     np.testing.assert_array_equal(gradient(trace, values[B]), np.eye(2, dtype=int))
 
 
-@pytest.mark.parametrize("name", DERIVATIONS)
-def test_latex_is_balanced_and_has_a_line_for_each_equation(name):
-    text = latex(name)
-    assert text.count("{") == text.count("}") and text.count(r"\left") == text.count(r"\right")
-    assert len(text.split(" \\\\\n")) == len(derive(name).equation)
-
-
 def test_latex_says_the_equation():
     assert latex("balance_theorem").endswith(r"\dot{C} = - 2 \eta C")
     assert latex("no_predictor") == r"\dot{W} = - W \left(\eta \mathbb{I} + X'\right)"
@@ -146,10 +157,12 @@ def run(*argv):
     return door.main("linear_theory", "Theory.", commands, ["derive", *argv])
 
 
-def test_command_prints_one_json_object(capsys):
+def test_command_prints_one_json_object(capsys, monkeypatch):
+    some = ["ema_mode", "parabola", "time_course"]  # of the others every fact is tested above
+    monkeypatch.setattr(derivations, "DERIVATIONS", {name: DERIVATIONS[name] for name in some})
     assert run("--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert list(result) == list(DERIVATIONS)
+    assert list(result) == some
     assert all(set(r) == {"statement", "latex", "holds"} and r["holds"] is True for r in result.values())
 
 
