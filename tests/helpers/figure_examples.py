@@ -51,7 +51,7 @@ SMALL = {
     "cosine-simsiam": functools.partial(cosine.compute_bao_simsiam, n=8, steps=10, batch=32, seeds=(0, 1)),
     "cosine-halvagal": functools.partial(cosine.compute_halvagal, 3, 4, t=(0.0, 1.0, 3), samples=50),
     "zhang-fig5c": functools.partial(zhang2022_theory.compute_fig5c, tau=(0.03, 1.5, 9)),
-    "zhang-centre": functools.partial(zhang2022_theory.compute_centre, mu=(0.3, 4.0, 4), sigma2=(0.1, 1.5, 3)),
+    "zhang-centre": functools.partial(zhang2022_theory.compute_centre, mu=(0.3, 4.0, 4), sigma2=(0.1, 1.5, 2)),
     **{
         name: functools.partial(lambda name, lacking: from_made_up(name, **lacking), name, lacking)
         for name, lacking in {
