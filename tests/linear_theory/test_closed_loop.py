@@ -45,6 +45,13 @@ GRID = [
 SEEN = ["views", "means"]
 
 
+def beside(grid, dims=1):
+    """The theories of a grid side by side, on an axis before so many of a state's."""
+    values = [[getattr(h, name) for h in grid] for name in ("sigma2", "eta", "tau", "x")]
+    sigma2, eta, tau, x = (np.reshape(v, (len(grid), *(1,) * dims)) for v in values)
+    return Hyperparameters(sigma2=sigma2, eta=eta, tau=tau, x=x)
+
+
 def simulate(flow, state, *args, t):
     """SciPy from 0 to `t` (LSODA for the slow end of long runs), any NamedTuple of arrays: the state at the end."""
     sizes = np.cumsum([v.size for v in state])[:-1]
@@ -206,19 +213,19 @@ def test_frozen_window_is_exact_for_the_released_code_at_every_instant(h):
             assert (rate[1] > 0) == (lower < eps < upper)
 
 
-@pytest.mark.parametrize("h", GRID)
 @pytest.mark.parametrize("seen", SEEN)
-def test_relaxing_threshold_judged_by_simulation(h, seen):
+def test_relaxing_threshold_judged_by_simulation(seen):
     """G17, Eq. 18 proper, at any σ², τ, x: 6 % below it a small mode dies, above it lives, however large ε."""
+    h = beside(GRID)
     lower, upper = directpred_threshold(h)
     eps = lower * np.array([0.94, 1.06, 3.0, 100.0])
-    start = np.tile([directpred_limit(h, 0.0, seen), 1e-5], (4, 1))
-    end = settle(start, h, directpred_spectrum, seen, eps[:, None], t=200 / (h.eta * h.tau))
+    start = np.stack([np.broadcast_to(directpred_limit(h, 0.0, seen), eps.shape), np.full(eps.shape, 1e-5)], axis=-1)
+    end = settle(start, beside(GRID, 2), directpred_spectrum, seen, eps[..., None], t=np.max(200 / (h.eta * h.tau)))
     leading = directpred_limit(h, eps, seen)
-    np.testing.assert_allclose(end[:, 0], leading, rtol=1e-6)
-    assert end[0, 1] < 1e-6
-    np.testing.assert_allclose(end[1:, 1], leading[1:], rtol=1e-4)
-    assert upper == np.inf
+    np.testing.assert_allclose(end[..., 0], leading, rtol=1e-6)
+    assert (end[:, 0, 1] < 1e-6).all()
+    np.testing.assert_allclose(end[:, 1:, 1], leading[:, 1:], rtol=1e-4)
+    assert (upper == np.inf).all()
 
 
 @pytest.mark.parametrize("seen", SEEN)
@@ -269,31 +276,30 @@ def test_thresholds_at_the_edges_of_weight_decay():
         directset_limit(G1, seen="pixels")
 
 
-@pytest.mark.parametrize("h", GRID)
 @pytest.mark.parametrize("eps", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("seen", SEEN)
-def test_basin_and_limit_of_the_leading_mode(h, eps, seen):
-    basin = directpred_basin(h, eps, seen)
-    below, above = (settle([f * basin], h, directpred_spectrum, seen, eps)[0] for f in (0.98, 1.02))
-    assert below < 1e-6
-    assert above == pytest.approx(directpred_limit(h, eps, seen), rel=1e-7)
+def test_basin_and_limit_of_the_leading_mode(eps, seen):
+    basin = directpred_basin(beside(GRID), eps, seen) * np.array([0.98, 1.02])
+    below, above = settle(basin[..., None], beside(GRID, 2), directpred_spectrum, seen, eps)[..., 0].T
+    assert (below < 1e-6).all()
+    np.testing.assert_allclose(above, directpred_limit(beside(GRID, 0), eps, seen), rtol=1e-7)
 
 
-@pytest.mark.parametrize("h", GRID)
 @pytest.mark.parametrize("cutoff", [0.05, -1e-4])
 @pytest.mark.parametrize("seen", SEEN)
-def test_cutoff_kills_every_mode_below_it_at_the_weight_decay(h, cutoff, seen):
+def test_cutoff_kills_every_mode_below_it_at_the_weight_decay(cutoff, seen):
     """G17: with p = √max(q − c, 0), s < c dies at exactly 2η; the basin is q > c + p₋² (c of either sign)."""
+    h, flat = beside(GRID), beside(GRID, 0)
     threshold = cutoff_threshold(h, cutoff, seen)
     r0 = threshold * np.array([0.97, 1.03])
-    dead, alive = settle(r0, h, directpred_spectrum, seen, 0.0, cutoff)
-    inflation = h.a if seen == "views" else 1.0
-    assert dead**2 * inflation < max(cutoff, 0) + 1e-6 and alive > threshold
-    assert inflation * alive**2 == pytest.approx(fixed_points(h).p_plus ** 2 + cutoff, rel=1e-7)
+    dead, alive = settle(r0, h, directpred_spectrum, seen, 0.0, cutoff).T
+    inflation = flat.a if seen == "views" else 1.0
+    assert (dead**2 * inflation < max(cutoff, 0) + 1e-6).all() and (alive > threshold[:, 0]).all()
+    np.testing.assert_allclose(inflation * alive**2, fixed_points(flat).p_plus ** 2 + cutoff, rtol=1e-7)
     if cutoff > 0:
-        small = 0.9 * np.sqrt(cutoff / inflation)
-        end = settle([small], h, directpred_spectrum, seen, 0.0, cutoff, t=10.0)[0]
-        assert (end / small) ** 2 == pytest.approx(np.exp(-20 * h.eta), rel=1e-7)
+        small = np.broadcast_to(0.9 * np.sqrt(cutoff / inflation), flat.eta.shape)
+        end = settle(small[:, None], h, directpred_spectrum, seen, 0.0, cutoff, t=10.0)[:, 0]
+        np.testing.assert_allclose((end / small) ** 2, np.exp(-20 * flat.eta), rtol=1e-7)
 
 
 # ---------------------------------------------------------------- DirectSet
@@ -308,15 +314,14 @@ def test_directset_golden_values():
     assert directset_limit(G1) == pytest.approx(0.9789063129, abs=1e-10)
 
 
-@pytest.mark.parametrize("h", [*GRID, Hyperparameters(sigma2=0.0, eta=0.24)])
 @pytest.mark.parametrize(("alpha", "eps"), [(0.5, 0.0), (1.0, 0.0), (2.0, 0.0), (1.0, 0.02), (0.5, 0.01)])
 @pytest.mark.parametrize("seen", SEEN)
-def test_directset_limit_and_threshold_judged_by_simulation(h, alpha, eps, seen):
+def test_directset_limit_and_threshold_judged_by_simulation(alpha, eps, seen):
+    h = beside([*GRID, Hyperparameters(sigma2=0.0, eta=0.24)])
     threshold = directset_threshold(h, alpha, eps, seen)
-    start = threshold * np.array([0.97, 1.03])
-    below, above = settle(start, h, directset_spectrum, seen, alpha, eps)
-    assert below < 1e-3 * threshold
-    assert above == pytest.approx(directset_limit(h, alpha, eps, seen), rel=1e-6)
+    below, above = settle(threshold * np.array([0.97, 1.03]), h, directset_spectrum, seen, alpha, eps).T
+    assert (below < 1e-3 * threshold[:, 0]).all()
+    np.testing.assert_allclose(above, directset_limit(h, alpha, eps, seen)[:, 0], rtol=1e-6)
 
 
 def test_a_large_eps_saves_every_mode_or_kills_every_mode():

@@ -68,7 +68,7 @@ PROBLEMS = {
     "near the separatrix": (mode_flow, Mode(NEAR, NEAR**2), H),
     "two decays": (mode_flow, Mode(P0, P0**2 + 0.1), H.replace(eta=ETA, eta_p=0.09, alpha_p=2.5)),
     "moving target": (ema_mode_flow, EmaMode(P0, P0**2 + 0.2, 0.3), H.replace(eta=ETA, beta=0.35)),
-    "stiff predictor": (mode_flow, Mode(P0, P0**2 + 0.1), H.replace(eta=0.04, alpha_p=30.0)),
+    "stiff predictor": (mode_flow, Mode(P0, P0**2 + 0.1), H.replace(eta=0.04, alpha_p=20.0)),
 }
 
 
