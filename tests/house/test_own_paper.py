@@ -1,13 +1,10 @@
 """A paper of one's own is one file and one line: it is run, verified, drawn and reported like the others."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from checkouts import checkout, program
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +20,11 @@ main("figures", "", PICTURES, sys.argv[2].split())
 """
 
 
-def python(checkout, folder, *argv):
-    """What a fresh process says that is started in `folder` with the code of `checkout`."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    argv = [sys.executable, *map(str, argv)]
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    return done.stdout
+def python(place, folder, *argv):
+    """What a program says that is started in `folder` with the code of `place`."""
+    status, out, err = program(place, folder, *argv)
+    assert status == 0 and "Traceback" not in err, err
+    return out
 
 
 def test_the_file_is_short():
@@ -41,22 +36,22 @@ def test_the_file_is_short():
 
 def test_from_runs_to_its_section_and_then_with_a_line_in_the_list(tmp_path):
     """One test, since the second half finds the runs of the first."""
-    said = python(ROOT, tmp_path, EXAMPLE)
+    (tmp_path / "here").mkdir()
+    said = python(ROOT, tmp_path / "here", EXAMPLE)
     assert "mine2026, smoke: 3 of 3 runs finished" in said and "A. Author 2026: 1 claim: 1 holds" in said
-    assert min(Image.open(tmp_path / "out" / "figures" / "my-modes.png").size) > 200
-    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert min(Image.open(tmp_path / "here" / "out" / "figures" / "my-modes.png").size) > 200
+    html = (tmp_path / "here" / "out" / "report.html").read_text(encoding="utf-8")
     assert html.index('id="page-of-mine2026"') < html.index('id="mine2026-modes"') < html.index('id="figure-my-modes"')
     assert "tian2021" not in html
 
-    checkout = tmp_path / "checkout"
-    for name in ("stopgrad", "linear_theory", "deep", "experiments", "figures", "examples"):
-        shutil.copytree(ROOT / name, checkout / name)
-    listed = checkout / "experiments" / "papers.py"
+    place = checkout(tmp_path / "checkout", "linear_theory", "deep", "experiments", "figures", "examples")
+    listed = place / "experiments" / "papers.py"
     text, count = re.subn(r"(MODULES = \(\n)", rf"\g<1>{LINE}", listed.read_text(encoding="utf-8"))
     assert count == 1
     listed.write_text(text, encoding="utf-8")
     asked = "verify --scale smoke --paper mine2026 --json --runs", "list --json"
-    said = python(checkout, checkout, "-c", BOTH, f"{asked[0]} {tmp_path / 'runs'}", asked[1])
+    (tmp_path / "both.py").write_text(BOTH, encoding="utf-8")
+    said = python(place, place, tmp_path / "both.py", f"{asked[0]} {tmp_path / 'here' / 'runs'}", asked[1])
     ledger, everything = map(json.loads, said.splitlines())
     [row] = ledger["claims"]
     assert (row["id"], row["verdict"], row["n_seeds"], row["since"]) == ("mine2026-modes", "holds", 3, "2026-11-28")

@@ -1,9 +1,7 @@
 """Every Python example of the README is carried out, and is as short as it says."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from checkouts import checkout, program
 from figure_examples import made_up_runs
 
 from stopgrad.experiments import ledger
@@ -105,22 +104,18 @@ def test_a_claim_is_in_the_ledger_and_computed(tmp_path):
 
 def test_an_objective_is_one_file_and_a_line(tmp_path):
     """In a checkout of its own, as the text says."""
-    for name in ("stopgrad", "linear_theory", "deep"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / "deep" / "method" / "objectives" / "uniformity.py").write_text(
-        block("class Uniformity"), encoding="utf-8"
-    )
+    place = checkout(tmp_path / "place", "linear_theory", "deep")
+    (place / "deep" / "method" / "objectives" / "uniformity.py").write_text(block("class Uniformity"), encoding="utf-8")
     [line] = re.findall(r"`(\"uniformity\": [^`]*)`", TEXT)
-    seats = tmp_path / "deep" / "seats.py"
+    seats = place / "deep" / "seats.py"
     seats.write_text(seats.read_text(encoding="utf-8").replace("OBJECTIVES = {", f"OBJECTIVES = {{\n    {line},"))
     flags = "--objective uniformity --sharpness 3 --preset linear-gaussian --gaussian-samples 64 --batch-size 32"
-    argv = [sys.executable, "-m", "deep", "train", *flags.split(), "--epochs", "1", "--probe", "none", "--json"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["config"]["method"]["sharpness"] == 3 and done.stdout.count("\n") == 1
-    assert "step 1/2" in done.stderr  # what is no answer
+    argv = ["-m", "deep", "train", *flags.split(), "--epochs", "1", "--probe", "none", "--json"]
+    status, out, err = program(place, place, *argv)
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["config"]["method"]["sharpness"] == 3 and out.count("\n") == 1
+    assert "step 1/2" in err  # what is no answer
 
 
 @pytest.mark.parametrize("missing", [(), ("ema",)])
@@ -137,16 +132,13 @@ def test_a_figure_is_drawn_with_its_caption(missing):
 
 def test_a_figure_in_a_room_is_in_the_list(tmp_path):
     """In a checkout of its own, as the text says: a file, and its name in the room's list."""
-    for name in ("stopgrad", "linear_theory", "deep", "experiments", "figures"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    room = tmp_path / "figures" / "tian2021"
+    place = checkout(tmp_path / "place", "linear_theory", "deep", "experiments", "figures")
+    room = place / "figures" / "tian2021"
     (room / "kept.py").write_text(block("def draw_kept"), encoding="utf-8")
     listed = (room / "__init__.py").read_text(encoding="utf-8")
     (room / "__init__.py").write_text(listed.replace('"tables")', '"tables", "kept")'), encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    argv = [sys.executable, "-m", "figures", "list", "--json"]
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and json.loads(done.stdout)["kept"]["claims"] == ["tian2021-rescue-ema"], done.stderr
+    status, out, err = program(place, place, "-m", "figures", "list", "--json")
+    assert status == 0 and json.loads(out)["kept"]["claims"] == ["tian2021-rescue-ema"], err
 
 
 def test_a_quantity_is_measured_and_in_the_summary(tmp_path, monkeypatch, capsys):

@@ -1,8 +1,6 @@
 """The list of predictors that are set: what reads it, and the README's recipe for one more, carried out."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checkouts import checkout, program
 
 from stopgrad.deep.config import change
 from stopgrad.deep.measuring.units import Noise
@@ -25,11 +24,10 @@ from stopgrad.linear_theory.predictors.rules import OPTIONS, SET_RULES, Rule, re
 ROOT = Path(__file__).parents[2]
 
 
-def python(*arguments, cwd=ROOT):
-    """Exit status and output of a Python process that finds the packages of `cwd` first."""
-    environment = os.environ | {"PYTHONPATH": str(cwd), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    done = subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+def python(place, *arguments):
+    """Status and all that is said of a program on the code in `place`."""
+    status, out, err = program(place, place, *arguments)
+    return status, out + err
 
 
 # ---------------------------------------------------------------- the recipe of the README
@@ -46,8 +44,7 @@ def recipe():
 def extended(tmp_path_factory):
     """A copy of the packages with the recipe at the end of the one file that it names."""
     copy = tmp_path_factory.mktemp("extended")
-    for package in ("stopgrad", "linear_theory", "deep"):
-        shutil.copytree(ROOT / package, copy / package)
+    checkout(copy, "linear_theory", "deep")
     with (copy / "linear_theory" / "predictors" / "rules.py").open("a") as file:
         file.write("\n\n" + recipe())
     return copy
@@ -58,14 +55,15 @@ def test_the_recipe_is_short():
 
 
 def test_the_new_rule_is_in_help_refusals_and_list(extended):
-    status, help_ = python("-m", "deep", "train", "--help", cwd=extended)
+    status, help_ = python(extended, "-m", "deep", "train", "--help")
     words = " ".join(help_.replace("│", " ").split())
     assert status == 0 and "optimal,saturating}" in words.replace(", ", ",") and "saturating: p = s/(1 + s)" in words
     refused = "-m", "deep", "train", "--predictor", "saturating", "--predictor-cutoff", ".1"
-    status, said = python(*refused, cwd=extended)
+    status, said = python(extended, *refused)
     assert status == 2 and "--predictor-cutoff goes with --predictor directpred, not saturating" in said
     listing = "from stopgrad.linear_theory.predictors.rules import SET_RULES; print(*SET_RULES)"
-    assert python("-c", listing, cwd=extended) == (0, " ".join([*SET_RULES, "saturating"]) + "\n")
+    (extended / "listing.py").write_text(listing)
+    assert python(extended, "listing.py") == (0, " ".join([*SET_RULES, "saturating"]) + "\n")
 
 
 def test_the_new_rule_trains(extended):
@@ -73,7 +71,7 @@ def test_the_new_rule_trains(extended):
     flags = "--preset linear-gaussian --gaussian-samples 64 --batch-size 64 --epochs 3 --evaluate-every 100 --lr 1e-9"
     flags += " --gaussian-sigma2 0 --monitor-every 1 --predictor saturating --predictor-eps .25 --predictor-rho 0"
     flags += " --probe none"
-    status, said = python("-m", "deep", "train", *flags.split(), "--out", "run", cwd=extended)
+    status, said = python(extended, "-m", "deep", "train", *flags.split(), "--out", "run")
     assert status == 0, said
     assert "The predictor is set from the embeddings (saturating)" in " ".join(said.split())
     from stopgrad.deep.storage.table import read
@@ -88,7 +86,8 @@ def test_the_new_rule_trains(extended):
 
 def test_listing_the_rules_loads_no_torch():
     code = "import sys, stopgrad.deep.commands; print('torch' in sys.modules)"
-    assert python("-c", code) == (0, "False\n")
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "False\n"), said.stderr
 
 
 def test_a_rule_gets_the_options_that_it_reads(monkeypatch):
