@@ -1,5 +1,6 @@
 """What a user has set for other work, and what a machine does not offer, changes no number, picture or status."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -81,13 +82,19 @@ save(draw(), "picture.png", "words", pdf=True)
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """The picture's files as they are where nothing is set."""
-    return saved(tmp_path_factory.mktemp("plain"))
+    """The picture's files as they are where nothing is set, as in this process."""
+    with contextlib.chdir(tmp_path_factory.mktemp("plain")):
+        exec(SAVED, {"__name__": "drawing"})
+        return files(Path())
 
 
 def saved(folder, **variables):
     done = python(folder, "-c", SAVED, **variables)
     assert done.returncode == 0, done.stderr
+    return files(folder)
+
+
+def files(folder):
     return [(folder / name).read_bytes() for name in ("picture.png", "picture.pdf")]
 
 
@@ -101,31 +108,80 @@ def test_settings_with_which_matplotlib_cannot_be_imported_keep_no_picture_from_
     assert saved(folders[1], LC_ALL="xx_XX.UTF-8") == drawn
 
 
+# One process for each module and backend, forked once they have what they share: all that both need but matplotlib.
+BACKENDS = """
+import os, sys
+from importlib import import_module
+import numpy, PIL.Image, stopgrad.deep.config, stopgrad.linear_theory.tools.files
+
+assert "matplotlib" not in sys.modules
+for module in ("stopgrad.figures.machinery.style", "stopgrad.deep.words.picture"):
+    for backend in ("pdf", "no-such-backend"):
+        if not os.fork():
+            os.environ["MPLBACKEND"] = backend
+            import_module(module)
+            print(module, os.environ.get("MPLBACKEND"), sys.modules["matplotlib"].rcParams["backend"], flush=True)
+            os._exit(0)
+        os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def backends(tmp_path_factory):
+    """By module: the two backends in the environment and in matplotlib after it, where pdf and no such one is asked."""
+    done = python(tmp_path_factory.mktemp("backends"), "-c", BACKENDS)
+    found = {}
+    for module, *pair in map(str.split, done.stdout.decode().splitlines()):
+        found.setdefault(module, []).append(pair)
+    return found
+
+
 @pytest.mark.parametrize("module", ["stopgrad.figures.machinery.style", "stopgrad.deep.words.picture"])
-def test_a_backend_is_the_users_where_it_can_be_had(module, tmp_path):
+def test_a_backend_is_the_users_where_it_can_be_had(module, backends):
     """It stays in the environment, for programs started from here, and in matplotlib, for what is drawn beside."""
-    said = f"import {module}, os, matplotlib as m; print(os.environ.get('MPLBACKEND'), m.rcParams['backend'])"
-    assert python(tmp_path, "-c", said, MPLBACKEND="pdf").stdout == b"pdf pdf\n"
-    chosen, used = python(tmp_path, "-c", said, MPLBACKEND="no-such-backend").stdout.split()
-    assert chosen == b"no-such-backend" != used
+    had, (chosen, used) = backends[module]
+    assert had == ["pdf", "pdf"]
+    assert chosen == "no-such-backend" != used
 
 
 @pytest.mark.parametrize(
     ("argv", "encoding"),
     [
-        ("linear_theory translate", "ascii"),
         ("linear_theory translate", "latin-1"),
         ("linear_theory phase --help", "utf-16"),
-        ("deep presets", "ascii"),
-        ("experiments verify --paper simsiam2021", "ascii"),
-        ("figures list", "ascii"),
     ],
 )
-def test_every_door_answers_on_a_stream_of_any_encoding(argv, encoding, tmp_path, theory):
-    argv = argv.replace("verify", f"verify --runs {theory}")
+def test_a_door_answers_on_a_stream_of_any_encoding(argv, encoding, tmp_path):
     done = python(tmp_path, "-m", *argv.split(), PYTHONIOENCODING=encoding, MPLBACKEND=NOTEBOOK)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.decode(encoding)) > 100 and b"\x1b" not in done.stdout
+
+
+# Programs one after another in one process, each as `python -m MODULE …` starts it.
+DOORS = """
+import runpy, sys
+for argv in sys.argv[1:]:
+    sys.argv = argv.split()
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__")
+    except SystemExit as left:
+        assert not left.code, (argv, left.code)
+    print(end="\\0")
+"""
+
+
+def test_every_door_answers_on_an_ascii_stream(tmp_path, theory):
+    doors = (
+        "linear_theory translate",
+        "deep presets",
+        f"experiments verify --runs {theory} --paper simsiam2021",
+        "figures list",
+    )
+    done = python(tmp_path, "-c", DOORS, *doors, PYTHONIOENCODING="ascii", MPLBACKEND=NOTEBOOK)
+    assert done.returncode == 0, done.stderr
+    *answers, rest = done.stdout.decode("ascii").split("\0")
+    assert rest == "" and len(answers) == len(doors)
+    assert all(len(answer) > 100 for answer in answers) and b"\x1b" not in done.stdout
 
 
 def test_json_is_the_same_on_every_stream(tmp_path):
@@ -133,20 +189,21 @@ def test_json_is_the_same_on_every_stream(tmp_path):
     assert python(tmp_path, *argv, PYTHONIOENCODING="ascii").stdout == python(tmp_path, *argv).stdout != b""
 
 
-LOADED = """
-import torch
-from stopgrad.deep.config import Data
-from stopgrad.deep.data.views import _load
-print(torch.cat(list(_load(torch.arange(6).view(2, 3), Data(workers=1), range(2), torch.device("cpu")))).sum().item())
-"""
-POOLED = """
-import sys
+# Two processes, forked before either has a server: what one does about its folder is no help to the other.
+SERVED = """
+import os
 from pathlib import Path
+import torch
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation
+from stopgrad.deep.data.views import _load
 from stopgrad.experiments.launch.launcher import Pool, launch
 from stopgrad.experiments.store.store import Store
 
-if __name__ == "__main__":
+def loaded():
+    parts = _load(torch.arange(6).view(2, 3), Data(workers=1), range(2), torch.device("cpu"))
+    print(torch.cat(list(parts)).sum().item(), flush=True)
+
+def pooled():
     config = Config(
         Data(dataset="gaussian", gaussian_dim=4, gaussian_samples=32),
         Method.of(backbone="identity", projector_hidden=8, embedding_dim=4),
@@ -154,16 +211,25 @@ if __name__ == "__main__":
         Monitor(probe="none"),
     )
     print(launch([config], Store(Path("runs")), Pool(1, "cpu"), "one", ["run"])[0].state)
+
+if __name__ == "__main__":
+    if os.fork():
+        os.wait()
+        pooled()
+    else:
+        try:
+            loaded()
+        finally:
+            os._exit(0)
 """
 
 
-@pytest.mark.parametrize(("program", "answer"), [(LOADED, "15"), (POOLED, "finished")])
-def test_a_temporary_folder_of_a_long_name_keeps_no_processes_apart(program, answer, tmp_path):
+def test_a_temporary_folder_of_a_long_name_keeps_no_processes_apart(tmp_path):
     """A socket's name has 107 bytes at most, and clusters name $TMPDIR after user, job and node."""
-    (tmp_path / "program.py").write_text(program)
+    (tmp_path / "program.py").write_text(SERVED)
     (tmp_path / ("t" * 100)).mkdir()
     done = python(tmp_path, "program.py", TMPDIR=str(tmp_path / ("t" * 100)))
-    assert done.stdout.decode().split() == [answer], done.stderr
+    assert done.stdout.decode().split() == ["15", "finished"], done.stderr
 
 
 # ---------------------------------------------------------------- caches
@@ -192,30 +258,46 @@ def test_without_a_home_there_is_a_folder_for_as_long_as_the_process_lives(monke
     assert made.parent == tmp_path and not made.exists()
 
 
-COMPILED_ONCE = """
+# Two processes, the first forked with a cache before anything is compiled; the second has none.
+COMPILED = """
+import os, sys
 import numpy as np
 from stopgrad.linear_theory.flows.hyperparameters import Hyperparameters
 from stopgrad.linear_theory.simulation.integrate import integrate
 from stopgrad.linear_theory.flows.modes import Mode, mode_flow
-integrate(lambda s, h: mode_flow(s, h), Mode(np.linspace(0.1, 0.9, 5), 0.2), Hyperparameters(), t=1.0, compiled=True)
-"""
-COMPILED = f"""
-{COMPILED_ONCE}
+
+def compiled(flow, h, t):
+    integrate(flow, Mode(np.linspace(0.1, 0.9, 5), 0.2), h, t=t, compiled=True)
+
+if not os.fork():
+    try:
+        os.environ["XDG_CACHE_HOME"] = sys.argv[1]
+        compiled(lambda s, h: mode_flow(s, h), Hyperparameters(), 1.0)
+    finally:
+        os._exit(0)
+os.wait()
+compiled(lambda s, h: mode_flow(s, h), Hyperparameters(), 1.0)
 for decay in (0.1, Hyperparameters().eta):
-    integrate(mode_flow, Mode(np.linspace(0.1, 0.9, 5), 0.2), Hyperparameters(eta=decay), t=10.0, compiled=True)
+    compiled(mode_flow, Hyperparameters(eta=decay), 10.0)
 """
 
 
-def test_without_a_cache_programs_leave_nothing_behind(tmp_path):
-    done = python(tmp_path, "-W", "error", "-c", COMPILED, HOME="/proc/nobody", XDG_CACHE_HOME="", TMPDIR=str(tmp_path))
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with what a program without a cache left behind, and the cache of one that has it."""
+    left, cache = tmp_path_factory.mktemp("left"), tmp_path_factory.mktemp("with") / "cache"
+    nowhere = {"HOME": "/proc/nobody", "XDG_CACHE_HOME": "", "TMPDIR": str(left)}
+    done = python(left, "-W", "error", "-c", COMPILED, str(cache), umask=0o027, **nowhere)
     assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir())
+    return left, cache
 
 
-def test_who_may_use_the_cache_may_use_its_programs(tmp_path):
-    done = python(tmp_path, "-c", COMPILED_ONCE, umask=0o027, XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert done.returncode == 0, done.stderr
-    programs = list((tmp_path / "cache" / "stopgrad" / "kernels").iterdir())
+def test_without_a_cache_programs_leave_nothing_behind(compiled):
+    assert not list(compiled[0].iterdir())
+
+
+def test_who_may_use_the_cache_may_use_its_programs(compiled):
+    programs = list((compiled[1] / "stopgrad" / "kernels").iterdir())
     assert programs
     for program in programs:
         assert stat.S_IMODE(program.stat().st_mode) == 0o750
