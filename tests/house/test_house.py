@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -18,6 +19,12 @@ OVERRIDES = {"Command": {"run", "text", "status"}, "Module": {"forward"}}  # met
 
 def sources(wing):
     return sorted((ROOT / wing).rglob("*.py"))
+
+
+@cache
+def names(path):
+    """What the file imports, read once for all tests."""
+    return frozenset(imported(ast.parse(path.read_text())))
 
 
 def package(module):
@@ -72,11 +79,7 @@ def test_an_upward_import_would_be_seen(line):
 def test_imports_point_downwards(wing):
     files = sources(wing)
     assert files
-    upward = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in files
-        for name in set(imported(ast.parse(path.read_text()))) & ABOVE[wing]
-    }
+    upward = {f"{path.relative_to(ROOT)} imports {name}" for path in files for name in names(path) & ABOVE[wing]}
     assert not upward
 
 
@@ -88,17 +91,41 @@ def test_every_module_has_one_name():
             assert not named, path
 
 
+# Each door by a process of its own, forked once they have what others wrote and all of them load.
+DOORS = f"""
+import collections, numpy, os, runpy, sys, typing
+
+def twice(wing):
+    try:
+        runpy.run_module(wing, run_name="__main__", alter_sys=True)
+    except SystemExit:
+        pass
+    files = {{(getattr(m, "__file__", None), id(m)) for n, m in list(sys.modules.items()) if n != "__main__"}}
+    count = collections.Counter(file for file, _ in files if file)
+    return [file for file, n in count.items() if n > 1 and "-packages" not in file]
+
+sys.argv = ["-m", "--help"]
+for wing in {WINGS}:
+    if not os.fork():
+        print(wing, twice(wing), file=sys.stderr)
+        print(end="\\0", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def doors():
+    """By wing: what its door says when asked for help, and the files that it has loaded under two names."""
+    done = subprocess.run([sys.executable, "-c", DOORS], cwd=ROOT, capture_output=True, text=True)
+    found = (line.split(" ", 1) for line in done.stderr.splitlines())
+    return {wing: (said, files) for (wing, files), said in zip(found, done.stdout.split("\0"))}
+
+
 @pytest.mark.parametrize("wing", WINGS)
-def test_a_door_loads_no_file_under_two_names(wing):
-    program = (
-        f"import sys, runpy, collections\nsys.argv = ['-m', '--help']\n"
-        f"try:\n    runpy.run_module('{wing}', run_name='__main__', alter_sys=True)\nexcept SystemExit:\n    pass\n"
-        "files = {(getattr(m, '__file__', None), id(m)) for n, m in list(sys.modules.items()) if n != '__main__'}\n"
-        "count = collections.Counter(file for file, _ in files if file)\n"
-        "print([file for file, n in count.items() if n > 1 and '-packages' not in file], file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr == "[]\n" and "usage" in done.stdout
+def test_a_door_loads_no_file_under_two_names(wing, doors):
+    said, files = doors[wing]
+    assert files == "[]" and "usage" in said
 
 
 def modules_of(tree):
@@ -140,7 +167,7 @@ def test_no_file_is_long():
 def test_no_wing_imports_the_tests():
     for wing in WINGS:
         for path in sources(wing):
-            assert not {"tests", "conftest", "pytest", "hypothesis"} & set(imported(ast.parse(path.read_text()))), path
+            assert not {"tests", "conftest", "pytest", "hypothesis"} & names(path), path
 
 
 @pytest.mark.parametrize(

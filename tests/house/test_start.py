@@ -41,7 +41,7 @@ KNOWN = [
     "stopgrad.linear_theory.exact.closed_loop",
 ]
 
-# Every command of a wing, those of groups too, in one process: each answers --help, and nothing heavy is imported.
+# Every command of every wing, those of groups too, in one process: each answers --help, and nothing heavy is imported.
 WALK = """
 import sys
 from importlib import import_module
@@ -53,13 +53,15 @@ def walk(program, commands, before=()):
         if isinstance(command, Group):
             walk(program, command.commands, (*before, name))
         assert main(program, "", top, argv) == 0
-        loaded = set(sys.argv[2:]) & set(sys.modules)
+        loaded = set(HEAVY) & set(sys.modules)
         assert not loaded, f"{program} {' '.join(argv)} loads {loaded}"
         print("\\0", *argv)
 
-wing = import_module(f"{sys.argv[1]}.__main__")
-top = wing.commands([]) if sys.argv[1] == "deep" else wing.COMMANDS
-walk(sys.argv[1], top)
+for name in WINGS:
+    wing = import_module(f"{name}.__main__")
+    top = wing.commands([]) if name == "deep" else wing.COMMANDS
+    walk(name, top)
+    print(end="\1")
 """
 
 # Programs one after another in one process, as `python -m MODULE …` starts each. Nothing heavy is there after all of
@@ -105,9 +107,15 @@ def programs():
     }
 
 
+@pytest.fixture(scope="module")
+def helps():
+    """By wing: the help texts of all its commands."""
+    return dict(zip(WINGS, python("-c", f"HEAVY, WINGS = {HEAVY}, {WINGS}\n{WALK}").split("\1")))
+
+
 @pytest.mark.parametrize("wing", WINGS)
-def test_no_help_text_needs_a_heavy_library(wing, programs):
-    said = python("-c", WALK, wing, *HEAVY)
+def test_no_help_text_needs_a_heavy_library(wing, programs, helps):
+    said = helps[wing]
     asked = [line for line in said.splitlines() if line.startswith("\0")]
     assert len(asked) >= 5 and said.count("usage: ") >= len(asked)
     printed, *found = programs[f"{wing} --help"]
