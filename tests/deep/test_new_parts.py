@@ -273,7 +273,7 @@ def test_the_example_of_uniformity_reads_and_runs(capsys):
     before = dict(seats.OBJECTIVES)
     try:
         example = runpy.run_path(str(ROOT / "examples" / "uniformity.py"))
-        seen = example["main"](24)
+        seen = example["main"](16)
         assert capsys.readouterr().out.startswith("step 0: loss -1.") and seen["loss"] < -1.5
         assert len((ROOT / "examples" / "uniformity.py").read_text().splitlines()) <= 76
     finally:
