@@ -86,11 +86,28 @@ if __name__ == "__main__":
 """
 
 
+TORCH = """
+import time
+
+time.sleep(2)
+
+
+def set_num_threads(number):
+    pass
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """That of a program in `tmp_path`, whose server loads for two seconds what stands in for torch."""
+    (tmp_path / "torch.py").write_text(TORCH)
+    return os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_worker_and_no_draft_is_left_behind(number, tmp_path):
+def test_no_worker_and_no_draft_is_left_behind(number, environment, tmp_path):
     """Ctrl-C goes to every process of the group, as from a terminal; the other signals to the first alone."""
     (tmp_path / "sleeps.py").write_text(SLEEPS)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     first = subprocess.Popen(
         [sys.executable, "sleeps.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -112,9 +129,8 @@ def lives(process):
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
-def test_ctrl_c_while_workers_are_being_started_is_heard_by_the_first_process_alone(seconds, tmp_path):
+def test_ctrl_c_while_workers_are_being_started_is_heard_by_the_first_process_alone(seconds, environment, tmp_path):
     (tmp_path / "sleeps.py").write_text(SLEEPS.replace("list(par", "print(0, flush=True); list(par"))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
     first = subprocess.Popen([sys.executable, "sleeps.py"], cwd=tmp_path, env=environment, **pipes)
     first.stdout.read(1)
