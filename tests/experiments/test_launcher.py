@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from processes import PROCESSES, hear_ctrl_c
+from processes import PROCESSES, hear_ctrl_c, stay_with_the_server
 
 from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.processes.stopping import REQUEST
@@ -86,6 +86,8 @@ def start(configs, store, launcher, answer, log=None, workers="fork"):
 def _launch(configs, store, launcher, answer, log, workers):
     hear_ctrl_c()
     worker_pool.START = workers
+    if workers == "forkserver":
+        stay_with_the_server()
     if log:
         concluded = runs.conclude
 

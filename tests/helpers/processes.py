@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 
 PROCESSES = multiprocessing.get_context("forkserver")
 """Fresh processes, without the seconds that imports take; conftest.py says what they have loaded."""
@@ -13,6 +14,11 @@ PROCESSES = multiprocessing.get_context("forkserver")
 def hear_ctrl_c():
     """Let Ctrl-C through, which who started the server, `parallel` in a test before, may have held back for good."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def stay_with_the_server():
+    """Have the server that forked this process fork its own processes too: another would load all of it once more."""
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running
 
 
 @contextmanager
