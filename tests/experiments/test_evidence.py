@@ -199,8 +199,8 @@ def test_a_row_that_goes_changes_the_claims_that_list_it(nothing, path):
 # ---------------------------------------------------------------- the file
 
 
-def test_the_file_is_sorted_rounded_and_the_same_each_time(store, nothing):
-    first = record(SUITE, store).read_bytes()
+def test_the_file_is_sorted_rounded_and_the_same_each_time(store, nothing, path):
+    first = path.read_bytes()
     assert record(SUITE, store).read_bytes() == record(SUITE, nothing).read_bytes() == first
     whole = json.loads(first)
     order = [(row["arm"], row["seed"]) for row in whole["runs"]]
@@ -231,8 +231,8 @@ def test_it_says_what_computed_a_run(store, path):
         assert origin["fingerprint"][:16] in run.recorded
 
 
-def test_rows_of_runs_that_the_store_has_lost_are_kept_and_those_of_no_arm_go(store, nothing):
-    record(SUITE, store)
+@pytest.mark.usefixtures("path")
+def test_rows_of_runs_that_the_store_has_lost_are_kept_and_those_of_no_arm_go(nothing):
     fewer = dataclasses.replace(SUITE, arms={name: SUITE.arms[name] for name in ARMS[:2]})
     record(fewer, nothing)
     left = read(path_of(SUITE))
