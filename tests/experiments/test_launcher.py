@@ -37,7 +37,7 @@ TINY = Config(
 )
 BAD = replace(TINY, data=replace(TINY.data, gaussian_samples=8))  # fewer points than a batch, which only data can tell
 LONG = replace(
-    TINY, optimisation=replace(TINY.optimisation, epochs=100_000), monitor=Monitor(monitor_every=1000, probe="none")
+    TINY, optimisation=replace(TINY.optimisation, epochs=20_000), monitor=Monitor(monitor_every=1000, probe="none")
 )
 PATIENCE = 120
 
