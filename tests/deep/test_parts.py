@@ -66,7 +66,12 @@ def variants(seat):
                         yield seat.name, name, {option.name: value, "backbone": "linear"}
 
 
-VARIANTS = [*((*choice, {}) for choice in CHOICES), *variants(OBJECTIVE)]
+def beside(seat):
+    """What a choice is tried with: only backbones, and targets, which copy or move one, need one of many layers."""
+    return {} if seat in ("backbone", "target") else {"backbone": "linear"}
+
+
+VARIANTS = [*((*choice, beside(choice[0])) for choice in CHOICES), *variants(OBJECTIVE)]
 
 
 def network(config):
