@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import PROCESSES, hear_ctrl_c
+from small_runs import title_alone, undrawn
 
 from stopgrad.deep.processes.stopping import Stop
 from stopgrad.deep.storage import checkpoint, table
@@ -61,11 +62,17 @@ def train(folder, argv, disturb=None, *arguments):
 
 def _train(folder, argv, disturb, arguments):
     import stopgrad.deep.words.picture
-    from stopgrad.deep.__main__ import door
 
     hear_ctrl_c()
-    stopgrad.deep.words.picture.draw = _draw
+    stopgrad.deep.words.picture.draw = title_alone  # its table is compared as it is
     torch.set_num_threads(1)
+    sys.exit(_call(folder, argv, disturb, arguments))
+
+
+def _call(folder, argv, disturb=None, arguments=()):
+    """Exit status; what is said goes into files beside the folder."""
+    from stopgrad.deep.__main__ import door
+
     with contextlib.ExitStack() as outputs:
         for name, redirect in (("out", contextlib.redirect_stdout), ("err", contextlib.redirect_stderr)):
             outputs.enter_context(redirect(outputs.enter_context(open(f"{folder}.{name}", "w"))))
@@ -73,12 +80,17 @@ def _train(folder, argv, disturb, arguments):
         status = door(["train", *argv, "--out", str(folder)])
         if at_the_end:
             at_the_end()
-    sys.exit(status)
+    return status
 
 
-def _draw(table, title, path):
-    """The title in place of the picture, which takes longer than the run; its table is compared as it is."""
-    path.write_text(title)
+@pytest.fixture
+def train_here(monkeypatch):
+    """`train` in this process, for what nothing disturbs: another than that of which the folder is, and no new one."""
+    undrawn(monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield lambda folder, argv: (_call(folder, argv), *(Path(f"{folder}.{name}").read_text() for name in ("out", "err")))
+    torch.set_num_threads(threads)
 
 
 def kill_after_calls(count):
@@ -220,28 +232,28 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_the_worst_moments(tmp_path, unbroken, point):
+def test_killed_at_the_worst_moments(tmp_path, unbroken, train_here, point):
     name = "balance residual, accumulation"
     folder = tmp_path / "run"
     status, _, err = train(folder, SETTINGS[name], strike, *POINTS[point], signal.SIGKILL)
     assert status == -signal.SIGKILL, err
     assert (folder / "config.json").is_file()
-    status, _, err = train(folder, SETTINGS[name])
+    status, _, err = train_here(folder, SETTINGS[name])
     assert status == 2
     assert "--resume" in err
-    status, _, err = train(folder, [*SETTINGS[name], "--resume"])
+    status, _, err = train_here(folder, [*SETTINGS[name], "--resume"])
     assert status == 0, err
     assert_same(left_by(folder), unbroken(name)[0])
     assert sorted(path.name for path in folder.glob(".*-checkpoint-*")) == []
 
 
-def test_a_damaged_checkpoint_falls_back_with_a_warning(tmp_path, unbroken):
+def test_a_damaged_checkpoint_falls_back_with_a_warning(tmp_path, unbroken, train_here):
     name = "balance residual, accumulation"
     folder = tmp_path / "run"
     train(folder, SETTINGS[name], strike, "stopgrad.deep.words.picture", "draw", 1, signal.SIGKILL)
     newest = max(folder.glob("checkpoint-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1])
-    status, _, err = train(folder, [*SETTINGS[name], "--resume"])
+    status, _, err = train_here(folder, [*SETTINGS[name], "--resume"])
     assert status == 0, err
     assert f"{newest} is damaged" in err
     assert_same(left_by(folder), unbroken(name)[0])
@@ -279,7 +291,9 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(tmp_path, unbroken):
         (signal.SIGXCPU, 152, ("stopgrad.deep.training.recorder", "Recorder.after_epoch", 1), 1),
     ],
 )
-def test_a_signal_keeps_the_state_says_how_to_go_on_and_leaves(tmp_path, unbroken, number, status, call, step):
+def test_a_signal_keeps_the_state_says_how_to_go_on_and_leaves(
+    tmp_path, unbroken, train_here, number, status, call, step
+):
     name = "balance residual, accumulation"
     folder = tmp_path / "run"
     found, out, err = train(folder, SETTINGS[name], strike, *call, number)
@@ -287,16 +301,16 @@ def test_a_signal_keeps_the_state_says_how_to_go_on_and_leaves(tmp_path, unbroke
     assert out.splitlines() == [f"stopped at step {step}; the same command with --out {folder} --resume goes on"]
     assert checkpoint.load_latest(folder).step == step
     assert not (folder / "summary.json").exists()
-    assert train(folder, [*SETTINGS[name], "--resume"])[0] == 0
+    assert train_here(folder, [*SETTINGS[name], "--resume"])[0] == 0
     assert_same(left_by(folder), unbroken(name)[0])
 
 
-def test_stopped_within_a_phase_it_goes_on_within_it(tmp_path, unbroken):
+def test_stopped_within_a_phase_it_goes_on_within_it(tmp_path, unbroken, train_here):
     folder, name = tmp_path / "run", "objectives in turn"
     wanted = ("stopgrad.deep.training.recorder", "Recorder.wants", 5)
     assert train(folder, SETTINGS[name], strike, *wanted, signal.SIGTERM)[0] == 143
     assert checkpoint.load_latest(folder).step == 5  # the second of three
-    assert train(folder, [*SETTINGS[name], "--resume"])[0] == 0
+    assert train_here(folder, [*SETTINGS[name], "--resume"])[0] == 0
     assert_same(left_by(folder), unbroken(name)[0])
     rows = table.read(folder)
     assert dict(zip(rows.step.tolist(), rows.scalars["phase"].tolist())) == {0: 1, 3: 2, 4: 2, 6: 3, 8: 1, 9: 1, 11: 2}
@@ -359,7 +373,7 @@ def test_nohup_keeps_a_closing_terminal_from_the_run():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_lock_goes_with_the_process(tmp_path):
+def test_the_lock_goes_with_the_process(tmp_path, train_here):
     """A living process keeps others out of its folder; a killed one does not."""
     begun, folder = tmp_path / "begun", tmp_path / "run"
     (tmp_path / "other").mkdir()
@@ -367,10 +381,10 @@ def test_the_lock_goes_with_the_process(tmp_path):
     while not begun.exists():
         assert process.is_alive()
         time.sleep(0.01)
-    status, _, err = train(tmp_path / "other" / ".." / "run", [*LINEAR, "--resume"])
+    status, _, err = train_here(tmp_path / "other" / ".." / "run", [*LINEAR, "--resume"])
     assert status == 2
     assert f"is being written by process {process.pid} on " in err
     assert err.count("\n") == 1
     process.kill()
     finish(process)
-    assert train(folder, [*LINEAR, "--resume"])[0] == 0
+    assert train_here(folder, [*LINEAR, "--resume"])[0] == 0
