@@ -6,7 +6,7 @@ import pytest
 import torch
 from image_folders import write_image
 
-from stopgrad.deep.config import Config, Data, Method, Optimisation, change
+from stopgrad.deep.config import Config, Data, Method, Monitor, Optimisation, change
 from stopgrad.deep.data import datasets
 from stopgrad.deep.data.batch import Batch
 from stopgrad.deep.data.orders.hybrid import Hybrid
@@ -21,6 +21,7 @@ from stopgrad.deep.training.runs import Place, execute, training_batches
 ALONE = World(0, 1, torch.device("cpu"), None)
 SMALL = Method.of(backbone="linear", embedding_dim=4, projector_hidden=8)
 LENGTH = Optimisation(epochs=5, batch_size=8, accumulation=2)
+UNLOOKED = Monitor(probe="none", evaluate_every=1000)  # nobody here asks what a network is good for
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def config(request, folder, monkeypatch):
     images = Data(dataset="imagefolder", data_folder=str(folder), workers=0, order=Hybrid())
     points = Data(dataset="gaussian", gaussian_dim=6, gaussian_samples=16, order=Hybrid())
     data = points if request.param == "points" else replace(images, storage=request.param)
-    return Config(data, SMALL, LENGTH)
+    return Config(data, SMALL, LENGTH, UNLOOKED)
 
 
 def batches(config, world=ALONE, first_step=0):
