@@ -7,9 +7,9 @@ ARGS ?=
 # smoke, quick, cpu, cifar, gpu or paper: what the suite's runs are made of; from cifar on data are needed.
 SCALE ?= cpu
 
-# A worker more than there are cores, since tests wait for programs that they start; more than eight only load torch once
-# more each. One thread for each, so that the compiled kernels of two do not fight for the same cores.
-WORKERS = $(shell $(RUN) -c "from stopgrad.linear_theory.tools.processes import cores; print(min(8, cores() + 1))")
+# A worker for each core: one more would load all libraries once more, and what waits for programs is little. Beyond eight
+# that is all they do. One thread for each, so that the compiled kernels of two do not fight for the same cores.
+WORKERS = $(shell $(RUN) -c "from stopgrad.linear_theory.tools.processes import cores; print(min(8, cores()))")
 PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 # Another environment that is active in the caller's shell must not leak into this one. Images of containers like to

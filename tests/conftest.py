@@ -1,5 +1,6 @@
 """Settings for every test: property tests draw the same few examples each time, on machines of any speed."""
 
+import contextlib
 import fcntl
 import functools
 import gc
@@ -67,9 +68,11 @@ def theory(tmp_path_factory):
 
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "theory"
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        folder.mkdir(exist_ok=True)
-        for paper in chosen(having="claims"):
-            ledger.theory_rows(paper.key, Store(folder))
+    folder.mkdir(exist_ok=True)
+    papers = [paper.key for paper in chosen(having="claims")]
+    # first those that no other worker is at, and then what they have found
+    for key, wait in [(key, wait) for wait in (fcntl.LOCK_NB, 0) for key in papers]:
+        with open(folder.with_name(f"theory of {key}.lock"), "w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | wait)
+            ledger.theory_rows(key, Store(folder))
     return folder

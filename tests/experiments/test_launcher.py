@@ -77,7 +77,10 @@ def put(run, folder):
 
 
 def start(configs, store, launcher, answer, log=None, workers="fork"):
-    """`launch` in a process of its own, which has done nothing before and may fork its workers: that saves seconds."""
+    """`launch` in a process of its own, which has done nothing before and may fork its workers: that saves seconds.
+
+    Else they come from a server of its own, as a user's do, or from the one that forked it.
+    """
     process = PROCESSES.Process(target=_launch, args=(configs, store, launcher, answer, log, workers))
     process.start()
     return process
@@ -85,8 +88,8 @@ def start(configs, store, launcher, answer, log=None, workers="fork"):
 
 def _launch(configs, store, launcher, answer, log, workers):
     hear_ctrl_c()
-    worker_pool.START = workers
-    if workers == "forkserver":
+    worker_pool.START = "fork" if workers == "fork" else "forkserver"
+    if workers == "the server":
         stay_with_the_server()
     if log:
         concluded = runs.conclude
@@ -213,7 +216,7 @@ def test_a_launcher_killed_at_any_moment_is_taken_up_by_the_next(tmp_path):
     carried_out(configs, undisturbed, InProcess("cpu"))
     before = {}
     for k in range(10):
-        process = start(configs, store, Pool(2, "cpu"), answer, workers="forkserver" if k == 3 else "fork")
+        process = start(configs, store, Pool(2, "cpu"), answer, workers="the server" if k == 3 else "fork")
         # A moment by work done, which a busy machine cannot make all the same, and a random while after it.
         begun = min(len(before) + k % 2, 6)
         until(lambda: len(list(store.root.glob("*/config.json"))) > begun or not process.is_alive())  # noqa: B023
@@ -232,7 +235,7 @@ def test_a_launcher_killed_at_any_moment_is_taken_up_by_the_next(tmp_path):
 
 def test_workers_follow_their_launcher_and_keep_their_state(tmp_path):
     store = Store(tmp_path / "runs")
-    process = start([LONG], store, Pool(1, "cpu"), tmp_path / "answer.json", workers="forkserver")
+    process = start([LONG], store, Pool(1, "cpu"), tmp_path / "answer.json", workers="own server")
     folder = store.folder(LONG)
     until(lambda: (folder / "metrics.jsonl").exists())
     worker = writer_of(folder)

@@ -13,7 +13,8 @@ from stopgrad.figures.machinery.registry import FIGURES
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ["torch", "torchvision", "scipy", "sympy", "xarray", "pandas", "matplotlib", "sklearn"]
-"""Libraries that take longer to import than Python, NumPy and the parser of arguments together."""
+HEAVY += ["jinja2", "PIL", "filelock"]
+"""Libraries that take long to import, and are needed by what computes, draws or writes alone."""
 WINGS = ("linear_theory", "deep", "experiments", "figures")
 
 CLOSED = [
