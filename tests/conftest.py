@@ -2,14 +2,13 @@
 
 import contextlib
 import fcntl
-import functools
 import gc
-import inspect
 import os
 import signal
 from multiprocessing import forkserver
 
 import pytest
+import quicker  # noqa: F401
 from hypothesis import settings
 
 from stopgrad.linear_theory.tools.garbage import seldom_collect
@@ -31,13 +30,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# The parser of arguments looks up the text of a command's classes each time, and each time the module is parsed for it.
-find, find_once = inspect.findsource, functools.cache(inspect.findsource)
-inspect.findsource = lambda of: (find_once if inspect.isclass(of) else find)(of)
-
-# No test cuts the power: what a run has written may stay with the system, and no worker waits for a disk.
-os.fsync = lambda _: None
-
 # One server forks the processes of all tests: whoever starts it, it has loaded what any of them would have to load.
 PRELOADED = (
     SERVER,
@@ -45,6 +37,7 @@ PRELOADED = (
     "stopgrad.experiments.preloaded",
     "stopgrad.deep.words.picture",
     "stopgrad.figures.machinery.made",
+    "warmed",
 )
 preload = forkserver.set_forkserver_preload
 forkserver.set_forkserver_preload = lambda modules: preload([*PRELOADED, *modules])

@@ -291,7 +291,7 @@ def test_zhang_g12_infonce_decentres_and_decorrelates(tau):
 @pytest.mark.parametrize(("m_o", "rho"), [(0.3, 0.5), (0.6, 0.5), (0.3, 0.8), (0.9, 0.5)])
 def test_zhang_g13_the_bias_decentres(m_o, rho):
     """b* = (1/rho - 1) o_z and o_e = -eta o_p, eta = 1 - √(m_o² + rho²(1 - m_o²)): the real layer, fitted."""
-    n, d = 300, 1500
+    n, d = 500, 1500
     g = torch.Generator().manual_seed(0)
     shared, one, two = torch.randn(3, n, d, generator=g)
     parts = torch.stack([rho**0.5 * shared + (1 - rho) ** 0.5 * own for own in (one, two)])
