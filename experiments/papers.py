@@ -1,7 +1,7 @@
 """The one list of papers, and of studies that are none: what is run, verified, drawn and reported."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Literal
 
@@ -56,6 +56,12 @@ def _checked(of: Callable[[str], Suite], scale: str) -> Suite:
     for arm in found.arms.values():
         check(arm.config)
     return found
+
+
+def command(name: str, scale: str, arms: Iterable[str]) -> str:
+    """What carries out these arms of the suite: with --whole where some would be left to their record."""
+    left = set(suite(name, scale).aside) & set(arms)
+    return f"python -m experiments run {name} --scale {scale}{' --whole' * bool(left)}"
 
 
 def planned_elsewhere(name: str, scale: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 import xarray as xr
 
+from stopgrad.experiments.papers import command
 from stopgrad.experiments.suites.grid import SCALES
 from stopgrad.figures.machinery import data, runs, style
 from stopgrad.figures.machinery.picture import FromRuns, Picture, Recorded, Released
@@ -82,7 +83,7 @@ def made_by(one: Picture, places: Places) -> str | None:
         case Recorded() as source:
             return source.made_by
         case FromRuns() as source:
-            return f"python -m experiments run {source.suite} --scale {places.scale}"
+            return command(source.suite, places.scale, source.arms)
     return None
 
 

@@ -42,7 +42,7 @@ def not_planned(source, scale: str) -> str | None:
         return None
     there = papers.planned_elsewhere(source.suite, scale)
     other = min((there[arm] for arm in source.arms if arm in there), key=SCALES.index, default=None)
-    command = f"; at scale {other} it is: python -m experiments run {source.suite} --scale {other}" if other else ""
+    command = f"; at scale {other} it is: {papers.command(source.suite, other, source.arms)}" if other else ""
     return f"not in the suite {source.suite} at scale {scale}{command}"
 
 

@@ -155,3 +155,9 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(BadInput, match="--runs"):
         Places(out=tmp_path / "out", runs=tmp_path / "runs").check()
+
+
+@pytest.mark.parametrize(("name", "said"), [("li-map", " --whole"), ("li-modes", "")])
+def test_the_command_behind_a_picture_carries_out_its_runs(name, said):
+    """Arms that scale cpu leaves to their record are trained with --whole alone; linear networks always are."""
+    assert made.made_by(FIGURES[name], Places(scale="cpu")) == f"python -m experiments run li2022 --scale cpu{said}"

@@ -29,6 +29,8 @@ def program(place, folder, *argv):
     process = PROCESSES.Process(target=_program, args=(place, folder, said, list(map(str, argv))))
     process.start()
     process.join(300)
+    process.kill()  # where it hangs; its status then says so
+    process.join()
     out, err = (path.read_text(encoding="utf-8") for path in said)
     return process.exitcode, out, err
 

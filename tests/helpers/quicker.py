@@ -1,4 +1,4 @@
-"""What tests need not wait for, in their own processes and in those that the server forks, which loads this first."""
+"""What tests need not wait for, in their own processes and in those that the server forks."""
 
 import functools
 import inspect
